@@ -1,0 +1,5 @@
+"""CloFormer on phones and edge boards: export, quantise, validate, profile."""
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__"]

@@ -1,0 +1,125 @@
+"""Clo attention: local AttnConv branches beside one global branch (arXiv 2303.17803, section 3.2)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class AttnMap(nn.Module):
+    """The context-aware gate of AttnConv before its tanh: 1x1 conv, SiLU, 1x1 conv."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.act_block = nn.Sequential(
+            nn.Conv2d(channels, channels, 1),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C, H, W)."""
+        out: Tensor = self.act_block(x)
+        return out
+
+
+class CloAttention(nn.Module):
+    """Attention with shared and context-aware local weights, and global attention on pooled keys.
+
+    The heads are divided by `group_split`: one local group for each entry of `kernel_sizes`, then
+    the global group. A group of 0 heads is left out. Works on its own as a plug-in layer.
+
+    Args:
+        dim: input and output channels; a multiple of `num_heads`.
+        num_heads: heads in all groups together.
+        group_split: heads of each local group, then of the global group; sums to `num_heads`.
+        kernel_sizes: the side of each local group's depthwise kernel; one entry fewer than `group_split`.
+        window_size: side of the average pooling before the global keys and values; 1 pools nothing.
+        attn_drop: dropout on the gates and on the softmax, in training.
+        proj_drop: dropout on the output, in training.
+        qkv_bias: whether the convolutions that make q, k and v have a bias.
+
+    Raises:
+        ValueError: the arguments contradict one another.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int = 8,
+        group_split: Sequence[int] = (4, 4),
+        kernel_sizes: Sequence[int] = (5,),
+        window_size: int = 4,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+        qkv_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        if sum(group_split) != num_heads:
+            raise ValueError(f"group_split {list(group_split)} must sum to num_heads {num_heads}")
+        if len(kernel_sizes) + 1 != len(group_split):
+            raise ValueError(
+                f"kernel_sizes {list(kernel_sizes)} must have one entry fewer than group_split {list(group_split)}"
+            )
+        if dim % num_heads:
+            raise ValueError(f"dim {dim} must be a multiple of num_heads {num_heads}")
+        self.dim_head = dim // num_heads
+        self.scale = self.dim_head**-0.5
+        self.window_size = window_size
+        self.global_heads = group_split[-1]
+        self.local_dims = [heads * self.dim_head for heads in group_split[:-1] if heads]
+        kernels = [kernel for kernel, heads in zip(kernel_sizes, group_split[:-1], strict=True) if heads]
+
+        # Registered in the order of the published state dicts.
+        if self.global_heads:
+            global_dim = self.global_heads * self.dim_head
+            self.global_q = nn.Conv2d(dim, global_dim, 1, bias=qkv_bias)
+            self.global_kv = nn.Conv2d(dim, 2 * global_dim, 1, bias=qkv_bias)
+            self.avgpool = nn.AvgPool2d(window_size) if window_size > 1 else nn.Identity()
+        self.convs = nn.ModuleList(
+            nn.Conv2d(3 * m, 3 * m, kernel, padding=kernel // 2, groups=3 * m)
+            for m, kernel in zip(self.local_dims, kernels, strict=True)
+        )
+        self.act_blocks = nn.ModuleList(AttnMap(m) for m in self.local_dims)
+        self.qkvs = nn.ModuleList(nn.Conv2d(dim, 3 * m, 1, bias=qkv_bias) for m in self.local_dims)
+        self.proj = nn.Conv2d(dim, dim, 1)
+        self.attn_drop = nn.Dropout(attn_drop)
+        self.proj_drop = nn.Dropout(proj_drop)
+
+    def local_branch(self, x: Tensor, index: int) -> Tensor:
+        """AttnConv of local group `index`: (B, dim, H, W) to (B, m, H, W)."""
+        qkv = self.convs[index](self.qkvs[index](x))
+        q, k, v = qkv.chunk(3, dim=1)
+        gate = torch.tanh(self.act_blocks[index](q * k) * self.scale)
+        out: Tensor = self.attn_drop(gate) * v
+        return out
+
+    def global_branch(self, x: Tensor) -> Tensor:
+        """Attention of every pixel to the pooled map: (B, dim, H, W) to (B, global heads * dim_head, H, W).
+
+        Heads are a separate axis of 4-D tensors throughout: a fifth dimension costs a converter's
+        correctness (litert-torch) and the Neural Engine.
+        """
+        batch, _, height, width = x.shape
+        q = self.global_q(x)
+        k, v = self.global_kv(self.avgpool(x)).chunk(2, dim=1)
+        per_head = (batch, self.global_heads, self.dim_head, -1)
+        q, k, v = q.reshape(per_head), k.reshape(per_head), v.reshape(per_head)
+        attn = (self.scale * q.transpose(2, 3) @ k).softmax(dim=-1)
+        out = self.attn_drop(attn) @ v.transpose(2, 3)
+        return out.transpose(2, 3).reshape(batch, -1, height, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, dim, H, W) to (B, dim, H, W).
+
+        Raises:
+            ValueError: H or W is not a multiple of `window_size`.
+        """
+        height, width = x.shape[-2:]
+        if self.global_heads and (height % self.window_size or width % self.window_size):
+            raise ValueError(f"height {height} and width {width} must be multiples of window_size {self.window_size}")
+        branches = [self.local_branch(x, index) for index in range(len(self.local_dims))]
+        if self.global_heads:
+            branches.append(self.global_branch(x))
+        out: Tensor = self.proj_drop(self.proj(torch.cat(branches, dim=1)))
+        return out
