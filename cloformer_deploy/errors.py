@@ -1,7 +1,7 @@
 """What can go wrong, as a tree, and the exit code each kind ends with.
 
     CloformerDeployError          message and next step; never shown with a traceback
-    ├── CheckFailed            1  a check (validation, gate) found the export worse than allowed
+    ├── CheckFailedError       1  a check (validation, gate) found the export worse than allowed
     ├── RequestError           2  the request or its input is wrong
     │   ├── CheckpointError       a weights file cannot be used
     │   ├── DataError             a picture or a folder of pictures cannot be used
@@ -26,8 +26,7 @@ class CloformerDeployError(Exception):
         self.hint = hint
 
 
-
-class CheckFailed(CloformerDeployError):  # noqa: N818 - a verdict, not a malfunction
+class CheckFailedError(CloformerDeployError):
     """A check found the export worse than allowed."""
 
     exit_code = 1

@@ -76,9 +76,7 @@ class CloBlock(nn.Module):
         dim, kernel = variant.embed_dims[stage], variant.mlp_kernel_size
         heads = variant.group_splits[stage]
         self.norm1 = group_norm(dim)
-        self.attn = CloAttention(
-            dim, sum(heads), heads, variant.kernel_sizes[stage], variant.window_sizes[stage]
-        )
+        self.attn = CloAttention(dim, sum(heads), heads, variant.kernel_sizes[stage], variant.window_sizes[stage])
         self.norm2 = group_norm(dim)
         self.downsample: nn.Module = nn.Identity()
         if stride > 1:

@@ -1,0 +1,259 @@
+"""The directory an export writes: manifest, checksums, atomic writes.
+
+    DIR/manifest.json                         what is here, with checksums; replaced atomically, always last
+    DIR/cloformer_{variant}-{precision}...    the artefacts (`manifest.artifact_name`)
+    DIR/weights-{sha256[:12]}.safetensors     the weights in one canonical form: the reference they are held against
+
+At every instant each file the manifest lists is there, whole and as listed: new files are made in a staging
+folder beside it and renamed into place, and a file about to be replaced is first struck off the manifest.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pydantic import ValidationError
+
+from cloformer_deploy.errors import BundleError
+from cloformer_deploy.manifest import Artifact, Manifest
+
+MANIFEST_NAME = "manifest.json"
+_STAGING_PREFIX = ".staging-"
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file; of a folder, that of the lines "{sha256}  {relative path}\\n" of its files, sorted by path."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        listing = "".join(f"{digest(file)}  {file.relative_to(path).as_posix()}\n" for file in files)
+        return hashlib.sha256(listing.encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def size_bytes(path: Path) -> int:
+    """Size of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle opened for reading; nothing is trusted but what `verify` has checked."""
+
+    root: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, root: Path) -> "Bundle":
+        """Read a bundle's manifest.
+
+        Raises:
+            BundleError: no bundle, or a manifest that is damaged or of another schema.
+        """
+        path = root / MANIFEST_NAME
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise BundleError(f"{root} is not a bundle: it has no {MANIFEST_NAME}", "make one with export") from None
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read: {error.strerror}", "give a bundle's folder") from error
+        try:
+            return cls(root, Manifest.model_validate_json(content))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise BundleError(
+                f"{path} is damaged or of another version: {place + ': ' if place else ''}{first['msg']}",
+                "export again with --overwrite",
+            ) from error
+
+    def path(self, artifact: Artifact) -> Path:
+        """Where an artefact lies."""
+        return self.root / artifact.path
+
+    @property
+    def weights_path(self) -> Path:
+        """Where the canonical copy of the weights lies."""
+        return self.root / self.manifest.weights.file
+
+    def verify(self) -> None:
+        """Check that every listed file is there and has the listed checksum.
+
+        Raises:
+            BundleError: one is missing, a link, or was changed.
+        """
+        listed = {item.path: item.sha256 for item in self.manifest.artifacts}
+        listed[self.manifest.weights.file] = self.manifest.weights.file_sha256
+        for name, sha256 in listed.items():
+            path = self.root / name
+            if not path.exists():
+                raise BundleError(f"{path} is listed in the manifest but missing", "export it again")
+            if path.is_symlink() or any(inner.is_symlink() for inner in path.rglob("*")):
+                raise BundleError(f"{path} is or holds a symbolic link", "export it again")
+            if digest(path) != sha256:
+                raise BundleError(f"{path} is not the file that was exported: its sha256 differs", "export it again")
+
+
+class BundleWriter:
+    """Adds artefacts to a bundle, all at once at `commit`; one writer at a time for each bundle.
+
+    Use as a context manager: make the files in `staging`, then commit. Without a commit, what stood at
+    the output stands there unchanged.
+    """
+
+    def __init__(self, root: Path, head: Manifest, *, overwrite: bool) -> None:
+        self.root = root
+        self.head = head
+        self.overwrite = overwrite
+        self.staging: Path
+        self._made: list[Path] = []
+        self._previous: Manifest | None = None
+
+    def __enter__(self) -> Self:
+        """Lock the output and make the staging folder.
+
+        Raises:
+            BundleError: the output cannot be written, is being written by another export, or is a bundle of
+                other weights and `overwrite` was not asked for.
+        """
+        try:
+            self._make_root()
+            self._lock = os.open(self.root, os.O_RDONLY)
+        except OSError as error:
+            self._remove_made()
+            raise BundleError(f"{self.root} cannot be written: {error.strerror}", "choose another --output") from error
+        try:
+            self._take_lock()
+            self._previous = self._readable_previous()
+            for stale in self.root.glob(_STAGING_PREFIX + "*"):  # of a killed export: we hold the lock
+                shutil.rmtree(stale, ignore_errors=True)
+            self.staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=self.root))
+        except OSError as error:
+            self.__exit__(None, None, None)
+            raise BundleError(f"{self.root} cannot be written: {error.strerror}", "choose another --output") from error
+        except BundleError:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Remove the staging folder, release the lock, and remove what was made for nothing."""
+        if hasattr(self, "staging"):
+            shutil.rmtree(self.staging, ignore_errors=True)
+        os.close(self._lock)
+        self._remove_made()
+
+    def commit(self, artifacts: Iterable[Artifact], weights: Path) -> Bundle:
+        """Move the staged artefacts and the staged weights copy into place and list them.
+
+        Raises:
+            BundleError: a file that is in no manifest stands where one has to go, and `overwrite` was not asked for.
+        """
+        new = tuple(artifacts)
+        kept = self._previous.artifacts if self._previous and self._same(self._previous) else ()
+        kept = tuple(old for old in kept if old.path not in {item.path for item in new})
+        self._refuse_strays([*(item.path for item in new), self.head.weights.file])
+        replaced = self._strike_off(new)
+        self._move(weights, self.root / self.head.weights.file)
+        for item in new:
+            self._move(self.staging / item.path, self.root / item.path)
+        ordered = sorted((*kept, *new), key=lambda item: (item.format, item.precision, item.target))
+        manifest = self.head.model_copy(update={"artifacts": tuple(ordered)})
+        self._write(manifest)
+        listed = {manifest.weights.file, *(item.path for item in manifest.artifacts)}
+        for name in replaced - listed:
+            self._discard(self.root / name)
+        return Bundle(self.root, manifest)
+
+    def _same(self, other: Manifest) -> bool:
+        """Whether artefacts of both manifests belong into one bundle."""
+        fields = ("variant", "num_classes", "labels", "input")
+        mine, theirs = (m.model_dump(include=set(fields)) for m in (self.head, other))
+        return mine == theirs and self.head.weights.sha256 == other.weights.sha256
+
+    def _readable_previous(self) -> Manifest | None:
+        if not (self.root / MANIFEST_NAME).exists():
+            return None
+        try:
+            previous = Bundle.open(self.root).manifest
+        except BundleError:
+            if self.overwrite:
+                return None
+            raise
+        if not self._same(previous) and not self.overwrite:
+            what = f"weights {previous.weights.name} ({previous.weights.sha256[:12]})"
+            if previous.weights.sha256 == self.head.weights.sha256:
+                what = f"another input size or other labels ({previous.input.height} x {previous.input.width})"
+            raise BundleError(f"{self.root} holds a bundle of {what}", "choose another --output, or add --overwrite")
+        return previous
+
+    def _listed_before(self) -> set[str]:
+        if self._previous is None:
+            return set()
+        return {self._previous.weights.file, *(item.path for item in self._previous.artifacts)}
+
+    def _refuse_strays(self, names: list[str]) -> None:
+        strays = [name for name in names if (self.root / name).exists() and name not in self._listed_before()]
+        if strays and not self.overwrite:
+            raise BundleError(
+                f"{self.root / strays[0]} is in the way and belongs to no bundle",
+                "move it, choose another --output, or add --overwrite",
+            )
+
+    def _strike_off(self, new: tuple[Artifact, ...]) -> set[str]:
+        """Take the artefacts about to be replaced off the old manifest; return all it listed."""
+        if self._previous is not None:
+            names = {item.path for item in new}
+            left = tuple(old for old in self._previous.artifacts if old.path not in names)
+            if left != self._previous.artifacts:
+                self._write(self._previous.model_copy(update={"artifacts": left}))
+        return self._listed_before()
+
+    def _move(self, source: Path, target: Path) -> None:
+        if target.is_dir():  # a folder cannot be renamed over
+            self._discard(target)
+        source.replace(target)
+
+    def _discard(self, path: Path) -> None:
+        """Remove a file or folder, by a rename first so that a folder is never seen half-removed."""
+        if path.exists() or path.is_symlink():
+            path.rename(Path(tempfile.mkdtemp(dir=self.staging)) / path.name)
+
+    def _write(self, manifest: Manifest) -> None:
+        made = self.staging / MANIFEST_NAME
+        with made.open("w") as file:
+            file.write(manifest.model_dump_json(indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        made.rename(self.root / MANIFEST_NAME)
+
+    def _make_root(self) -> None:
+        missing = [path for path in (self.root, *self.root.parents) if not path.exists()]
+        for path in reversed(missing):
+            path.mkdir()
+            self._made.append(path)
+
+    def _remove_made(self) -> None:
+        for path in reversed(self._made):
+            try:
+                path.rmdir()
+            except OSError:  # not empty: something was committed
+                return
+
+    def _take_lock(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BundleError(
+                f"another export is writing to {self.root}", "wait for it, or choose another --output"
+            ) from None

@@ -1,0 +1,135 @@
+"""Folders of pictures, labelled by sub-folder or not, read as a stream of batches."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloformer_deploy.data.preprocessing import PICTURE_SUFFIXES, Preprocessing, load_picture
+from cloformer_deploy.errors import DataError
+
+DECODING_THREADS = 2
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures (B, 3, H, W), RGB uint8, and their labels, (B,) int64, or None where unlabelled."""
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None
+
+
+@dataclass(frozen=True)
+class PictureFolder:
+    """The pictures of a folder in reading order; `labels` is parallel to `paths`, or None.
+
+    `warnings` says what was assumed about the labels, for the user to check.
+    """
+
+    root: Path
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...] | None
+    warnings: tuple[str, ...] = ()
+
+    def limited(self, limit: int | None) -> "PictureFolder":
+        """At most `limit` pictures, spread evenly over the folder so that every class keeps its share."""
+        if limit is None or limit >= len(self.paths):
+            return self
+        chosen = [index * len(self.paths) // limit for index in range(limit)]
+        labels = tuple(self.labels[index] for index in chosen) if self.labels else None
+        return PictureFolder(self.root, tuple(self.paths[index] for index in chosen), labels, self.warnings)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def batches(self, preprocessing: Preprocessing, size: int) -> Iterator[Batch]:
+        """Decode batch by batch, one batch ahead of the consumer; the last batch may be smaller.
+
+        Raises:
+            DataError: a picture cannot be decoded (raised when its batch is reached).
+        """
+        with ThreadPoolExecutor(DECODING_THREADS) as pool:
+            ahead: list[Future[NDArray[np.uint8]]] = []
+            start = 0
+            for first in range(0, len(self.paths), size):
+                paths = self.paths[first : first + size]
+                upcoming = [pool.submit(load_picture, path, preprocessing) for path in paths]
+                if ahead:
+                    yield self._collect(ahead, start)
+                    start += len(ahead)
+                ahead = upcoming
+            if ahead:
+                yield self._collect(ahead, start)
+
+    def _collect(self, pictures: Sequence[Future[NDArray[np.uint8]]], start: int) -> Batch:
+        pixels = np.stack([picture.result() for picture in pictures])
+        if self.labels is None:
+            return Batch(pixels, None)
+        return Batch(pixels, np.asarray(self.labels[start : start + len(pictures)], np.int64))
+
+
+def open_folder(root: Path, num_classes: int, labels: Sequence[str] | None) -> PictureFolder:
+    """List a folder: one sub-folder a class, or pictures side by side (unlabelled).
+
+    Sub-folders are matched by name to the model's `labels` where the names are known there; otherwise
+    their sorted names are the labels 0..N-1.
+
+    Raises:
+        DataError: no such folder, no pictures, both layouts at once, more sub-folders than classes, or
+            sub-folders of which only some are labels of the model.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder", "give a folder of JPEG, PNG or WebP pictures")
+    flat = _pictures(root, recursive=False)
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    by_class = [_pictures(folder, recursive=True) for folder in folders]
+    if not flat and not any(by_class):
+        raise DataError(f"{root} holds no JPEG, PNG or WebP pictures", "give the folder that holds them")
+    if flat and any(by_class):
+        raise DataError(
+            f"{root} holds {len(flat)} pictures beside sub-folders with pictures",
+            "use one sub-folder a class, or one flat folder",
+        )
+    if flat:
+        return PictureFolder(root, tuple(flat), None)
+    indices, warnings = _class_indices(root, [folder.name for folder in folders], num_classes, labels)
+    paths = [(path, index) for pictures, index in zip(by_class, indices, strict=True) for path in pictures]
+    return PictureFolder(root, tuple(path for path, _ in paths), tuple(index for _, index in paths), warnings)
+
+
+def _pictures(folder: Path, *, recursive: bool) -> list[Path]:
+    found = folder.rglob("*") if recursive else folder.iterdir()
+    return sorted(
+        path
+        for path in found
+        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def _class_indices(
+    root: Path, names: list[str], num_classes: int, labels: Sequence[str] | None
+) -> tuple[list[int], tuple[str, ...]]:
+    known = {label: index for index, label in enumerate(labels or ())}
+    unknown = [name for name in names if name not in known]
+    if not unknown:
+        return [known[name] for name in names], ()
+    if len(unknown) < len(names):
+        raise DataError(
+            f"{root}: sub-folders {', '.join(unknown[:3])} are not labels of the model, the others are",
+            "rename them, or rename all so that their sorted order is the classes' order",
+        )
+    if len(names) > num_classes:
+        raise DataError(
+            f"{root} has {len(names)} sub-folders, the model {num_classes} classes",
+            "give one sub-folder a class, or a flat folder of unlabelled pictures",
+        )
+    if len(names) == num_classes:
+        return list(range(len(names))), ()
+    warning = (
+        f"{root} has {len(names)} sub-folders, the model {num_classes} classes: "
+        f"{names[0]} is taken as class 0, ..., {names[-1]} as class {len(names) - 1}"
+    )
+    return list(range(len(names))), (warning,)

@@ -1,0 +1,130 @@
+"""From a picture file to the pixels the network sees: decode, resize, crop, normalise."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cloformer_deploy.architecture import INPUT_MULTIPLE
+from cloformer_deploy.errors import DataError, RequestError
+
+MAX_SIDE = 2048
+MAX_PIXELS = 100_000_000
+PICTURE_FORMATS = ("JPEG", "PNG", "WEBP")
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+
+Triple = tuple[float, float, float]
+Side = Annotated[int, Field(ge=INPUT_MULTIPLE, le=MAX_SIDE, multiple_of=INPUT_MULTIPLE)]
+
+
+class Resize(BaseModel):
+    """How a picture that is not already of the input's size is brought to it.
+
+    It is scaled, keeping its proportions, until it just covers `cover` (height, width), then cropped
+    at its centre to the input's size. For a square input that is the published evaluation: short side
+    to size * 256 / 224, centre crop.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cover: tuple[int, int]
+    interpolation: Literal["bicubic"] = "bicubic"
+    crop: Literal["center"] = "center"
+    skipped_at_exact_size: Literal[True] = True
+
+
+class Preprocessing(BaseModel):
+    """The input of a model: its size and how pixels become numbers. Part of every manifest.
+
+    `mean` and `std` are of RGB scaled to [0, 1]; a network sees (pixel / 255 - mean) / std.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    height: Side
+    width: Side
+    color: Literal["RGB"] = "RGB"
+    mean: Triple = (0.485, 0.456, 0.406)
+    std: Triple = (0.229, 0.224, 0.225)
+    resize: Resize
+
+    @model_validator(mode="after")
+    def _usable(self) -> "Preprocessing":
+        if not all(math.isfinite(value) for value in (*self.mean, *self.std)) or min(self.std) <= 0:
+            raise ValueError(f"mean {self.mean} and std {self.std} must be finite, and std positive")
+        if self.resize.cover[0] < self.height or self.resize.cover[1] < self.width:
+            raise ValueError(f"resize.cover {self.resize.cover} must be at least {self.height} x {self.width}")
+        return self
+
+    @classmethod
+    def published(cls, height: int, width: int) -> "Preprocessing":
+        """The published models' evaluation preprocessing at this input size.
+
+        Raises:
+            RequestError: a side is not a multiple of 32, or out of range.
+        """
+        for name, side in (("height", height), ("width", width)):
+            if not INPUT_MULTIPLE <= side <= MAX_SIDE or side % INPUT_MULTIPLE:
+                nearest = min(max(round(side / INPUT_MULTIPLE) * INPUT_MULTIPLE, INPUT_MULTIPLE), MAX_SIDE)
+                raise RequestError(
+                    f"input {name} {side} is not a multiple of {INPUT_MULTIPLE} from {INPUT_MULTIPLE} to {MAX_SIDE}",
+                    f"the nearest that works is {nearest}",
+                )
+        return cls(height=height, width=width, resize=Resize(cover=(height * 256 // 224, width * 256 // 224)))
+
+    def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(B, 3, H, W) RGB 0..255 to the network's float32 input of the same shape."""
+        mean = np.asarray(self.mean, np.float32).reshape(3, 1, 1)
+        std = np.asarray(self.std, np.float32).reshape(3, 1, 1)
+        scaled: NDArray[np.float32] = (pixels.astype(np.float32) / np.float32(255) - mean) / std
+        return scaled
+
+
+def load_picture(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Decode a picture and bring it to the input's size: RGB uint8, (3, H, W).
+
+    A picture that already has the input's size is taken as it is. EXIF orientation is applied; alpha is
+    dropped; 16-bit greyscale keeps its 8 high bits.
+
+    Raises:
+        DataError: not a JPEG, PNG or WebP, damaged, or of more than 100 million pixels.
+    """
+    try:
+        # Only these decoders: others (EPS) run foreign programs.
+        with Image.open(path, formats=PICTURE_FORMATS) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise DataError(
+                    f"{path} has {picture.width} x {picture.height} pixels, more than {MAX_PIXELS:,}",
+                    "scale it down or leave it out",
+                )
+            return np.ascontiguousarray(_fit(_rgb(picture), preprocessing).transpose(2, 0, 1))
+    except UnidentifiedImageError:
+        cause = f"{path} is not a JPEG, PNG or WebP picture"
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        cause = f"{path} cannot be decoded: {error}"
+    raise DataError(cause, "repair it or leave it out of the folder")
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode.startswith("I"):  # convert() would clip 16-bit values at 255
+        upright = Image.fromarray((np.asarray(upright, np.int32) >> 8).clip(0, 255).astype(np.uint8))
+    return upright.convert("RGB")
+
+
+def _fit(picture: Image.Image, preprocessing: Preprocessing) -> NDArray[Any]:
+    height, width = preprocessing.height, preprocessing.width
+    if picture.size == (width, height):
+        return np.asarray(picture)
+    cover_height, cover_width = preprocessing.resize.cover
+    scale = max(cover_height / picture.height, cover_width / picture.width)
+    scaled = (max(round(picture.width * scale), width), max(round(picture.height * scale), height))
+    if scaled[0] * scaled[1] > MAX_PIXELS:
+        raise ValueError(f"{picture.width} x {picture.height} is too narrow to scale to {width} x {height}")
+    left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
+    resized = picture.resize(scaled, Image.Resampling.BICUBIC)
+    return np.asarray(resized.crop((left, top, left + width, top + height)))

@@ -1,0 +1,28 @@
+"""The file formats: one module each behind the Protocol `Format`, in one registry."""
+
+from pathlib import Path
+
+from cloformer_deploy.errors import BundleError
+from cloformer_deploy.formats.base import Description, Format, Graph, InputKind, TensorInfo
+from cloformer_deploy.formats.coreml import CoreMLFormat
+from cloformer_deploy.formats.onnx import OnnxFormat
+from cloformer_deploy.formats.tflite import TFLiteFormat
+
+FORMATS: dict[str, Format] = {item.name: item for item in (OnnxFormat(), CoreMLFormat(), TFLiteFormat())}
+PRECISIONS = ("fp32", "fp16")
+
+
+def format_of(path: Path) -> Format:
+    """The format a file's suffix names.
+
+    Raises:
+        BundleError: the suffix is of no known format.
+    """
+    for item in FORMATS.values():
+        if path.suffix == item.suffix:
+            return item
+    known = ", ".join(item.suffix for item in FORMATS.values())
+    raise BundleError(f"{path} is no artefact: its suffix is none of {known}", "give an exported file or a bundle")
+
+
+__all__ = ["FORMATS", "PRECISIONS", "Description", "Format", "Graph", "InputKind", "TensorInfo", "format_of"]

@@ -1,0 +1,92 @@
+"""What every format has in common: the graph it is given and the Protocol it follows."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from cloformer_deploy.data import Preprocessing
+
+InputKind = Literal["tensor", "image"]
+INPUT_NAME, OUTPUT_NAME, PROBABILITIES_NAME = "image", "logits", "probabilities"
+METADATA_PREFIX = "cloformer_deploy."
+"""Keys of this tool in a file's own metadata start with it; `metadata.py` lists them."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A lowered model and the interface its files shall have.
+
+    `model` takes the normalised image (B, 3, H, W), float32, and gives logits (B, classes). `batch` None
+    means dynamic. `metadata` goes into each file (without the prefix). `ios` is Core ML's minimum deployment target.
+    """
+
+    model: "nn.Module"
+    preprocessing: "Preprocessing"
+    input_kind: InputKind
+    batch: int | None
+    labels: tuple[str, ...] | None
+    metadata: Mapping[str, str]
+    ios: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """The example's shape, NCHW; a dynamic batch is traced with 2, for 1 would be taken as fixed."""
+        return (self.batch or 2, 3, self.preprocessing.height, self.preprocessing.width)
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One input or output of a file; a dynamic axis of `shape` is its name."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a file says of itself: interface, operators by name, and its own metadata."""
+
+    format: str
+    precision: str | None
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    operators: Mapping[str, int]
+    bytes: int
+    metadata: Mapping[str, Any]
+
+
+class Format(Protocol):
+    """A file format: how to write it and how to describe a file of it. Heavy imports wait for the call."""
+
+    name: str
+    suffix: str
+    extra: str
+    """The extra of this package that brings `packages`, the ones that make the file."""
+    packages: tuple[str, ...]
+    targets: tuple[str, ...]
+    """What the graph can be lowered for; the first is the default."""
+    dynamic_batch: bool
+
+    def convert(self, graph: Graph, outputs: Mapping[str, Path], note: Callable[[str], None]) -> Iterator[str]:
+        """Write one file for each precision of `outputs`, and yield the precision once its file is there.
+
+        `note` is told what the user should know (a step that fell back).
+
+        Raises:
+            ToolError: the converter failed.
+        """
+        ...
+
+    def describe(self, path: Path) -> Description:
+        """Read a file's interface, operators and metadata, without running it.
+
+        Raises:
+            BundleError: the file is damaged or of another format.
+            MissingPartError: the package that reads it is not installed.
+        """
+        ...

@@ -1,0 +1,183 @@
+"""ONNX: torch.export, opset 20 (native Gelu; 21's GroupNormalization has no CPU kernel), onnxsim under guard."""
+
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cloformer_deploy import __version__
+from cloformer_deploy.errors import BundleError, ToolError
+from cloformer_deploy.formats import metadata
+from cloformer_deploy.formats.base import INPUT_NAME, OUTPUT_NAME, Description, Graph, TensorInfo
+from cloformer_deploy.packages import require
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 20
+SIMPLIFIER_TIMEOUT_S = 300
+SIMPLIFIER_TOLERANCE = 1e-4
+"""Largest change of any logit that simplification may cause (float32 rounding is about 1e-6)."""
+
+
+class OnnxFormat:
+    """See `Format`."""
+
+    name = "onnx"
+    suffix = ".onnx"
+    extra = "onnx"
+    packages = ("onnx", "onnxruntime", "onnxsim", "onnxscript")
+    targets = ("cpu",)
+    dynamic_batch = True
+
+    def convert(self, graph: Graph, outputs: Mapping[str, Path], note: Callable[[str], None]) -> Iterator[str]:
+        """See `Format.convert`."""
+        import onnx
+
+        exported = _export(graph)
+        try:
+            model = _simplified(exported, graph)
+        except ToolError as error:
+            note(f"{error.message}; the unsimplified graph was kept")
+            model = exported
+        for precision, path in outputs.items():
+            made = _to_float16(model) if precision == "fp16" else model
+            made.metadata_props.clear()
+            onnx.helper.set_model_props(made, metadata.prefixed(graph.metadata, precision))
+            onnx.checker.check_model(made, full_check=True)
+            onnx.save(made, path)
+            yield precision
+
+    def describe(self, path: Path) -> Description:
+        """See `Format.describe`."""
+        model = load_model(path)
+        graph = model.graph
+        stored = metadata.parsed({prop.key: prop.value for prop in model.metadata_props})
+        weights = {tensor.name for tensor in graph.initializer}
+        return Description(
+            format=self.name,
+            precision=stored.get("precision"),
+            inputs=tuple(_tensor_info(value) for value in graph.input if value.name not in weights),
+            outputs=tuple(_tensor_info(value) for value in graph.output),
+            operators=dict(Counter(node.op_type for node in graph.node).most_common()),
+            bytes=path.stat().st_size,
+            metadata=stored,
+        )
+
+
+def load_model(path: Path) -> "onnx.ModelProto":
+    """Read a single-file ONNX model; nothing outside the file is opened.
+
+    Raises:
+        BundleError: not an ONNX model, or its weights are in other files.
+        MissingPartError: onnx is not installed.
+    """
+    require("onnx", extra="onnx")
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError) as error:
+        raise BundleError(f"{path} is not a readable ONNX model: {error}", "export it again") from error
+    if not model.graph.node:
+        raise BundleError(f"{path} is not an ONNX model: it has no graph", "give an .onnx file")
+    outside = [t.name for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    if outside:
+        raise BundleError(
+            f"{path} keeps {len(outside)} weights in other files ({outside[0]}, ...)",
+            "save it as one file, for example with onnx.save(onnx.load(FILE), OTHER)",
+        )
+    return model
+
+
+def _export(graph: Graph) -> "onnx.ModelProto":
+    import torch
+
+    from cloformer_deploy.formats.interface import with_interface
+
+    dtype = torch.uint8 if graph.input_kind == "image" else torch.float32
+    program = torch.onnx.export(
+        with_interface(graph),
+        (torch.zeros(graph.shape, dtype=dtype),),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=[INPUT_NAME],
+        output_names=[OUTPUT_NAME],
+        dynamic_shapes=({0: torch.export.Dim("batch")},) if graph.batch is None else None,
+        verbose=False,
+    )
+    if program is None:
+        raise ToolError("torch.onnx.export returned nothing", "report this with the versions from `doctor`")
+    model: onnx.ModelProto = program.model_proto
+    model.producer_name, model.producer_version = "cloformer-deploy", __version__
+    # The exporter notes in every node where in our source it comes from: no business of the file's.
+    for node in model.graph.node:
+        node.ClearField("metadata_props")
+    for value in [*model.graph.value_info, *model.graph.input, *model.graph.output]:
+        value.ClearField("metadata_props")
+    return model
+
+
+def _simplified(model: "onnx.ModelProto", graph: Graph) -> "onnx.ModelProto":
+    """Run onnxsim in a process of its own (it has crashed on models), and verify what it made."""
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder, "before.onnx"), Path(folder, "after.onnx")
+        onnx.save(model, before)
+        try:
+            subprocess.run(
+                [sys.executable, "-m", "onnxsim", str(before), str(after)],
+                check=True,
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                timeout=SIMPLIFIER_TIMEOUT_S,
+            )
+            simplified = onnx.load(after)
+            onnx.checker.check_model(simplified, full_check=True)
+            change = _largest_change(before, after, graph)
+        except (subprocess.SubprocessError, OSError, onnx.checker.ValidationError, ToolError) as error:
+            raise ToolError(f"onnxsim failed ({error})") from error
+    if not change <= SIMPLIFIER_TOLERANCE:
+        raise ToolError(f"onnxsim changed the logits by {change:.1e}")
+    simplified.producer_name, simplified.producer_version = model.producer_name, model.producer_version
+    return simplified
+
+
+def _largest_change(before: Path, after: Path, graph: Graph) -> float:
+    import numpy as np
+
+    from cloformer_deploy.data import probe_pictures
+    from cloformer_deploy.runtimes import RUNTIMES
+
+    batch, _, height, width = graph.shape
+    pixels = probe_pictures(batch, height, width)
+    images = pixels if graph.input_kind == "image" else graph.preprocessing.normalise(pixels)
+    old, new = (RUNTIMES["onnxruntime"].open(path).run(images) for path in (before, after))
+    return float(np.abs(old - new).max())
+
+
+def _to_float16(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Weights and arithmetic in float16; the interface stays float32 (or uint8)."""
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    converted = OnnxModel(convert_float_to_float16(copy, keep_io_types=True))
+    converted.topological_sort()  # the converter appends its casts at the end, which the checker refuses
+    made: onnx.ModelProto = converted.model
+    return made
+
+
+def _tensor_info(value: Any) -> TensorInfo:
+    import onnx
+
+    tensor = value.type.tensor_type
+    shape = tuple(axis.dim_param or axis.dim_value for axis in tensor.shape.dim)
+    return TensorInfo(value.name, shape, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name)

@@ -1,0 +1,166 @@
+"""TFLite by litert-torch: NHWC in, built-in operators only. fp16 keeps weights in float16, arithmetic in float32."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cloformer_deploy.errors import BundleError, ToolError
+from cloformer_deploy.formats import metadata
+from cloformer_deploy.formats.base import INPUT_NAME, METADATA_PREFIX, OUTPUT_NAME, Description, Graph, TensorInfo
+from cloformer_deploy.packages import require
+
+
+class TFLiteFormat:
+    """See `Format`."""
+
+    name = "tflite"
+    suffix = ".tflite"
+    extra = "tflite"
+    packages = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer")
+    targets = ("cpu",)
+    dynamic_batch = False
+
+    def convert(self, graph: Graph, outputs: Mapping[str, Path], note: Callable[[str], None]) -> Iterator[str]:  # noqa: ARG002
+        """See `Format.convert`."""
+        converted = _convert(graph)
+        for precision, path in outputs.items():
+            path.write_bytes(_finished(converted, metadata.prefixed(graph.metadata, precision)))
+            if precision == "fp16":
+                path.write_bytes(_float16_weights(path))
+            custom = [name for name in self.describe(path).operators if name.startswith("CUSTOM")]
+            if custom:
+                raise ToolError(f"litert-torch used operators outside the built-ins: {', '.join(custom)}")
+            yield precision
+
+    def describe(self, path: Path) -> Description:
+        """See `Format.describe`."""
+        model = load_model(path)
+        graph = model.subgraphs[0]
+        stored = metadata.parsed(_metadata(model))
+        return Description(
+            format=self.name,
+            precision=stored.get("precision"),
+            inputs=tuple(_tensor_info(graph.tensors[index]) for index in graph.inputs),
+            outputs=tuple(_tensor_info(graph.tensors[index]) for index in graph.outputs),
+            operators=dict(
+                Counter(_operator_name(model.operatorCodes[op.opcodeIndex]) for op in graph.operators).most_common()
+            ),
+            bytes=path.stat().st_size,
+            metadata=stored,
+        )
+
+
+def load_model(path: Path) -> Any:
+    """A TFLite flatbuffer as the schema's `ModelT` object.
+
+    Raises:
+        BundleError: not a TFLite file, or damaged.
+        MissingPartError: ai-edge-litert is not installed.
+    """
+    require("ai_edge_litert", extra="tflite")
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    content = path.read_bytes()
+    if content[4:8] != b"TFL3":
+        raise BundleError(f"{path} is not a TFLite file: its identifier is {content[4:8]!r}", "give a .tflite file")
+    try:
+        model = flatbuffer_utils.read_model_from_bytearray(content)
+        if not model.subgraphs or not model.subgraphs[0].operators:
+            raise BundleError(f"{path} is a TFLite file without a graph", "export it again")
+    # Flatbuffers has no verifier in Python: a damaged file shows as whatever its wrong offsets lead to.
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError, _struct_error()) as error:
+        raise BundleError(f"{path} is damaged: {error}", "export it again") from error
+    return model
+
+
+def _struct_error() -> type[Exception]:
+    import struct
+
+    return struct.error
+
+
+def _convert(graph: Graph) -> bytes:
+    import litert_torch
+    import torch
+
+    from cloformer_deploy.formats.interface import with_interface
+
+    batch, channels, height, width = graph.shape
+    dtype = torch.uint8 if graph.input_kind == "image" else torch.float32
+    example = torch.zeros((batch, height, width, channels), dtype=dtype)
+    channels_last = litert_torch.to_channel_last_io(with_interface(graph), args=[0]).eval()
+    return bytes(litert_torch.convert(channels_last, (example,)).model_content())
+
+
+def _finished(content: bytes, stored: Mapping[str, str]) -> bytes:
+    """The file with our tensor names and metadata in place of the converter's."""
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(content)
+    graph, signature = model.subgraphs[0], model.signatureDefs[0]
+    for indices, maps, name in (
+        (graph.inputs, signature.inputs, INPUT_NAME),
+        (graph.outputs, signature.outputs, OUTPUT_NAME),
+    ):
+        graph.tensors[indices[0]].name = name.encode()
+        maps[0].name = name
+    model.description = "cloformer-deploy"
+    model.metadata = model.metadata or []
+    for key, value in stored.items():
+        buffer = schema.BufferT()
+        buffer.data = list(value.encode())
+        entry = schema.MetadataT()
+        entry.name, entry.buffer = key, len(model.buffers)
+        model.buffers.append(buffer)
+        model.metadata.append(entry)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _float16_weights(path: Path) -> bytes:
+    from ai_edge_quantizer import qtyping, quantizer
+
+    weights = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
+    tool = quantizer.Quantizer(str(path))
+    tool.update_quantization_recipe(
+        regex=".*",
+        operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
+        op_config=qtyping.OpQuantizationConfig(
+            weight_tensor_config=weights, compute_precision=qtyping.ComputePrecision.FLOAT
+        ),
+        algorithm_key="float_casting",
+    )
+    return bytes(tool.quantize().quantized_model)
+
+
+def _metadata(model: Any) -> dict[str, str]:
+    """Our own entries; the converter's (a runtime version, markers) are binary and of no use to a reader."""
+    found = {}
+    for entry in model.metadata or []:
+        name = entry.name.decode(errors="replace") if isinstance(entry.name, bytes) else str(entry.name)
+        if name.startswith(METADATA_PREFIX) and 0 <= entry.buffer < len(model.buffers):
+            data = model.buffers[entry.buffer].data
+            found[name] = bytes(data if data is not None else b"").decode(errors="replace")
+    return found
+
+
+def _names(enumeration: type) -> dict[int, str]:
+    return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
+
+
+def _operator_name(code: Any) -> str:
+    from ai_edge_litert import schema_py_generated as schema
+
+    # Codes beyond 127 do not fit the older field, which then holds a placeholder.
+    number = max(code.builtinCode, code.deprecatedBuiltinCode)
+    name = _names(schema.BuiltinOperator).get(number, str(number))
+    return f"CUSTOM:{code.customCode.decode(errors='replace')}" if name == "CUSTOM" else name
+
+
+def _tensor_info(tensor: Any) -> TensorInfo:
+    from ai_edge_litert import schema_py_generated as schema
+
+    dtype = _names(schema.TensorType).get(tensor.type, str(tensor.type)).lower()
+    shape = tuple(int(side) for side in tensor.shape) if tensor.shape is not None else ()
+    return TensorInfo(tensor.name.decode(errors="replace"), shape, dtype)

@@ -1,0 +1,127 @@
+"""The process that runs one conversion job: `python -m cloformer_deploy.formats.worker`.
+
+One line of JSON on standard input is the job; lines of JSON on standard output are its events. Whatever a
+converter prints goes to standard error.
+"""
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from cloformer_deploy.errors import CloformerDeployError, ToolError
+from cloformer_deploy.formats import FORMATS, Graph, InputKind
+from cloformer_deploy.formats.jobs import Check, Job
+
+if TYPE_CHECKING:
+    from cloformer_deploy.architecture import CloFormer
+
+PROBE_PICTURES = 3
+SQNR_FLOOR_DB = 30.0
+"""Below this a file does not compute the model at all; how much drift is too much is for `validate` to say."""
+
+
+def main() -> None:
+    """Run the job on standard input."""
+    events = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    job = Job.model_validate_json(sys.stdin.readline())
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+    def tell(event: str, **values: Any) -> None:
+        print(json.dumps({"event": event, **values}), file=events)  # noqa: T201 - the protocol, not a message
+
+    try:
+        _convert(job, tell)
+    except CloformerDeployError as error:
+        tell("error", exit_code=error.exit_code, message=error.message, hint=error.hint)
+
+
+def _exit_with_parent() -> None:
+    """Wait for the end of standard input, which comes when the parent ends, however it ends."""
+    sys.stdin.read()
+    os._exit(1)
+
+
+def _convert(job: Job, tell: Any) -> None:
+    import torch
+
+    from cloformer_deploy.checkpoints import build_model, load_checkpoint
+    from cloformer_deploy.lowering import lower
+
+    torch.manual_seed(0)
+    reference = build_model(load_checkpoint(job.weights))
+    lowered = lower(reference, job.target)
+    graph = Graph(
+        model=lowered,
+        preprocessing=job.preprocessing,
+        input_kind=cast(InputKind, job.input_kind),
+        batch=job.batch,
+        labels=job.labels,
+        metadata=job.metadata,
+        ios=job.ios,
+    )
+    written = FORMATS[job.format].convert(graph, job.outputs, lambda text: tell("warning", text=text))
+    for precision in _each(written, job, tell):
+        tell("step", text=f"Running {job.format} {precision}")
+        check = check_file(job.outputs[precision], job, precision, reference, lowered)
+        tell("checked", **check.model_dump())
+
+
+def _each(written: Any, job: Job, tell: Any) -> Any:
+    """Iterate the converter, turning what it raises into a `ToolError`; each wait is a step."""
+    for precision in job.outputs:
+        tell("step", text=f"Converting to {job.format} {precision}")
+        try:
+            done = next(written)
+        except CloformerDeployError:
+            raise
+        except Exception as error:
+            cause = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+            raise ToolError(f"conversion to {job.format} {precision} failed: {cause}", "report this") from error
+        if done != precision:
+            raise ToolError(f"conversion to {job.format} gave {done} where {precision} was due", "report this")
+        yield precision
+
+
+def check_file(path: Path, job: Job, precision: str, reference: "CloFormer", lowered: "CloFormer") -> Check:
+    """Load a file, run it on probe pictures and compare it with PyTorch.
+
+    Raises:
+        ToolError: it does not run, gives NaN or Inf where PyTorch does not, or computes something else.
+    """
+    from cloformer_deploy.data import probe_pictures
+    from cloformer_deploy.runtimes import runtime_for
+    from cloformer_deploy.validation import Drift, artifact_logits, reference_logits, weight_failures
+
+    runtime = runtime_for(job.format)
+    session = runtime.open(path)
+    pixels = probe_pictures(PROBE_PICTURES, job.preprocessing.height, job.preprocessing.width)
+    drift = Drift()
+    expected = reference_logits(reference, pixels, job.preprocessing)
+    found = artifact_logits(session, pixels, job.preprocessing, cast(InputKind, job.input_kind))
+    if found.shape != expected.shape:
+        raise ToolError(f"{path.name} gives logits {found.shape} where PyTorch gives {expected.shape}", "report this")
+    drift.update(expected, found, None)
+    failures = weight_failures(session, lowered)
+    if failures:
+        raise ToolError(f"{path.name} does not hold PyTorch's weights: {failures[0]}", "report this")
+    if drift.non_finite or drift.sqnr_db < SQNR_FLOOR_DB:
+        what = f"NaN or Inf on {drift.non_finite}" if drift.non_finite else f"{drift.sqnr_db:.1f} dB SQNR over"
+        raise ToolError(
+            f"{path.name} does not compute what PyTorch does: {what} of {drift.n} probe pictures",
+            "choose a higher precision; if this is fp32, report it",
+        )
+    return Check(
+        precision=precision,
+        runtime=runtime.name,
+        n=drift.n,
+        max_abs_diff=drift.max_abs_diff,
+        sqnr_db=drift.sqnr_db,
+    )
+
+
+if __name__ == "__main__":
+    main()

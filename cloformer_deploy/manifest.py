@@ -1,0 +1,86 @@
+"""The manifest: what a bundle says it holds. JSON, checked against this schema whenever it is read."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cloformer_deploy.architecture import VARIANTS
+from cloformer_deploy.data import Preprocessing
+
+SCHEMA_VERSION = 1
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# A plain name: a manifest never leads out of its bundle, nor to a hidden file.
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=200)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Weights(_Part):
+    """`sha256` is of the file the user gave, `file_sha256` of the canonical copy `file` in the bundle."""
+
+    name: str
+    sha256: Sha256
+    file: FileName
+    file_sha256: Sha256
+
+
+class Interface(_Part):
+    """An artefact's input: `tensor` is normalised float32, `image` RGB 0..255 with the normalisation inside."""
+
+    kind: Literal["tensor", "image"]
+    batch: Annotated[int, Field(ge=1)] | Literal["dynamic"]
+
+
+class Calibration(_Part):
+    """The calibration set a quantised artefact was made with."""
+
+    sha256: Sha256
+    n: int
+    seed: int
+
+
+class Artifact(_Part):
+    """One exported file (or .mlpackage folder); `sha256` is `digest` of it."""
+
+    path: FileName
+    format: str
+    precision: str
+    target: str
+    sha256: Sha256
+    bytes: int
+    input: Interface
+    created_with: Mapping[str, str]
+    calibration: Calibration | None = None
+
+
+class Manifest(_Part):
+    """What a bundle holds."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    tool_version: str
+    variant: str
+    num_classes: Annotated[int, Field(ge=1)]
+    labels: tuple[str, ...] | None
+    weights: Weights
+    input: Preprocessing
+    artifacts: tuple[Artifact, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.variant not in VARIANTS:
+            raise ValueError(f"unknown variant {self.variant!r}")
+        if self.labels is not None and len(self.labels) != self.num_classes:
+            raise ValueError(f"{len(self.labels)} labels for {self.num_classes} classes")
+        names = [artifact.path for artifact in self.artifacts]
+        if len(set(names)) != len(names):
+            raise ValueError("an artefact is listed twice")
+        return self
+
+
+def artifact_name(variant: str, precision: str, target: str, default_target: str, suffix: str) -> str:
+    """`cloformer_{variant}-{precision}{suffix}`, with `-{target}` before the suffix where it is not the default."""
+    return f"cloformer_{variant}-{precision}" + ("" if target == default_target else f"-{target}") + suffix

@@ -1,0 +1,193 @@
+"""The main job: a checkpoint becomes a bundle of artefacts, each of which was run back before it is listed."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloformer_deploy import __version__
+from cloformer_deploy.bundle import Bundle, BundleWriter, digest, size_bytes
+from cloformer_deploy.data import Preprocessing
+from cloformer_deploy.errors import RequestError
+from cloformer_deploy.formats import FORMATS, PRECISIONS, InputKind
+from cloformer_deploy.formats.coreml import IOS_TARGETS
+from cloformer_deploy.formats.jobs import Check, Job, run
+from cloformer_deploy.manifest import Artifact, Interface, Manifest, Weights, artifact_name
+from cloformer_deploy.model_zoo import resolve_weights
+from cloformer_deploy.packages import installed_version, require
+from cloformer_deploy.progress import Progress
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What to export; the defaults are those of the command line.
+
+    `target` None is each format's default; `batch` None is dynamic; `labels` is a text file with one
+    class name a line; `output` None is `exports/{name of the weights}`.
+    """
+
+    formats: Sequence[str]
+    precisions: Sequence[str] = ("fp32",)
+    weights: str | None = None
+    variant: str | None = None
+    target: str | None = None
+    input_kind: InputKind = "tensor"
+    height: int = 224
+    width: int = 224
+    batch: int | None = 1
+    labels: Path | None = None
+    ios: int = 17
+    output: Path | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Export:
+    """A finished export: the bundle, and for each artefact written now (by path) how its run back compared."""
+
+    bundle: Bundle
+    checks: dict[str, Check]
+
+
+def export(request: ExportRequest, progress: Progress) -> Export:
+    """Convert, run back and list. Either all requested artefacts are added to the bundle, or none.
+
+    Raises:
+        RequestError: the request contradicts itself, or the weights, labels or output cannot be used.
+        MissingPartError: a converter is not installed.
+        ToolError: a converter or runtime failed.
+    """
+    _refuse_contradictions(request)
+    preprocessing = Preprocessing.published(request.height, request.width)
+    weights_file = resolve_weights(request.weights, request.variant)
+    for name in request.formats:
+        require(*(package.replace("-", "_") for package in FORMATS[name].packages), extra=FORMATS[name].extra)
+
+    progress.step("Reading the weights")
+    # Only now: torch takes seconds to import, which a refused request need not wait for.
+    from cloformer_deploy.checkpoints import load_checkpoint, save_checkpoint
+
+    checkpoint = load_checkpoint(weights_file, request.variant)
+    if request.labels is not None:
+        checkpoint = dataclasses.replace(checkpoint, labels=read_labels(request.labels, checkpoint.num_classes))
+    output = request.output or Path("exports", checkpoint.name)
+    copy_name = f"weights-{checkpoint.sha256[:12]}.safetensors"
+    # Overwritten below, once the copy is written and its checksum known.
+    weights = Weights(name=checkpoint.name, sha256=checkpoint.sha256, file=copy_name, file_sha256=checkpoint.sha256)
+    head = Manifest(
+        tool_version=__version__,
+        variant=checkpoint.variant,
+        num_classes=checkpoint.num_classes,
+        labels=checkpoint.labels,
+        weights=weights,
+        input=preprocessing,
+    )
+    with BundleWriter(output, head, overwrite=request.overwrite) as writer:
+        copy = writer.staging / copy_name
+        head = head.model_copy(
+            update={"weights": weights.model_copy(update={"file_sha256": save_checkpoint(checkpoint, copy)})}
+        )
+        writer.head = head
+        artifacts, checks = _convert(request, head, writer.staging, copy, progress)
+        progress.step("Writing the bundle")
+        return Export(writer.commit(artifacts, copy), checks)
+
+
+def _convert(
+    request: ExportRequest, head: Manifest, staging: Path, weights: Path, progress: Progress
+) -> tuple[list[Artifact], dict[str, Check]]:
+    artifacts, checks = [], {}
+    for name in request.formats:
+        item = FORMATS[name]
+        target = request.target or item.targets[0]
+        paths = {
+            precision: staging / artifact_name(head.variant, precision, target, item.targets[0], item.suffix)
+            for precision in request.precisions
+        }
+        job = Job(
+            weights=weights,
+            format=name,
+            target=target,
+            outputs=paths,
+            preprocessing=head.input,
+            input_kind=request.input_kind,
+            batch=request.batch,
+            labels=head.labels,
+            metadata=_metadata(head, target),
+            ios=request.ios,
+        )
+        created_with = {package: installed_version(package) or "" for package in ("torch", *item.packages)}
+        for check in run(job, progress):
+            path = paths[check.precision]
+            checks[path.name] = check
+            artifacts.append(
+                Artifact(
+                    path=path.name,
+                    format=name,
+                    precision=check.precision,
+                    target=target,
+                    sha256=digest(path),
+                    bytes=size_bytes(path),
+                    input=Interface(kind=request.input_kind, batch=request.batch or "dynamic"),
+                    created_with=created_with,
+                )
+            )
+    return artifacts, checks
+
+
+def _metadata(head: Manifest, target: str) -> dict[str, str]:
+    """What each file says of itself; see `formats.metadata`."""
+    return {
+        "tool_version": head.tool_version,
+        "variant": head.variant,
+        "target": target,
+        "weights_name": head.weights.name,
+        "weights_sha256": head.weights.sha256,
+        "labels": json.dumps(head.labels, ensure_ascii=False),
+        "preprocessing": head.input.model_dump_json(),
+    }
+
+
+def _refuse_contradictions(request: ExportRequest) -> None:
+    for precision in request.precisions:
+        if precision not in PRECISIONS:
+            raise RequestError(f"there is no precision {precision!r}", f"choose from {', '.join(PRECISIONS)}")
+    if request.ios not in IOS_TARGETS:
+        versions = ", ".join(str(version) for version in IOS_TARGETS)
+        raise RequestError(f"there is no deployment target iOS {request.ios}", f"choose one of {versions}")
+    for name in request.formats:
+        item = FORMATS[name]
+        if request.target is not None and request.target not in item.targets:
+            raise RequestError(
+                f"target {request.target!r} is not one of {name}'s: {', '.join(item.targets)}",
+                "leave --target out, or choose one of these",
+            )
+        if request.batch is None and not item.dynamic_batch:
+            dynamic = ", ".join(other.name for other in FORMATS.values() if other.dynamic_batch)
+            raise RequestError(f"{name} files have a fixed batch", f"give --batch a number, or export {dynamic} alone")
+        if name == "coreml" and request.input_kind == "image" and request.batch != 1:
+            raise RequestError(
+                f"a Core ML image input holds one picture, not {request.batch}", "use --batch 1, or --input tensor"
+            )
+
+
+def read_labels(path: Path, num_classes: int) -> tuple[str, ...]:
+    """Class names from a UTF-8 text file, one a line, in the order of the model's classes.
+
+    Raises:
+        RequestError: unreadable, a wrong number of lines, an empty line, or a name that occurs twice.
+    """
+    try:
+        labels = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"the labels file {path} cannot be read: {error}", "give a UTF-8 text file") from error
+    if len(labels) != num_classes:
+        raise RequestError(f"{path} has {len(labels)} lines, the model {num_classes} classes", "give one name a line")
+    for index, label in enumerate(labels):
+        if not label:
+            raise RequestError(f"{path}: line {index + 1} is empty", "give every class a name")
+        if label in labels[:index]:
+            first = labels.index(label) + 1
+            raise RequestError(f"{path}: {label!r} names lines {first} and {index + 1}", "make the names unique")
+    return labels

@@ -1,0 +1,57 @@
+"""Logits of the same pictures, from PyTorch and from an artefact."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloformer_deploy.data import Preprocessing
+from cloformer_deploy.formats import InputKind
+from cloformer_deploy.runtimes import Session
+
+if TYPE_CHECKING:
+    from cloformer_deploy.architecture import CloFormer
+
+
+def reference_logits(
+    model: "CloFormer", pixels: NDArray[np.uint8], preprocessing: Preprocessing
+) -> NDArray[np.float32]:
+    """PyTorch's logits (B, classes) of pictures (B, 3, H, W), RGB uint8."""
+    import torch
+
+    with torch.inference_mode():
+        logits: NDArray[np.float32] = model(torch.from_numpy(preprocessing.normalise(pixels))).numpy()
+    return logits
+
+
+def artifact_logits(
+    session: Session, pixels: NDArray[np.uint8], preprocessing: Preprocessing, kind: InputKind
+) -> NDArray[np.float32]:
+    """An artefact's logits (B, classes) of pictures (B, 3, H, W), RGB uint8, for any B.
+
+    A file of fixed batch size is run as often as needed; its last batch is filled up with the last picture.
+    """
+    images: NDArray[Any] = pixels if kind == "image" else preprocessing.normalise(pixels)
+    if session.batch is None:
+        return session.run(images)
+    count = len(images)
+    padding = -count % session.batch
+    if padding:
+        images = np.concatenate([images, np.repeat(images[-1:], padding, axis=0)])
+    runs = [session.run(images[start : start + session.batch]) for start in range(0, len(images), session.batch)]
+    return np.concatenate(runs)[:count]
+
+
+def weight_failures(session: Session, lowered: "CloFormer") -> list[str]:
+    """How the weights inside a file differ from the lowered model's, where a session can tell; else nothing.
+
+    Logits alone are a weak check: a few hundred zeroed bytes move them by less than float16 does.
+    """
+    from cloformer_deploy.runtimes.coreml import InterpreterSession
+
+    if not isinstance(session, InterpreterSession):
+        return []
+    from cloformer_deploy.runtimes.coreml_interpreter import compare_weights
+
+    expected = {name: value.numpy() for name, value in lowered.state_dict().items() if value.is_floating_point()}
+    return compare_weights(session.program, expected)

@@ -1,0 +1,202 @@
+"""`validate`: every artefact of a bundle against PyTorch, on the same pictures."""
+
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.data import Batch, open_folder, probe_pictures
+from cloformer_deploy.errors import MissingPartError
+from cloformer_deploy.manifest import Artifact
+from cloformer_deploy.progress import Progress
+from cloformer_deploy.runtimes import Session, runtime_for
+from cloformer_deploy.validation.drift import Drift
+from cloformer_deploy.validation.logits import artifact_logits, reference_logits, weight_failures
+
+if TYPE_CHECKING:
+    from cloformer_deploy.architecture import CloFormer
+
+Status = Literal["passed", "failed", "not_executed"]
+
+BATCH_SIZE = 16
+PROBE_COUNT = 16
+THRESHOLDS: Mapping[str, Mapping[str, float]] = {
+    "fp32": {"top1_agreement": 0.999, "max_abs_diff": 1e-4},
+    "fp16": {"top1_agreement": 0.998, "sqnr_db": 40.0},
+}
+"""What an artefact of each precision must reach; `max_abs_diff` is a ceiling, the others are floors."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """PyTorch's own result: `top1` is None without labels."""
+
+    runtime: str
+    n: int
+    top1: float | None
+
+
+@dataclass(frozen=True)
+class ArtifactVerdict:
+    """One artefact's result. Figures that could not be measured are None; see `Drift` for what they mean."""
+
+    path: str
+    format: str
+    precision: str
+    target: str
+    runtime: str
+    status: Status
+    n: int = 0
+    top1_agreement: float | None = None
+    top1: float | None = None
+    top1_drop_pp: float | None = None
+    top1_drop_ci95_pp: tuple[float, float] | None = None
+    max_abs_diff: float | None = None
+    sqnr_db: float | None = None
+    cosine_min: float | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    failures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The answer of `validate`; `missing` are the parts that kept artefacts from being executed."""
+
+    reference: Reference
+    artifacts: tuple[ArtifactVerdict, ...]
+    missing: tuple[MissingPartError, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether any executed artefact failed."""
+        return any(artifact.status == "failed" for artifact in self.artifacts)
+
+
+@dataclass
+class _Candidate:
+    """An artefact under test: its session (None where its runtime is missing) and its running drift."""
+
+    artifact: Artifact
+    runtime: str
+    session: Session | None
+    failures: list[str]
+    drift: Drift = field(default_factory=Drift)
+
+
+def validate(bundle: Bundle, data: Path | None, limit: int | None, progress: Progress) -> Validation:
+    """Compare every artefact with PyTorch over the pictures of a folder, or over probe pictures without one.
+
+    Pictures are streamed: memory does not grow with their number.
+
+    Raises:
+        BundleError: the bundle is not as its manifest says.
+        DataError: the pictures cannot be used.
+        ToolError: a runtime failed.
+    """
+    from cloformer_deploy.checkpoints import build_model, load_checkpoint
+
+    progress.step("Checking the bundle")
+    bundle.verify()
+    manifest = bundle.manifest
+    total, batches = _pictures(bundle, data, limit, progress)
+    model = build_model(load_checkpoint(bundle.weights_path, manifest.variant))
+    progress.step("Loading the artefacts")
+    candidates, missing = _load(bundle, model)
+    reference = Drift()
+    progress.step(f"Comparing {sum(item.session is not None for item in candidates)} artefacts with PyTorch")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for batch in batches:
+            expected = reference_logits(model, batch.pixels, manifest.input)
+            reference.update(expected, expected, batch.labels)
+
+            def compare(candidate: _Candidate, batch: Batch = batch, expected: "np.typing.NDArray[np.float32]" = expected) -> None:
+                if candidate.session is not None:
+                    kind = candidate.artifact.input.kind
+                    found = artifact_logits(candidate.session, batch.pixels, manifest.input, kind)
+                    candidate.drift.update(expected, found, batch.labels)
+
+            list(pool.map(compare, candidates))
+            progress.advance(reference.n, total)
+    top1 = reference.reference_correct / reference.labelled if reference.labelled else None
+    return Validation(
+        Reference("pytorch", reference.n, top1),
+        tuple(_verdict(candidate, reference) for candidate in candidates),
+        tuple(missing),
+    )
+
+
+def _pictures(bundle: Bundle, data: Path | None, limit: int | None, progress: Progress) -> tuple[int, Iterator[Batch]]:
+    manifest = bundle.manifest
+    if data is not None:
+        folder = open_folder(data, manifest.num_classes, manifest.labels).limited(limit)
+        for warning in folder.warnings:
+            progress.warn(warning)
+        return len(folder), folder.batches(manifest.input, BATCH_SIZE)
+    count = min(limit or PROBE_COUNT, PROBE_COUNT)
+    pixels = probe_pictures(count, manifest.input.height, manifest.input.width)
+    return count, iter([Batch(pixels, None)])
+
+
+def _load(bundle: Bundle, model: "CloFormer") -> tuple[list[_Candidate], list[MissingPartError]]:
+    from cloformer_deploy.lowering import lower
+
+    candidates, missing = [], {}
+    for artifact in bundle.manifest.artifacts:
+        runtime = runtime_for(artifact.format)
+        lack = runtime.missing()
+        if lack is not None:
+            missing[runtime.name] = lack
+            candidates.append(_Candidate(artifact, runtime.name, None, [lack.message]))
+            continue
+        session = runtime.open(bundle.path(artifact))
+        candidates.append(
+            _Candidate(artifact, runtime.name, session, weight_failures(session, lower(model, artifact.target)))
+        )
+    return candidates, list(missing.values())
+
+
+def _verdict(candidate: _Candidate, reference: Drift) -> ArtifactVerdict:
+    artifact, drift = candidate.artifact, candidate.drift
+    described = (artifact.path, artifact.format, artifact.precision, artifact.target, candidate.runtime)
+    thresholds = THRESHOLDS[artifact.precision]
+    if candidate.session is None:
+        return ArtifactVerdict(*described, "not_executed", thresholds=thresholds, failures=tuple(candidate.failures))
+    failures = [*_shortfalls(drift, thresholds, reference), *candidate.failures]
+    labelled = drift.labelled > 0
+    return ArtifactVerdict(
+        *described,
+        "failed" if failures else "passed",
+        n=drift.n,
+        top1_agreement=drift.top1_agreement,
+        top1=drift.correct / drift.labelled if labelled else None,
+        top1_drop_pp=drift.top1_drop_pp if labelled else None,
+        top1_drop_ci95_pp=drift.top1_drop_ci95_pp() if labelled else None,
+        max_abs_diff=drift.max_abs_diff if drift.measured else None,
+        sqnr_db=drift.sqnr_db if drift.measured else None,
+        cosine_min=drift.cosine_min if drift.measured else None,
+        thresholds=thresholds,
+        failures=tuple(failures),
+    )
+
+
+def _shortfalls(drift: Drift, thresholds: Mapping[str, float], reference: Drift) -> Iterator[str]:
+    if reference.non_finite:
+        yield f"PyTorch itself gives NaN or Inf on {reference.non_finite} of {reference.n} pictures"
+    elif drift.non_finite:
+        yield f"NaN or Inf on {drift.non_finite} of {drift.n} pictures"
+    for name, limit in thresholds.items():
+        value = getattr(drift, name)
+        if name == "max_abs_diff" and not value <= limit:
+            yield f"max |difference| {value:.2e} is above {limit:.0e}"
+        elif name == "top1_agreement" and not value >= limit:
+            disagreeing = drift.n - drift.agreeing
+            yield f"top-1 differs from PyTorch's on {disagreeing} of {drift.n} pictures: agreement {value:.2%} is below {limit:.1%}"
+        elif name == "sqnr_db" and not value >= limit:
+            yield f"SQNR {value:.1f} dB is below {limit:.0f} dB"
+
+

@@ -1,0 +1,51 @@
+"""Fixtures for all tests: the reference material beside the checkout, and weights made from it or at random."""
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from cloformer_deploy.architecture import create_model
+
+ROOT = Path(__file__).resolve().parents[1]
+
+GoldenStateDict = Callable[..., dict[str, Tensor]]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference material (golden outputs, pictures, checkpoints), in or beside the checkout."""
+    for folder in (ROOT / "shared", ROOT.parent / "shared"):
+        if folder.is_dir():
+            return folder
+    pytest.skip("needs the reference material in shared/, in or beside the checkout")
+
+
+@pytest.fixture(scope="session")
+def golden_state_dict(shared: Path) -> GoldenStateDict:
+    """`golden_state_dict(variant, num_classes=1000)`: the weights under which the golden outputs were made."""
+    spec = importlib.util.spec_from_file_location("golden_fill", shared / "golden" / "fill.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def build(variant: str, num_classes: int = 1000) -> dict[str, Tensor]:
+        shapes = json.loads((shared / "golden" / f"state_dict_{variant}.json").read_text())
+        for name in ("head.weight", "head.bias"):
+            shapes[name][0] = num_classes
+        return {name: torch.from_numpy(module.fill(name, tuple(shape))) for name, shape in shapes.items()}
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def xxs_weights() -> dict[str, Tensor]:
+    """Seeded random weights of xxs with 10 classes, under the published names; not to be changed in place."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return create_model("xxs", 10).state_dict()
