@@ -8,8 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cloformer_deploy.architecture import VARIANTS
 from cloformer_deploy.data import Preprocessing
 
-SCHEMA_VERSION = 1
-
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # A plain name: a manifest never leads out of its bundle, nor to a hidden file.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=200)]
@@ -60,7 +58,7 @@ class Artifact(_Part):
 class Manifest(_Part):
     """What a bundle holds."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     tool_version: str
     variant: str
     num_classes: Annotated[int, Field(ge=1)]

@@ -101,7 +101,7 @@ class CloAttention(nn.Module):
         correctness (litert-torch) and the Neural Engine.
         """
         batch, _, height, width = x.shape
-        q = self.global_q(x)
+        q: Tensor = self.global_q(x)
         k, v = self.global_kv(self.avgpool(x)).chunk(2, dim=1)
         per_head = (batch, self.global_heads, self.dim_head, -1)
         q, k, v = q.reshape(per_head), k.reshape(per_head), v.reshape(per_head)

@@ -1,5 +1,7 @@
 """CloFormer in PyTorch: a plain transcription of arXiv 2303.17803, with the published parameter names. NCHW."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -120,9 +122,9 @@ class CloLayer(nn.Module):
         The feature map is the residual stream just before the last ConvFFN where that ConvFFN
         down-samples, else the output itself.
         """
-        *blocks, last = self.blocks
-        for block in blocks:
+        for block in self.blocks[:-1]:
             x = block(x)
+        last = cast(CloBlock, self.blocks[-1])
         attended = last.attend(x)
         out = last.feed_forward(attended)
         return (attended if out.shape[-1] != attended.shape[-1] else out), out

@@ -21,8 +21,8 @@ class CoreMLFormat:
     name = "coreml"
     suffix = ".mlpackage"
     extra = "coreml"
-    packages = ("coremltools",)
-    targets = ("ane",)
+    packages: tuple[str, ...] = ("coremltools",)
+    targets: tuple[str, ...] = ("ane",)
     dynamic_batch = False
 
     def convert(self, graph: Graph, outputs: Mapping[str, Path], note: Callable[[str], None]) -> Iterator[str]:  # noqa: ARG002

@@ -29,8 +29,8 @@ class OnnxFormat:
     name = "onnx"
     suffix = ".onnx"
     extra = "onnx"
-    packages = ("onnx", "onnxruntime", "onnxsim", "onnxscript")
-    targets = ("cpu",)
+    packages: tuple[str, ...] = ("onnx", "onnxruntime", "onnxsim", "onnxscript")
+    targets: tuple[str, ...] = ("cpu",)
     dynamic_batch = True
 
     def convert(self, graph: Graph, outputs: Mapping[str, Path], note: Callable[[str], None]) -> Iterator[str]:

@@ -17,8 +17,8 @@ class TFLiteFormat:
     name = "tflite"
     suffix = ".tflite"
     extra = "tflite"
-    packages = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer")
-    targets = ("cpu",)
+    packages: tuple[str, ...] = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer")
+    targets: tuple[str, ...] = ("cpu",)
     dynamic_batch = False
 
     def convert(self, graph: Graph, outputs: Mapping[str, Path], note: Callable[[str], None]) -> Iterator[str]:  # noqa: ARG002

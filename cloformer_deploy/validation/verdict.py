@@ -114,7 +114,9 @@ def validate(bundle: Bundle, data: Path | None, limit: int | None, progress: Pro
             expected = reference_logits(model, batch.pixels, manifest.input)
             reference.update(expected, expected, batch.labels)
 
-            def compare(candidate: _Candidate, batch: Batch = batch, expected: "np.typing.NDArray[np.float32]" = expected) -> None:
+            def compare(
+                candidate: _Candidate, batch: Batch = batch, expected: "np.typing.NDArray[np.float32]" = expected
+            ) -> None:
                 if candidate.session is not None:
                     kind = candidate.artifact.input.kind
                     found = artifact_logits(candidate.session, batch.pixels, manifest.input, kind)
@@ -194,9 +196,7 @@ def _shortfalls(drift: Drift, thresholds: Mapping[str, float], reference: Drift)
         if name == "max_abs_diff" and not value <= limit:
             yield f"max |difference| {value:.2e} is above {limit:.0e}"
         elif name == "top1_agreement" and not value >= limit:
-            disagreeing = drift.n - drift.agreeing
-            yield f"top-1 differs from PyTorch's on {disagreeing} of {drift.n} pictures: agreement {value:.2%} is below {limit:.1%}"
+            pictures = f"{drift.n - drift.agreeing} of {drift.n} pictures"
+            yield f"top-1 differs from PyTorch's on {pictures}: agreement {value:.2%} is below {limit:.1%}"
         elif name == "sqnr_db" and not value >= limit:
             yield f"SQNR {value:.1f} dB is below {limit:.0f} dB"
-
-

@@ -1,0 +1,85 @@
+"""The application: its commands, and the one place where an error becomes a message and an exit code."""
+
+import json
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from cloformer_deploy import __version__
+from cloformer_deploy.cli import doctor, export, inspect, validate
+from cloformer_deploy.errors import EXIT_BUG, CloformerDeployError, RequestError
+
+EXIT_INTERRUPTED = 130
+
+
+class _Commands(TyperGroup):
+    """Runs a command and turns what it raises into the documented exit codes."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        self.as_json = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CloformerDeployError as error:
+            if self.as_json:
+                _answer(error.exit_code, error.message, error.hint)
+            typer.echo(f"Error: {error.message}", err=True)
+            if error.hint:
+                typer.echo(f"  Next: {error.hint}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except TyperException as error:  # wrong usage, which typer shows on stderr
+            if self.as_json:
+                _answer(RequestError.exit_code, str(error), "see --help")
+            raise
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            typer.echo("Interrupted; nothing was changed.", err=True)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except Exception as error:
+            traceback.print_exception(error)
+            typer.echo("This is a bug in cloformer-deploy: please report it with the lines above.", err=True)
+            raise typer.Exit(EXIT_BUG) from None
+
+
+def _answer(code: int, message: str, hint: str) -> None:
+    error = {"code": code, "message": message, "hint": hint}
+    typer.echo(json.dumps({"schema_version": 1, "error": error}, indent=2))
+
+
+app = typer.Typer(
+    name="cloformer-deploy",
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="CloFormer on phones and edge boards: export to ONNX, Core ML and TFLite, held against PyTorch.",
+)
+app.command("export")(export.command)
+app.command("validate")(validate.command)
+app.command("inspect")(inspect.command)
+app.command("doctor")(doctor.command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cloformer-deploy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,111 @@
+"""`cloformer-deploy export`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cloformer_deploy.architecture import VARIANTS
+from cloformer_deploy.cli.options import JsonOption, parse_batch, parse_size, print_json, print_tables, progress
+from cloformer_deploy.errors import RequestError
+from cloformer_deploy.formats import FORMATS, PRECISIONS
+from cloformer_deploy.formats.coreml import IOS_TARGETS
+
+_TARGETS = sorted({target for item in FORMATS.values() for target in item.targets})
+_ALL = "all"
+
+
+def command(
+    formats: Annotated[
+        list[str], typer.Option("--format", help=f"{', '.join(FORMATS)} or {_ALL}; may be repeated.", metavar="FORMAT")
+    ] = [_ALL],  # noqa: B006 - typer reads it as the default and never changes it
+    precisions: Annotated[
+        list[str], typer.Option("--precision", help=f"{', '.join(PRECISIONS)}; may be repeated.", metavar="PRECISION")
+    ] = ["fp32"],  # noqa: B006
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="A checkpoint file, or the name of bundled weights.",
+            metavar="FILE|NAME",
+            show_default="xxs-imagenette",
+        ),
+    ] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(
+            help=f"{', '.join(VARIANTS)}: must agree with the weights.",
+            metavar="VARIANT",
+            show_default="read from the weights",
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Hardware the graph is made for: {', '.join(_TARGETS)}.",
+            metavar="TARGET",
+            show_default="cpu; ane for coreml",
+        ),
+    ] = None,
+    input_kind: Annotated[
+        str,
+        typer.Option(
+            "--input", help="tensor (normalised float32) or image (RGB 0..255, normalised inside).", metavar="KIND"
+        ),
+    ] = "tensor",
+    input_size: Annotated[str, typer.Option(help="Height and width, multiples of 32.", metavar="N|HxW")] = "224",
+    batch: Annotated[str, typer.Option(help="Batch size; dynamic for onnx.", metavar="N|dynamic")] = "1",
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Class names, one a line; they go into every file.", metavar="FILE", show_default="from the weights"
+        ),
+    ] = None,
+    ios: Annotated[
+        int, typer.Option(help=f"Core ML deployment target: iOS {', '.join(map(str, IOS_TARGETS))}.", metavar="N")
+    ] = 17,
+    output: Annotated[
+        Path | None, typer.Option(help="The bundle's folder.", metavar="DIR", show_default="exports/WEIGHTS")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what is there, also a bundle of other weights.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Export weights to ONNX, Core ML and TFLite; run every file back and compare it with PyTorch."""
+    if input_kind not in ("tensor", "image"):
+        raise RequestError(f"there is no input kind {input_kind!r}", "choose tensor or image")
+    height, width = parse_size(input_size)
+    batch_size = parse_batch(batch)
+    names = _formats(formats)
+
+    from cloformer_deploy.pipeline import ExportRequest, export
+    from cloformer_deploy.report import export_json, export_tables
+
+    request = ExportRequest(
+        formats=names,
+        precisions=list(dict.fromkeys(precisions)),
+        weights=weights,
+        variant=variant,
+        target=target,
+        input_kind="image" if input_kind == "image" else "tensor",
+        height=height,
+        width=width,
+        batch=batch_size,
+        labels=labels,
+        ios=ios,
+        output=output,
+        overwrite=overwrite,
+    )
+    with progress() as steps:
+        made = export(request, steps)
+    if as_json:
+        print_json(export_json(made))
+    else:
+        print_tables(*export_tables(made))
+
+
+def _formats(wanted: list[str]) -> list[str]:
+    unknown = [name for name in wanted if name not in FORMATS and name != _ALL]
+    if unknown:
+        raise RequestError(f"there is no format {unknown[0]!r}", f"choose from {', '.join(FORMATS)} or {_ALL}")
+    return list(FORMATS) if _ALL in wanted else list(dict.fromkeys(wanted))

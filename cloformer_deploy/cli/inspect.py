@@ -1,0 +1,43 @@
+"""`cloformer-deploy inspect`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cloformer_deploy.cli.options import JsonOption, print_json, print_tables
+
+
+def command(
+    path: Annotated[Path, typer.Argument(help="An exported file, or a bundle.", metavar="ARTIFACT|BUNDLE")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a file holds: interface, operators, size and its own metadata. Nothing is run."""
+    from cloformer_deploy.bundle import MANIFEST_NAME, Bundle
+    from cloformer_deploy.errors import BundleError
+    from cloformer_deploy.formats import format_of
+    from cloformer_deploy.report import (
+        bundle_json,
+        bundle_tables,
+        description_json,
+        description_tables,
+    )
+
+    if not path.exists():
+        raise BundleError(f"{path} does not exist", "give an exported file or a bundle")
+    if path.is_dir() and path.suffix != ".mlpackage":
+        bundle = Bundle.open(path)
+        bundle.verify()
+        described = [format_of(bundle.path(item)).describe(bundle.path(item)) for item in bundle.manifest.artifacts]
+        if as_json:
+            print_json(bundle_json(bundle, described))
+        else:
+            print_tables(*bundle_tables(bundle, described))
+        return
+    if path.name == MANIFEST_NAME:
+        raise BundleError(f"{path} is a manifest", f"give its folder, {path.parent}")
+    description = format_of(path).describe(path)
+    if as_json:
+        print_json(description_json(description))
+    else:
+        print_tables(*description_tables(path, description))

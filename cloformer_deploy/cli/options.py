@@ -1,0 +1,92 @@
+"""What several commands share: the --json option, parsing of values, progress on stderr, JSON on stdout."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cloformer_deploy.errors import RequestError
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+    from rich.table import Table
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`N` or `HxW` as (height, width).
+
+    Raises:
+        RequestError: neither.
+    """
+    height, _, width = text.lower().partition("x")
+    try:
+        return int(height), int(width or height)
+    except ValueError:
+        raise RequestError(f"--input-size {text!r} is not a size", "give N or HxW, such as 224 or 256x192") from None
+
+
+def parse_batch(text: str) -> int | None:
+    """`N` or `dynamic` (None).
+
+    Raises:
+        RequestError: neither, or N out of range.
+    """
+    if text == "dynamic":
+        return None
+    if text.isdecimal() and 1 <= int(text) <= 256:
+        return int(text)
+    raise RequestError(f"--batch {text!r} is neither a number from 1 to 256 nor 'dynamic'", "leave it out for 1")
+
+
+def print_json(answer: Mapping[str, Any]) -> None:
+    """Write one JSON document to stdout."""
+    typer.echo(json.dumps(answer, indent=2, allow_nan=False))
+
+
+def print_tables(*tables: "Table | str") -> None:
+    """Write tables and lines to stdout."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for table in tables:
+        console.print(table, soft_wrap=isinstance(table, str))
+
+
+@contextmanager
+def progress() -> Iterator["_Steps"]:
+    """Progress on stderr: a live line on a terminal, one line a step elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True, highlight=False)
+    columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn()]
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with bar:
+        yield _Steps(bar)
+
+
+class _Steps:
+    """See `cloformer_deploy.progress.Progress`."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+        self._task: TaskID | None = None
+
+    def step(self, text: str) -> None:
+        if self._bar.disable:
+            self._bar.console.print(f"{text} ...", soft_wrap=True)
+            return
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(text, total=None)
+
+    def advance(self, done: int, total: int) -> None:
+        if self._task is not None:
+            self._bar.update(self._task, completed=done, total=total)
+
+    def warn(self, text: str) -> None:
+        self._bar.console.print(f"Warning: {text}", style="yellow", markup=False, soft_wrap=True)

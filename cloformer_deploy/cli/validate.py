@@ -1,0 +1,42 @@
+"""`cloformer-deploy validate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cloformer_deploy.cli.options import JsonOption, print_json, print_tables, progress
+from cloformer_deploy.errors import CheckFailedError, MissingPartError
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="A folder that export wrote.", metavar="BUNDLE")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pictures: one sub-folder a class, or a flat folder.",
+            metavar="DIR",
+            show_default="unlabelled probe pictures",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Use at most N pictures, evenly over the classes.", metavar="N")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare every artefact of a bundle with PyTorch on the same pictures."""
+    from cloformer_deploy.bundle import Bundle
+    from cloformer_deploy.report import validation_json, validation_tables
+    from cloformer_deploy.validation import validate
+
+    with progress() as steps:
+        result = validate(Bundle.open(bundle), data, limit, steps)
+    if as_json:
+        print_json(validation_json(result))
+    else:
+        print_tables(*validation_tables(result))
+    # The answer is out already, in the form that was asked for: only the exit code is left to say.
+    if result.failed:
+        raise typer.Exit(CheckFailedError.exit_code)
+    if result.missing:
+        raise typer.Exit(MissingPartError.exit_code)

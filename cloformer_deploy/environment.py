@@ -1,0 +1,64 @@
+"""What this machine can do: packages, formats, runtimes, devices and bundled weights. Imports none of them."""
+
+import os
+import platform
+from dataclasses import dataclass
+
+from cloformer_deploy import __version__
+from cloformer_deploy.errors import CloformerDeployError
+from cloformer_deploy.formats import FORMATS
+from cloformer_deploy.model_zoo import bundled_checkpoints
+from cloformer_deploy.packages import install_command, installed_version
+from cloformer_deploy.runtimes import RUNTIMES
+
+BASE_PACKAGES = ("torch", "numpy", "pillow", "safetensors")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing and whether it works here: `detail` has versions or the lack, `remedy` the command that brings it."""
+
+    name: str
+    ready: bool
+    detail: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Everything `doctor` shows."""
+
+    tool_version: str
+    python: str
+    system: str
+    extras: tuple[Part, ...]
+    runtimes: tuple[Part, ...]
+    devices: tuple[Part, ...]
+    weights: tuple[str, ...]
+
+
+def survey() -> Survey:
+    """Look at this machine."""
+    return Survey(
+        tool_version=__version__,
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.machine()}",
+        extras=(_packages("base", BASE_PACKAGES), *(_packages(item.extra, item.packages) for item in FORMATS.values())),
+        runtimes=tuple(
+            _part(runtime.title, runtime.missing(), f"runs {runtime.format}") for runtime in RUNTIMES.values()
+        ),
+        devices=(Part("host", ready=True, detail=f"this machine, {os.cpu_count()} cores"),),
+        weights=tuple(bundled_checkpoints()),
+    )
+
+
+def _packages(extra: str, packages: tuple[str, ...]) -> Part:
+    versions = {package: installed_version(package) for package in packages}
+    lacking = [package for package, version in versions.items() if version is None]
+    if lacking:
+        return Part(extra, ready=False, detail=f"missing: {', '.join(lacking)}", remedy=install_command(extra))
+    return Part(extra, ready=True, detail=", ".join(f"{package} {version}" for package, version in versions.items()))
+
+
+def _part(name: str, lack: CloformerDeployError | None, detail: str) -> Part:
+    return Part(name, ready=True, detail=detail) if lack is None else Part(name, False, lack.message, lack.hint)

@@ -1,0 +1,29 @@
+"""What the commands show: tables for people, JSON for scripts."""
+
+from cloformer_deploy.report.answers import (
+    bundle_json,
+    description_json,
+    export_json,
+    survey_json,
+    validation_json,
+)
+from cloformer_deploy.report.tables import (
+    bundle_tables,
+    description_tables,
+    export_tables,
+    survey_tables,
+    validation_tables,
+)
+
+__all__ = [
+    "bundle_json",
+    "bundle_tables",
+    "description_json",
+    "description_tables",
+    "export_json",
+    "export_tables",
+    "survey_json",
+    "survey_tables",
+    "validation_json",
+    "validation_tables",
+]

@@ -1,0 +1,56 @@
+"""What the commands answer with `--json`, as the contract lays it down."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cloformer_deploy.formats import Description
+
+if TYPE_CHECKING:
+    from cloformer_deploy.bundle import Bundle
+    from cloformer_deploy.environment import Survey
+    from cloformer_deploy.pipeline import Export
+    from cloformer_deploy.validation import Validation
+
+Answer = Mapping[str, Any]
+_VERSION = {"schema_version": 1}
+
+
+def export_json(made: "Export") -> Answer:
+    """The artefacts written now, as in the manifest, each with its `check`; and where the bundle is."""
+    manifest = made.bundle.manifest
+    artifacts = [
+        {**item.model_dump(mode="json"), "check": made.checks[item.path].model_dump()}
+        for item in manifest.artifacts
+        if item.path in made.checks
+    ]
+    return {**_VERSION, "bundle": str(made.bundle.root), "variant": manifest.variant, "artifacts": artifacts}
+
+
+def validation_json(result: "Validation") -> Answer:
+    """PyTorch's own result and one entry an artefact."""
+    return {
+        **_VERSION,
+        "reference": dataclasses.asdict(result.reference),
+        "artifacts": [dataclasses.asdict(item) for item in result.artifacts],
+    }
+
+
+def description_json(description: Description) -> Answer:
+    """One file."""
+    return {**_VERSION, **dataclasses.asdict(description)}
+
+
+def bundle_json(bundle: "Bundle", described: Sequence[Description]) -> Answer:
+    """The manifest, each artefact with its description."""
+    manifest = bundle.manifest.model_dump(mode="json")
+    artifacts = [
+        {**item, **dataclasses.asdict(description)}
+        for item, description in zip(manifest["artifacts"], described, strict=True)
+    ]
+    return {**manifest, "artifacts": artifacts}
+
+
+def survey_json(found: "Survey") -> Answer:
+    """The survey as it is."""
+    return {**_VERSION, **dataclasses.asdict(found)}

@@ -1,0 +1,160 @@
+"""What the commands show on a terminal: tables of at most 80 columns, and the lines around them."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from cloformer_deploy.formats import FORMATS, Description, TensorInfo
+
+if TYPE_CHECKING:
+    from cloformer_deploy.bundle import Bundle
+    from cloformer_deploy.environment import Part, Survey
+    from cloformer_deploy.manifest import Artifact
+    from cloformer_deploy.pipeline import Export
+    from cloformer_deploy.validation import ArtifactVerdict, Validation
+
+Rendered = Iterator[Table | str]
+
+
+def export_tables(made: "Export") -> Rendered:
+    """The artefacts written now, and where they are."""
+    table = _table("artefact", "MB", "run by", "max |diff|", "SQNR dB", numeric=(1, 3, 4))
+    count = 0
+    for item in made.bundle.manifest.artifacts:
+        check = made.checks.get(item.path)
+        if check is not None:
+            count += 1
+            table.add_row(
+                item.path, _mb(item.bytes), check.runtime, f"{check.max_abs_diff:.1e}", f"{check.sqnr_db:.1f}"
+            )
+    yield table
+    checked = next(iter(made.checks.values())).n
+    yield f"{_counted(count, 'artefact')} in {escape(str(made.bundle.root))}; compared with PyTorch on {checked} probe pictures."
+
+
+def validation_tables(result: "Validation") -> Rendered:
+    """One row an artefact, then what failed or was not executed, and why."""
+    reference = result.reference
+    labelled = reference.top1 is not None
+    yield (
+        f"PyTorch on {reference.n} pictures: top-1 {reference.top1:.2%}."
+        if reference.top1 is not None
+        else f"PyTorch on {reference.n} pictures without labels."
+    )
+    columns = ["artefact", "", "agreement", *(["top-1", "drop pp (95 %)"] if labelled else [])]
+    columns += ["max |diff|", "SQNR dB", "min cos"]
+    table = _table(*columns, numeric=tuple(range(2, len(columns))))
+    for item in result.artifacts:
+        table.add_row(*_verdict_row(item, labelled))
+    yield table
+    for item in result.artifacts:
+        for failure in item.failures:
+            yield escape(f"{item.path}: {failure}")
+    for missing in result.missing:
+        yield escape(f"Next: {missing.hint}")
+    runtimes = sorted(
+        {f"{item.format} by {item.runtime}" for item in result.artifacts if item.status != "not_executed"}
+    )
+    if runtimes:
+        yield f"Executed: {', '.join(runtimes)}."
+
+
+def _verdict_row(item: "ArtifactVerdict", labelled: bool) -> list[str]:
+    name = _short_name(item)
+    status = {"passed": "[green]passed[/]", "failed": "[red]failed[/]", "not_executed": "not run"}[item.status]
+    accuracy = []
+    if labelled:
+        interval = item.top1_drop_ci95_pp
+        drop = f"{item.top1_drop_pp:.2f} ({interval[0]:.2f}, {interval[1]:.2f})" if interval else "-"
+        accuracy = [_percent(item.top1), drop]
+    cosine = "-" if item.cosine_min is None else f"{item.cosine_min:.4f}"
+    difference = "-" if item.max_abs_diff is None else f"{item.max_abs_diff:.1e}"
+    sqnr = "-" if item.sqnr_db is None else f"{item.sqnr_db:.1f}"
+    return [name, status, _percent(item.top1_agreement), *accuracy, difference, sqnr, cosine]
+
+
+def description_tables(path: Path, description: Description) -> Rendered:
+    """One file: interface, operators, metadata."""
+    yield f"{escape(str(path))}: {description.format} {description.precision or ''}, {_mb(description.bytes)} MB"
+    interface = _table("", "name", "shape", "type")
+    for direction, tensors in (("input", description.inputs), ("output", description.outputs)):
+        for tensor in tensors:
+            interface.add_row(direction, escape(tensor.name), _shape(tensor), tensor.dtype)
+    yield interface
+    operators = _table("operator", "count", numeric=(1,))
+    for name, count in description.operators.items():
+        operators.add_row(name, str(count))
+    yield operators
+    if description.metadata:
+        metadata = _table("metadata", "")
+        for key, value in description.metadata.items():
+            metadata.add_row(escape(key), escape(_abridged(value)))
+        yield metadata
+
+
+def bundle_tables(bundle: "Bundle", described: Sequence[Description]) -> Rendered:
+    """A bundle: its model, then one row an artefact."""
+    manifest = bundle.manifest
+    size = f"{manifest.input.height} x {manifest.input.width}"
+    yield (
+        f"{escape(str(bundle.root))}: CloFormer-{manifest.variant}, {_counted(manifest.num_classes, 'class', 'classes')}, "
+        f"input {size}, weights {escape(manifest.weights.name)} ({manifest.weights.sha256[:12]})"
+    )
+    table = _table("artefact", "MB", "input", "operators", "sha256", numeric=(1, 3))
+    for item, description in zip(manifest.artifacts, described, strict=True):
+        interface = f"{item.input.kind}, batch {item.input.batch}"
+        count = str(sum(description.operators.values()))
+        table.add_row(_short_name(item), _mb(item.bytes), interface, count, item.sha256[:12])
+    yield table
+
+
+def survey_tables(found: "Survey") -> Rendered:
+    """What is there, what is missing, and what brings it."""
+    yield f"cloformer-deploy {found.tool_version}, Python {found.python}, {found.system}"
+    for title, parts in (("extra", found.extras), ("runtime", found.runtimes), ("device", found.devices)):
+        table = _table(title, "", "")
+        for part in parts:
+            table.add_row(part.name, "[green]ready[/]" if part.ready else "missing", escape(_detail(part)))
+        yield table
+    yield f"Bundled weights: {', '.join(found.weights) or 'none'}"
+
+
+def _detail(part: "Part") -> str:
+    return f"{part.detail}\n{part.remedy}" if part.remedy else part.detail
+
+
+def _table(*columns: str, numeric: tuple[int, ...] = ()) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index in numeric else "left", overflow="fold")
+    return table
+
+
+def _short_name(item: "Artifact | ArtifactVerdict") -> str:
+    default = item.target == FORMATS[item.format].targets[0]
+    return f"{item.format} {item.precision}" + ("" if default else f" {item.target}")
+
+
+def _counted(count: int, singular: str, plural: str = "") -> str:
+    return f"{count} {singular if count == 1 else plural or singular + 's'}"
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.1f}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
+def _shape(tensor: TensorInfo) -> str:
+    return " x ".join(str(side) for side in tensor.shape) or "-"
+
+
+def _abridged(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
