@@ -29,7 +29,7 @@ _STAGING_PREFIX = ".staging-"
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file; of a folder, that of the lines "{sha256}  {relative path}\\n" of its files, sorted by path."""
+    """SHA-256 of a file; of a folder, that of the listing `sha256sum` gives of its files, sorted by relative path."""
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         listing = "".join(f"{digest(file)}  {file.relative_to(path).as_posix()}\n" for file in files)

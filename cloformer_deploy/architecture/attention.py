@@ -106,8 +106,9 @@ class CloAttention(nn.Module):
         per_head = (batch, self.global_heads, self.dim_head, -1)
         q, k, v = q.reshape(per_head), k.reshape(per_head), v.reshape(per_head)
         attn = (self.scale * q.transpose(2, 3) @ k).softmax(dim=-1)
-        out = self.attn_drop(attn) @ v.transpose(2, 3)
-        return out.transpose(2, 3).reshape(batch, -1, height, width)
+        attended = self.attn_drop(attn) @ v.transpose(2, 3)
+        out: Tensor = attended.transpose(2, 3).reshape(batch, -1, height, width)
+        return out
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, dim, H, W) to (B, dim, H, W).

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from cloformer_deploy.data import Preprocessing
 

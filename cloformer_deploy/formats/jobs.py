@@ -78,7 +78,8 @@ def run(job: Job, progress: Progress) -> list[Check]:
 
 
 def _follow(process: "subprocess.Popen[str]", job: Job, progress: Progress) -> Iterator[Check]:
-    assert process.stdin is not None and process.stdout is not None
+    if process.stdin is None or process.stdout is None:
+        raise ValueError("the worker's pipes are missing")
     # The pipe stays open: its end is how the worker learns that this process is gone.
     process.stdin.write(job.model_dump_json() + "\n")
     process.stdin.flush()

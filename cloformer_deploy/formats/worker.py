@@ -31,7 +31,7 @@ def main() -> None:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
     def tell(event: str, **values: Any) -> None:
-        print(json.dumps({"event": event, **values}), file=events)  # noqa: T201 - the protocol, not a message
+        print(json.dumps({"event": event, **values}), file=events)
 
     try:
         _convert(job, tell)

@@ -32,8 +32,9 @@ def export_tables(made: "Export") -> Rendered:
                 item.path, _mb(item.bytes), check.runtime, f"{check.max_abs_diff:.1e}", f"{check.sqnr_db:.1f}"
             )
     yield table
-    checked = next(iter(made.checks.values())).n
-    yield f"{_counted(count, 'artefact')} in {escape(str(made.bundle.root))}; compared with PyTorch on {checked} probe pictures."
+    probes = next(iter(made.checks.values())).n
+    where = escape(str(made.bundle.root))
+    yield f"{_counted(count, 'artefact')} in {where}; compared with PyTorch on {probes} probe pictures."
 
 
 def validation_tables(result: "Validation") -> Rendered:
@@ -100,8 +101,9 @@ def bundle_tables(bundle: "Bundle", described: Sequence[Description]) -> Rendere
     """A bundle: its model, then one row an artefact."""
     manifest = bundle.manifest
     size = f"{manifest.input.height} x {manifest.input.width}"
+    classes = _counted(manifest.num_classes, "class", "classes")
     yield (
-        f"{escape(str(bundle.root))}: CloFormer-{manifest.variant}, {_counted(manifest.num_classes, 'class', 'classes')}, "
+        f"{escape(str(bundle.root))}: CloFormer-{manifest.variant}, {classes}, "
         f"input {size}, weights {escape(manifest.weights.name)} ({manifest.weights.sha256[:12]})"
     )
     table = _table("artefact", "MB", "input", "operators", "sha256", numeric=(1, 3))
