@@ -2,12 +2,14 @@
 
     DIR/manifest.json                         what is here, with checksums; replaced atomically, always last
     DIR/cloformer_{variant}-{precision}...    the artefacts (`manifest.artifact_name`)
-    DIR/weights-{sha256[:12]}.safetensors     the weights in one canonical form: the reference they are held against
+    DIR/weights-{checksum}.safetensors        the weights in one canonical form: the reference they are held against
 
 At every instant each file the manifest lists is there, whole and as listed: new files are made in a staging
 folder beside it and renamed into place, and a file about to be replaced is first struck off the manifest.
+What a commit touches is noted in its staging folder, so that the next export can clear up after a killed one.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -19,21 +21,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from cloformer_deploy.errors import BundleError
-from cloformer_deploy.manifest import Artifact, Manifest
+from cloformer_deploy.manifest import MANIFEST_NAME, Artifact, FileName, Manifest
 
-MANIFEST_NAME = "manifest.json"
+__all__ = ["MANIFEST_NAME", "Bundle", "BundleWriter", "digest", "size_bytes"]
+
 _STAGING_PREFIX = ".staging-"
+_TOUCHED = ".touched.json"
+_NAMES = TypeAdapter(set[FileName])
 
 
 def digest(path: Path) -> str:
     """SHA-256 of a file; of a folder, that of the listing `sha256sum` gives of its files, sorted by relative path."""
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        listing = "".join(f"{digest(file)}  {file.relative_to(path).as_posix()}\n" for file in files)
-        return hashlib.sha256(listing.encode()).hexdigest()
+        files = {os.fsencode(file.relative_to(path)): file for file in path.rglob("*") if file.is_file()}
+        listing = b"".join(b"%s  %s\n" % (digest(files[name]).encode(), name) for name in sorted(files))
+        return hashlib.sha256(listing).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -88,17 +93,21 @@ class Bundle:
         """Check that every listed file is there and has the listed checksum.
 
         Raises:
-            BundleError: one is missing, a link, or was changed.
+            BundleError: one is missing, unreadable, a link, or was changed.
         """
         listed = {item.path: item.sha256 for item in self.manifest.artifacts}
         listed[self.manifest.weights.file] = self.manifest.weights.file_sha256
         for name, sha256 in listed.items():
             path = self.root / name
-            if not path.exists():
+            if not path.is_file() and not path.is_dir():
                 raise BundleError(f"{path} is listed in the manifest but missing", "export it again")
             if path.is_symlink() or any(inner.is_symlink() for inner in path.rglob("*")):
                 raise BundleError(f"{path} is or holds a symbolic link", "export it again")
-            if digest(path) != sha256:
+            try:
+                found = digest(path)
+            except OSError as error:
+                raise BundleError(f"{path} cannot be read: {error.strerror}", "check its permissions") from error
+            if found != sha256:
                 raise BundleError(f"{path} is not the file that was exported: its sha256 differs", "export it again")
 
 
@@ -126,7 +135,7 @@ class BundleWriter:
         """
         try:
             self._make_root()
-            self._lock = os.open(self.root, os.O_RDONLY)
+            self._lock = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             self._remove_made()
             raise BundleError(f"{self.root} cannot be written: {error.strerror}", "choose another --output") from error
@@ -134,7 +143,7 @@ class BundleWriter:
             self._take_lock()
             self._previous = self._readable_previous()
             for stale in self.root.glob(_STAGING_PREFIX + "*"):  # of a killed export: we hold the lock
-                shutil.rmtree(stale, ignore_errors=True)
+                self._clear(stale)
             self.staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=self.root))
         except OSError as error:
             self.__exit__(None, None, None)
@@ -149,7 +158,7 @@ class BundleWriter:
     ) -> None:
         """Remove the staging folder, release the lock, and remove what was made for nothing."""
         if hasattr(self, "staging"):
-            shutil.rmtree(self.staging, ignore_errors=True)
+            self._clear(self.staging)
         os.close(self._lock)
         self._remove_made()
 
@@ -157,22 +166,31 @@ class BundleWriter:
         """Move the staged artefacts and the staged weights copy into place and list them.
 
         Raises:
-            BundleError: a file that is in no manifest stands where one has to go, and `overwrite` was not asked for.
+            BundleError: a file that is in no manifest stands where one has to go, and `overwrite` was not asked
+                for; or the output cannot be written.
         """
         new = tuple(artifacts)
         kept = self._previous.artifacts if self._previous and self._same(self._previous) else ()
         kept = tuple(old for old in kept if old.path not in {item.path for item in new})
-        self._refuse_strays([*(item.path for item in new), self.head.weights.file])
-        replaced = self._strike_off(new)
-        self._move(weights, self.root / self.head.weights.file)
-        for item in new:
-            self._move(self.staging / item.path, self.root / item.path)
         ordered = sorted((*kept, *new), key=lambda item: (item.format, item.precision, item.target))
-        manifest = self.head.model_copy(update={"artifacts": tuple(ordered)})
-        self._write(manifest)
-        listed = {manifest.weights.file, *(item.path for item in manifest.artifacts)}
-        for name in replaced - listed:
-            self._discard(self.root / name)
+        # Named after its own checksum: the same weights with other labels never replace a copy still listed.
+        copy = f"weights-{self.head.weights.file_sha256[:12]}.safetensors"
+        manifest = self.head.model_copy(
+            update={"artifacts": tuple(ordered), "weights": self.head.weights.model_copy(update={"file": copy})}
+        )
+        touched = _listed(manifest) | _listed(self._previous)
+        self._refuse_strays([copy, *(item.path for item in new)])
+        try:
+            (self.staging / _TOUCHED).write_bytes(_NAMES.dump_json(touched))
+            final = self._staged(manifest)  # from here on only renames, which need no space
+            self._strike_off(new)
+            self._move(weights, self.root / copy)
+            for item in new:
+                self._move(self.staging / item.path, self.root / item.path)
+            final.rename(self.root / MANIFEST_NAME)
+            self._discard_unlisted(self.staging)
+        except OSError as error:
+            raise BundleError(f"{self.root} cannot be written: {error.strerror}", "choose another --output") from error
         return Bundle(self.root, manifest)
 
     def _same(self, other: Manifest) -> bool:
@@ -197,45 +215,50 @@ class BundleWriter:
             raise BundleError(f"{self.root} holds a bundle of {what}", "choose another --output, or add --overwrite")
         return previous
 
-    def _listed_before(self) -> set[str]:
-        if self._previous is None:
-            return set()
-        return {self._previous.weights.file, *(item.path for item in self._previous.artifacts)}
-
     def _refuse_strays(self, names: list[str]) -> None:
-        strays = [name for name in names if (self.root / name).exists() and name not in self._listed_before()]
+        strays = [name for name in names if (self.root / name).exists() and name not in _listed(self._previous)]
         if strays and not self.overwrite:
             raise BundleError(
                 f"{self.root / strays[0]} is in the way and belongs to no bundle",
                 "move it, choose another --output, or add --overwrite",
             )
 
-    def _strike_off(self, new: tuple[Artifact, ...]) -> set[str]:
-        """Take the artefacts about to be replaced off the old manifest; return all it listed."""
+    def _strike_off(self, new: tuple[Artifact, ...]) -> None:
+        """Take the artefacts about to be replaced off the old manifest."""
         if self._previous is not None:
             names = {item.path for item in new}
             left = tuple(old for old in self._previous.artifacts if old.path not in names)
             if left != self._previous.artifacts:
-                self._write(self._previous.model_copy(update={"artifacts": left}))
-        return self._listed_before()
+                self._staged(self._previous.model_copy(update={"artifacts": left})).rename(self.root / MANIFEST_NAME)
 
     def _move(self, source: Path, target: Path) -> None:
-        if target.is_dir():  # a folder cannot be renamed over
-            self._discard(target)
+        if target.is_dir() or source.is_dir():  # neither can be renamed over the other
+            _discard(target, self.staging)
         source.replace(target)
 
-    def _discard(self, path: Path) -> None:
-        """Remove a file or folder, by a rename first so that a folder is never seen half-removed."""
-        if path.exists() or path.is_symlink():
-            path.rename(Path(tempfile.mkdtemp(dir=self.staging)) / path.name)
+    def _discard_unlisted(self, staging: Path) -> None:
+        """Remove what the commit from this staging folder touched and the manifest does not list."""
+        try:
+            touched = _NAMES.validate_json((staging / _TOUCHED).read_bytes())
+            listed = _listed(Bundle.open(self.root).manifest) if (self.root / MANIFEST_NAME).exists() else set()
+        except (OSError, ValidationError, BundleError):  # nothing was touched, or nothing is known
+            return
+        for name in touched - listed - {MANIFEST_NAME}:
+            _discard(self.root / name, staging)
 
-    def _write(self, manifest: Manifest) -> None:
-        made = self.staging / MANIFEST_NAME
+    def _clear(self, staging: Path) -> None:
+        """Remove a staging folder, and what its commit left behind if it was not finished."""
+        with contextlib.suppress(OSError):
+            self._discard_unlisted(staging)
+        shutil.rmtree(staging, ignore_errors=True)
+
+    def _staged(self, manifest: Manifest) -> Path:
+        made = Path(tempfile.mkdtemp(dir=self.staging)) / MANIFEST_NAME
         with made.open("w") as file:
             file.write(manifest.model_dump_json(indent=2) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        made.rename(self.root / MANIFEST_NAME)
+        return made
 
     def _make_root(self) -> None:
         missing = [path for path in (self.root, *self.root.parents) if not path.exists()]
@@ -257,3 +280,13 @@ class BundleWriter:
             raise BundleError(
                 f"another export is writing to {self.root}", "wait for it, or choose another --output"
             ) from None
+
+
+def _listed(manifest: Manifest | None) -> set[str]:
+    return {manifest.weights.file, *(item.path for item in manifest.artifacts)} if manifest is not None else set()
+
+
+def _discard(path: Path, staging: Path) -> None:
+    """Remove a file or folder, by a rename into staging so that a folder is never seen half-removed."""
+    if path.exists() or path.is_symlink():
+        path.rename(Path(tempfile.mkdtemp(dir=staging)) / path.name)

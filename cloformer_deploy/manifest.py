@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cloformer_deploy.architecture import VARIANTS
 from cloformer_deploy.data import Preprocessing
 
+MANIFEST_NAME = "manifest.json"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # A plain name: a manifest never leads out of its bundle, nor to a hidden file.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=200)]
@@ -73,9 +74,9 @@ class Manifest(_Part):
             raise ValueError(f"unknown variant {self.variant!r}")
         if self.labels is not None and len(self.labels) != self.num_classes:
             raise ValueError(f"{len(self.labels)} labels for {self.num_classes} classes")
-        names = [artifact.path for artifact in self.artifacts]
+        names = [MANIFEST_NAME, self.weights.file, *(artifact.path for artifact in self.artifacts)]
         if len(set(names)) != len(names):
-            raise ValueError("an artefact is listed twice")
+            raise ValueError("a file is listed twice")
         return self
 
 

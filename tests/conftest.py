@@ -4,6 +4,7 @@ import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -26,19 +27,25 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def golden_state_dict(shared: Path) -> GoldenStateDict:
-    """`golden_state_dict(variant, num_classes=1000)`: the weights under which the golden outputs were made."""
+def golden_fill(shared: Path) -> ModuleType:
+    """The module that makes the golden cases' weights (`fill`) and inputs (`image`)."""
     spec = importlib.util.spec_from_file_location("golden_fill", shared / "golden" / "fill.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def golden_state_dict(shared: Path, golden_fill: ModuleType) -> GoldenStateDict:
+    """`golden_state_dict(variant, num_classes=1000)`: the weights under which the golden outputs were made."""
 
     def build(variant: str, num_classes: int = 1000) -> dict[str, Tensor]:
         shapes = json.loads((shared / "golden" / f"state_dict_{variant}.json").read_text())
         for name in ("head.weight", "head.bias"):
             shapes[name][0] = num_classes
-        return {name: torch.from_numpy(module.fill(name, tuple(shape))) for name, shape in shapes.items()}
+        return {name: torch.from_numpy(golden_fill.fill(name, tuple(shape))) for name, shape in shapes.items()}
 
     return build
 

@@ -20,7 +20,11 @@ class _Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         self.as_json = "--json" in args
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except TyperException as error:
+            self._answer_usage(error)
+            raise
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -33,8 +37,7 @@ class _Commands(TyperGroup):
                 typer.echo(f"  Next: {error.hint}", err=True)
             raise typer.Exit(error.exit_code) from None
         except TyperException as error:  # wrong usage, which typer shows on stderr
-            if self.as_json:
-                _answer(RequestError.exit_code, str(error), "see --help")
+            self._answer_usage(error)
             raise
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
@@ -45,6 +48,10 @@ class _Commands(TyperGroup):
             traceback.print_exception(error)
             typer.echo("This is a bug in cloformer-deploy: please report it with the lines above.", err=True)
             raise typer.Exit(EXIT_BUG) from None
+
+    def _answer_usage(self, error: TyperException) -> None:
+        if self.as_json:
+            _answer(RequestError.exit_code, error.format_message(), "see --help")
 
 
 def _answer(code: int, message: str, hint: str) -> None:

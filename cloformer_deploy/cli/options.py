@@ -1,6 +1,7 @@
 """What several commands share: the --json option, parsing of values, progress on stderr, JSON on stdout."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,11 +23,10 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         RequestError: neither.
     """
-    height, _, width = text.lower().partition("x")
-    try:
-        return int(height), int(width or height)
-    except ValueError:
-        raise RequestError(f"--input-size {text!r} is not a size", "give N or HxW, such as 224 or 256x192") from None
+    sides = re.fullmatch(r"([0-9]{1,9})(?:[xX]([0-9]{1,9}))?", text)
+    if sides is None:
+        raise RequestError(f"--input-size {text!r} is not a size", "give N or HxW, such as 224 or 256x192")
+    return int(sides[1]), int(sides[2] or sides[1])
 
 
 def parse_batch(text: str) -> int | None:

@@ -1,5 +1,6 @@
 """Folders of pictures, labelled by sub-folder or not, read as a stream of batches."""
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -78,14 +79,19 @@ def open_folder(root: Path, num_classes: int, labels: Sequence[str] | None) -> P
     their sorted names are the labels 0..N-1.
 
     Raises:
-        DataError: no such folder, no pictures, both layouts at once, more sub-folders than classes, or
-            sub-folders of which only some are labels of the model.
+        DataError: no such folder, unreadable, no pictures, both layouts at once, more sub-folders than
+            classes, or sub-folders of which only some are labels of the model.
     """
-    if not root.is_dir():
-        raise DataError(f"{root} is not a folder", "give a folder of JPEG, PNG or WebP pictures")
-    flat = _pictures(root, recursive=False)
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    by_class = [_pictures(folder, recursive=True) for folder in folders]
+    try:
+        if not root.is_dir():
+            raise DataError(f"{root} is not a folder", "give a folder of JPEG, PNG or WebP pictures")
+        flat = _pictures(root, recursive=False)
+        folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        by_class = [_pictures(folder, recursive=True) for folder in folders]
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or root} cannot be read: {error.strerror}", "check its permissions"
+        ) from error
     if not flat and not any(by_class):
         raise DataError(f"{root} holds no JPEG, PNG or WebP pictures", "give the folder that holds them")
     if flat and any(by_class):
@@ -101,12 +107,16 @@ def open_folder(root: Path, num_classes: int, labels: Sequence[str] | None) -> P
 
 
 def _pictures(folder: Path, *, recursive: bool) -> list[Path]:
-    found = folder.rglob("*") if recursive else folder.iterdir()
-    return sorted(
-        path
-        for path in found
-        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    """The pictures in a folder, neither hidden nor in a hidden folder; links to folders are not followed."""
+
+    def fail(error: OSError) -> None:  # os.walk, like Path.rglob, would pass over a folder it cannot read
+        raise error
+
+    found = []
+    for parent, folders, files in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        found += [Path(parent, name) for name in files if not name.startswith(".")]
+    return sorted(path for path in found if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
 
 
 def _class_indices(

@@ -6,7 +6,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cloformer_deploy.architecture import INPUT_MULTIPLE
@@ -14,11 +17,12 @@ from cloformer_deploy.errors import DataError, RequestError
 
 MAX_SIDE = 2048
 MAX_PIXELS = 100_000_000
-PICTURE_FORMATS = ("JPEG", "PNG", "WEBP")
+REPAIR = "repair it or leave it out of the folder"
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 Triple = tuple[float, float, float]
 Side = Annotated[int, Field(ge=INPUT_MULTIPLE, le=MAX_SIDE, multiple_of=INPUT_MULTIPLE)]
+CoverSide = Annotated[int, Field(ge=INPUT_MULTIPLE, le=2 * MAX_SIDE)]
 
 
 class Resize(BaseModel):
@@ -31,7 +35,7 @@ class Resize(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cover: tuple[int, int]
+    cover: tuple[CoverSide, CoverSide]
     interpolation: Literal["bicubic"] = "bicubic"
     crop: Literal["center"] = "center"
     skipped_at_exact_size: Literal[True] = True
@@ -94,23 +98,41 @@ def load_picture(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
         DataError: not a JPEG, PNG or WebP, damaged, or of more than 100 million pixels.
     """
     try:
-        # Only these decoders: others (EPS) run foreign programs.
-        with Image.open(path, formats=PICTURE_FORMATS) as picture:
+        with _decoder(path)(path) as picture:
             if picture.width * picture.height > MAX_PIXELS:
-                raise DataError(
-                    f"{path} has {picture.width} x {picture.height} pixels, more than {MAX_PIXELS:,}",
-                    "scale it down or leave it out",
-                )
-            return np.ascontiguousarray(_fit(_rgb(picture), preprocessing).transpose(2, 0, 1))
-    except UnidentifiedImageError:
-        cause = f"{path} is not a JPEG, PNG or WebP picture"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        cause = f"{path} cannot be decoded: {error}"
-    raise DataError(cause, "repair it or leave it out of the folder")
+                raise ValueError(f"{picture.width} x {picture.height} pixels are more than {MAX_PIXELS:,}")
+            upright = _rgb(picture)
+    except DataError:
+        raise
+    except Exception as error:  # damaged bytes come out of the decoders as nearly any kind
+        raise DataError(f"{path} cannot be decoded: {error}", REPAIR) from error
+    try:
+        return np.ascontiguousarray(_fit(upright, preprocessing).transpose(2, 0, 1))
+    except ValueError as error:
+        raise DataError(f"{path} cannot be used: {error}", REPAIR) from error
+
+
+def _decoder(path: Path) -> type[JpegImageFile | PngImageFile | WebPImageFile]:
+    """The decoder for a file's first bytes.
+
+    Not Image.open: it has decoders that run foreign programs (EPS), and gives large pictures a warning,
+    which cannot be held back in one thread alone.
+    """
+    with path.open("rb") as file:
+        start = file.read(12)
+    if start.startswith(b"\xff\xd8\xff"):
+        return JpegImageFile
+    if start.startswith(b"\x89PNG\r\n\x1a\n"):
+        return PngImageFile
+    if start.startswith(b"RIFF") and start.endswith(b"WEBP"):
+        return WebPImageFile
+    raise DataError(f"{path} is not a JPEG, PNG or WebP picture", REPAIR)
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
     upright = ImageOps.exif_transpose(picture)
+    if upright.mode == "P":  # straight to RGB, alpha in the palette would give a warning
+        upright = upright.convert("RGBA")
     if upright.mode.startswith("I"):  # convert() would clip 16-bit values at 255
         upright = Image.fromarray((np.asarray(upright, np.int32) >> 8).clip(0, 255).astype(np.uint8))
     return upright.convert("RGB")
@@ -121,10 +143,13 @@ def _fit(picture: Image.Image, preprocessing: Preprocessing) -> NDArray[Any]:
     if picture.size == (width, height):
         return np.asarray(picture)
     cover_height, cover_width = preprocessing.resize.cover
-    scale = max(cover_height / picture.height, cover_width / picture.width)
-    scaled = (max(round(picture.width * scale), width), max(round(picture.height * scale), height))
+    # Whole numbers are rounded as torchvision does, with which the published figures were measured.
+    if cover_height * picture.width >= cover_width * picture.height:
+        scaled = (cover_height * picture.width // picture.height, cover_height)
+    else:
+        scaled = (cover_width, cover_width * picture.height // picture.width)
     if scaled[0] * scaled[1] > MAX_PIXELS:
         raise ValueError(f"{picture.width} x {picture.height} is too narrow to scale to {width} x {height}")
-    left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
+    left, top = round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
     resized = picture.resize(scaled, Image.Resampling.BICUBIC)
     return np.asarray(resized.crop((left, top, left + width, top + height)))

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 IOS_TARGETS = (15, 16, 17, 18, 26)
 CLASS_LABEL_NAME = "classLabel"
+INEXACT_FUSION = "common::fuse_elementwise_to_batchnorm"
+"""Turns a scale and shift into a batch_norm of variance 1, and divides by sqrt(1 + 1e-5) on the way: 25 dB lost."""
 
 
 class CoreMLFormat:
@@ -31,31 +33,17 @@ class CoreMLFormat:
 
         # torch.jit.trace would do, but fails inside coremltools with numpy >= 2.4.
         module, interface = _interface(graph)
-        program = torch.export.export(module, (torch.zeros(graph.shape),)).run_decompositions({})
+        traced = torch.export.export(module, (torch.zeros(graph.shape),)).run_decompositions({})
         for precision, path in outputs.items():
-            self._convert_one(program, interface, graph, precision, path)
+            model = _model(traced, interface, graph, precision)
+            model.short_description = f"CloFormer-{graph.metadata['variant']} image classifier, {precision}"
+            model.author = "cloformer-deploy"
+            model.version = __version__
+            model.user_defined_metadata.update(metadata.prefixed(graph.metadata, precision))
+            model.save(str(path))
+            # Left behind by conversions from torch.export; nothing on a device reads it.
+            path.joinpath("executorch_debug_handle_mapping.json").unlink(missing_ok=True)
             yield precision
-
-    def _convert_one(
-        self, program: Any, interface: Mapping[str, Any], graph: Graph, precision: str, path: Path
-    ) -> None:
-        import coremltools as ct
-
-        model = ct.convert(
-            program,
-            **interface,
-            convert_to="mlprogram",
-            minimum_deployment_target=getattr(ct.target, f"iOS{graph.ios}"),
-            compute_precision=ct.precision.FLOAT16 if precision == "fp16" else ct.precision.FLOAT32,
-            skip_model_load=True,
-        )
-        model.short_description = f"CloFormer-{graph.metadata['variant']} image classifier, {precision}"
-        model.author = "cloformer-deploy"
-        model.version = __version__
-        model.user_defined_metadata.update(metadata.prefixed(graph.metadata, precision))
-        model.save(str(path))
-        # Left behind by conversions from torch.export; nothing on a device reads it.
-        path.joinpath("executorch_debug_handle_mapping.json").unlink(missing_ok=True)
 
     def describe(self, path: Path) -> Description:
         """See `Format.describe`."""
@@ -74,25 +62,72 @@ class CoreMLFormat:
         )
 
 
-def _interface(graph: Graph) -> tuple["nn.Module", dict[str, Any]]:
-    """The module to trace, and the inputs, outputs and classifier that coremltools shall declare."""
+def _model(traced: Any, interface: Mapping[str, Any], graph: Graph, precision: str) -> Any:
+    """Convert in two steps: to coremltools' own program, then to a model.
+
+    In one step coremltools cannot declare names and dtypes of a classifier's outputs: its classify op adds an
+    output to those declared, and the count no longer matches.
+    """
     import coremltools as ct
+
+    pipeline = ct.PassPipeline.DEFAULT
+    pipeline.remove_passes([INEXACT_FUSION])
+    settings = {
+        "minimum_deployment_target": getattr(ct.target, f"iOS{graph.ios}"),
+        "pass_pipeline": pipeline,
+    }
+    program = ct.convert(
+        traced,
+        **interface,
+        **settings,
+        convert_to="milinternal",
+        compute_precision=ct.precision.FLOAT16 if precision == "fp16" else ct.precision.FLOAT32,
+    )
+    program.functions["main"].output_types = None
+    return ct.convert(
+        program,
+        **settings,
+        convert_to="mlprogram",
+        # The first step has put the casts where they belong; FLOAT32 adds none.
+        compute_precision=ct.precision.FLOAT32,
+        classifier_config=_classifier(graph),
+        skip_model_load=True,
+    )
+
+
+def _interface(graph: Graph) -> tuple["nn.Module", dict[str, Any]]:
+    """The module to trace, and the inputs and outputs that coremltools shall declare."""
+    import coremltools as ct
+    import numpy as np
 
     from cloformer_deploy.formats.interface import WithProbabilities, with_interface
 
     module = with_interface(graph)
-    logits = ct.TensorType(name=OUTPUT_NAME)
+    outputs = [ct.TensorType(name=OUTPUT_NAME, dtype=np.float32)]
     if graph.input_kind == "tensor":
-        return module, {"inputs": [ct.TensorType(name=INPUT_NAME, shape=graph.shape)], "outputs": [logits]}
+        return module, {
+            "inputs": [ct.TensorType(name=INPUT_NAME, shape=graph.shape, dtype=np.float32)],
+            "outputs": outputs,
+        }
+    if _is_classifier(graph):
+        module = WithProbabilities(module).eval()
+        outputs.append(ct.TensorType(name=PROBABILITIES_NAME, dtype=np.float32))
     image = ct.ImageType(name=INPUT_NAME, shape=graph.shape, color_layout=ct.colorlayout.RGB)
-    if graph.labels is None:
-        return module, {"inputs": [image], "outputs": [logits]}
-    return WithProbabilities(module).eval(), {
-        "inputs": [image],
-        "outputs": [logits, ct.TensorType(name=PROBABILITIES_NAME)],
-        "classifier_config": ct.ClassifierConfig(
-            list(graph.labels),
-            predicted_feature_name=CLASS_LABEL_NAME,
-            predicted_probabilities_output=PROBABILITIES_NAME,
-        ),
-    }
+    return module, {"inputs": [image], "outputs": outputs}
+
+
+def _is_classifier(graph: Graph) -> bool:
+    """Only then do Xcode's preview and Vision have what they need: a picture in, named classes out."""
+    return graph.input_kind == "image" and graph.labels is not None
+
+
+def _classifier(graph: Graph) -> Any:
+    import coremltools as ct
+
+    if not _is_classifier(graph):
+        return None
+    return ct.ClassifierConfig(
+        list(graph.labels or ()),
+        predicted_feature_name=CLASS_LABEL_NAME,
+        predicted_probabilities_output=PROBABILITIES_NAME,
+    )

@@ -47,7 +47,7 @@ def validation_tables(result: "Validation") -> Rendered:
         else f"PyTorch on {reference.n} pictures without labels."
     )
     columns = ["artefact", "", "agreement", *(["top-1", "drop pp (95 %)"] if labelled else [])]
-    columns += ["max |diff|", "SQNR dB", "min cos"]
+    columns += ["max |diff|", "SQNR dB"]
     table = _table(*columns, numeric=tuple(range(2, len(columns))))
     for item in result.artifacts:
         table.add_row(*_verdict_row(item, labelled))
@@ -72,10 +72,9 @@ def _verdict_row(item: "ArtifactVerdict", labelled: bool) -> list[str]:
         interval = item.top1_drop_ci95_pp
         drop = f"{item.top1_drop_pp:.2f} ({interval[0]:.2f}, {interval[1]:.2f})" if interval else "-"
         accuracy = [_percent(item.top1), drop]
-    cosine = "-" if item.cosine_min is None else f"{item.cosine_min:.4f}"
     difference = "-" if item.max_abs_diff is None else f"{item.max_abs_diff:.1e}"
     sqnr = "-" if item.sqnr_db is None else f"{item.sqnr_db:.1f}"
-    return [name, status, _percent(item.top1_agreement), *accuracy, difference, sqnr, cosine]
+    return [name, status, _percent(item.top1_agreement), *accuracy, difference, sqnr]
 
 
 def description_tables(path: Path, description: Description) -> Rendered:

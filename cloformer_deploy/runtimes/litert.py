@@ -1,5 +1,9 @@
 """LiteRT (the maintained TFLite runtime) on the CPU, with its XNNPACK delegate."""
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,19 @@ class LiteRT:
         return LiteRTSession(path, threads)
 
 
+@contextmanager
+def _native_log_dropped() -> Iterator[None]:
+    """Drop what native code writes to standard error: LiteRT announces its delegate there, and has no switch for it."""
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
 class LiteRTSession:
     """See `Session`."""
 
@@ -39,7 +56,8 @@ class LiteRTSession:
         except (ValueError, RuntimeError) as error:
             raise BundleError(f"{path} is not a TFLite file: {error}", "export it again") from error
         try:
-            self._interpreter.allocate_tensors()
+            with _native_log_dropped():
+                self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ToolError(f"LiteRT cannot prepare {path}: {error}", "export it again") from error
         self._input = self._interpreter.get_input_details()[0]

@@ -60,8 +60,9 @@ class Drift:
         self._noise += float(((centred - found) ** 2).sum())
         norms = np.linalg.norm(centred, axis=1) * np.linalg.norm(found, axis=1)
         products = (centred * found).sum(axis=1)
-        # With a single class every centred logit is zero: nothing can point elsewhere.
-        cosines = np.divide(products, norms, out=np.ones_like(products), where=norms > 0)
+        # Constant logits point nowhere: alike where both are constant (a single class), else at a right angle.
+        alike = ~centred.any(axis=1) & ~found.any(axis=1)
+        cosines = np.divide(products, norms, out=alike.astype(np.float64), where=norms > 0)
         self.cosine_min = min(self.cosine_min, float(cosines.min()))
 
     @property

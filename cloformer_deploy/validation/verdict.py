@@ -26,10 +26,10 @@ Status = Literal["passed", "failed", "not_executed"]
 BATCH_SIZE = 16
 PROBE_COUNT = 16
 THRESHOLDS: Mapping[str, Mapping[str, float]] = {
-    "fp32": {"top1_agreement": 0.999, "max_abs_diff": 1e-4},
+    "fp32": {"top1_agreement": 0.999, "sqnr_db": 90.0},
     "fp16": {"top1_agreement": 0.998, "sqnr_db": 40.0},
 }
-"""What an artefact of each precision must reach; `max_abs_diff` is a ceiling, the others are floors."""
+"""What an artefact of each precision must at least reach. Both are free of the logits' scale, which weights choose."""
 
 
 @dataclass(frozen=True)
@@ -191,12 +191,9 @@ def _shortfalls(drift: Drift, thresholds: Mapping[str, float], reference: Drift)
         yield f"PyTorch itself gives NaN or Inf on {reference.non_finite} of {reference.n} pictures"
     elif drift.non_finite:
         yield f"NaN or Inf on {drift.non_finite} of {drift.n} pictures"
-    for name, limit in thresholds.items():
-        value = getattr(drift, name)
-        if name == "max_abs_diff" and not value <= limit:
-            yield f"max |difference| {value:.2e} is above {limit:.0e}"
-        elif name == "top1_agreement" and not value >= limit:
-            pictures = f"{drift.n - drift.agreeing} of {drift.n} pictures"
-            yield f"top-1 differs from PyTorch's on {pictures}: agreement {value:.2%} is below {limit:.1%}"
-        elif name == "sqnr_db" and not value >= limit:
-            yield f"SQNR {value:.1f} dB is below {limit:.0f} dB"
+    if drift.top1_agreement < thresholds["top1_agreement"]:
+        pictures = f"{drift.n - drift.agreeing} of {drift.n} pictures"
+        share, limit = drift.top1_agreement, thresholds["top1_agreement"]
+        yield f"top-1 differs from PyTorch's on {pictures}: agreement {share:.2%} is below {limit:.1%}"
+    if drift.measured and drift.sqnr_db < thresholds["sqnr_db"]:
+        yield f"SQNR {drift.sqnr_db:.1f} dB is below {thresholds['sqnr_db']:.0f} dB"

@@ -1,0 +1,45 @@
+# `make demo` and `make test` set up all they need; `make install` is what both build on.
+PYTHON ?= python3.11
+VENV ?= .venv
+# Old devices run tflite-runtime 2.14, which needs numpy 1: the tests keep it in an environment of its own.
+OLD_VENV ?= .venv-tflite-runtime
+BIN = $(VENV)/bin
+PIP = -m pip --disable-pip-version-check install --quiet
+
+.PHONY: install demo test test-fast lint benchmarks clean
+
+install: $(VENV)/.installed
+
+# torch first and pinned: an unpinned one, asked for by another package, is gigabytes of CUDA.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP) --constraint constraints.txt torch
+	$(BIN)/python $(PIP) --constraint constraints.txt --editable '.[all,dev]'
+	touch $@
+
+$(OLD_VENV)/.installed: tests/requirements-tflite-runtime.txt
+	$(PYTHON) -m venv $(OLD_VENV)
+	$(OLD_VENV)/bin/python $(PIP) --requirement $< || echo "tflite-runtime has no wheel for this machine: its tests will skip"
+	touch $@
+
+demo: install
+	$(BIN)/cloformer-deploy export --precision fp32 --precision fp16 --output exports/demo --overwrite
+	$(BIN)/cloformer-deploy validate exports/demo
+
+test: lint $(OLD_VENV)/.installed
+	$(BIN)/python -m pytest
+
+test-fast: install
+	$(BIN)/python -m pytest -m "not integration"
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+benchmarks: install
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/memory.py
+
+clean:
+	rm -rf $(VENV) $(OLD_VENV) exports build dist
