@@ -1,5 +1,6 @@
 """TFLite by litert-torch: NHWC in, built-in operators only. fp16 keeps weights in float16, arithmetic in float32."""
 
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -65,19 +66,23 @@ def load_model(path: Path) -> Any:
     if content[4:8] != b"TFL3":
         raise BundleError(f"{path} is not a TFLite file: its identifier is {content[4:8]!r}", "give a .tflite file")
     try:
-        model = flatbuffer_utils.read_model_from_bytearray(content)
+        model = flatbuffer_utils.convert_bytearray_to_object(content)
+        _resolve_buffers(model, content)
         if not model.subgraphs or not model.subgraphs[0].operators:
             raise BundleError(f"{path} is a TFLite file without a graph", "export it again")
     # Flatbuffers has no verifier in Python: a damaged file shows as whatever its wrong offsets lead to.
-    except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError, _struct_error()) as error:
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError, struct.error) as error:
         raise BundleError(f"{path} is damaged: {error}", "export it again") from error
     return model
 
 
-def _struct_error() -> type[Exception]:
-    import struct
-
-    return struct.error
+def _resolve_buffers(model: Any, content: bytes) -> None:
+    """Fetch the buffers that lie behind the flatbuffer proper, where the quantiser puts them."""
+    for buffer in model.buffers:
+        if buffer.offset:
+            if buffer.offset + buffer.size > len(content):
+                raise ValueError(f"a buffer ends at byte {buffer.offset + buffer.size}, the file at {len(content)}")
+            buffer.data = content[buffer.offset : buffer.offset + buffer.size]
 
 
 def _convert(graph: Graph) -> bytes:
