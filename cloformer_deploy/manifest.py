@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cloformer_deploy.architecture import VARIANTS
 from cloformer_deploy.data import Preprocessing
+from cloformer_deploy.formats import FORMATS, PRECISIONS
 
 MANIFEST_NAME = "manifest.json"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -70,6 +71,10 @@ class Manifest(_Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        for item in self.artifacts:
+            known = FORMATS.get(item.format)
+            if known is None or item.precision not in PRECISIONS or item.target not in known.targets:
+                raise ValueError(f"unknown kind of artefact: {item.format} {item.precision} for {item.target}")
         if self.variant not in VARIANTS:
             raise ValueError(f"unknown variant {self.variant!r}")
         if self.labels is not None and len(self.labels) != self.num_classes:

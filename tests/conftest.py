@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 
 from cloformer_deploy.architecture import create_model
+from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.pipeline import ExportRequest, export
+from cloformer_deploy.progress import Silent
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -56,3 +59,12 @@ def xxs_weights() -> dict[str, Tensor]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return create_model("xxs", 10).state_dict()
+
+
+@pytest.fixture(scope="session")
+def image_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The bundled weights with `--input image`, in all formats and precisions; its labels make it a classifier."""
+    output = tmp_path_factory.mktemp("image") / "bundle"
+    formats = ("onnx", "coreml", "tflite")
+    request = ExportRequest(formats, ("fp32", "fp16"), weights="xxs-imagenette", input_kind="image", output=output)
+    return export(request, Silent()).bundle

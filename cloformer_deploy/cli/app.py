@@ -1,5 +1,6 @@
 """The application: its commands, and the one place where an error becomes a message and an exit code."""
 
+import errno
 import json
 import traceback
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from cloformer_deploy.cli import doctor, export, inspect, validate
 from cloformer_deploy.errors import EXIT_BUG, CloformerDeployError, RequestError
 
 EXIT_INTERRUPTED = 130
+_OUTSIDE_OUR_POWER = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 class _Commands(TyperGroup):
@@ -30,12 +32,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except CloformerDeployError as error:
-            if self.as_json:
-                _answer(error.exit_code, error.message, error.hint)
-            typer.echo(f"Error: {error.message}", err=True)
-            if error.hint:
-                typer.echo(f"  Next: {error.hint}", err=True)
-            raise typer.Exit(error.exit_code) from None
+            raise self._ended(error) from None
         except TyperException as error:  # wrong usage, which typer shows on stderr
             self._answer_usage(error)
             raise
@@ -45,9 +42,20 @@ class _Commands(TyperGroup):
             typer.echo("Interrupted; nothing was changed.", err=True)
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in _OUTSIDE_OUR_POWER:
+                raise self._ended(RequestError(str(error), "make room, or choose another place")) from None
             traceback.print_exception(error)
             typer.echo("This is a bug in cloformer-deploy: please report it with the lines above.", err=True)
             raise typer.Exit(EXIT_BUG) from None
+
+    def _ended(self, error: CloformerDeployError) -> typer.Exit:
+        """Show an error in the form that was asked for, and give the exit with its code."""
+        if self.as_json:
+            _answer(error.exit_code, error.message, error.hint)
+        typer.echo(f"Error: {error.message}", err=True)
+        if error.hint:
+            typer.echo(f"  Next: {error.hint}", err=True)
+        return typer.Exit(error.exit_code)
 
     def _answer_usage(self, error: TyperException) -> None:
         if self.as_json:

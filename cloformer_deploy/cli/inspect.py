@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cloformer_deploy.cli.options import JsonOption, print_json, print_tables
+from cloformer_deploy.cli.options import JsonOption, print_json, print_tables, progress
 
 
 def command(
@@ -27,8 +27,12 @@ def command(
         raise BundleError(f"{path} does not exist", "give an exported file or a bundle")
     if path.is_dir() and path.suffix != ".mlpackage":
         bundle = Bundle.open(path)
-        bundle.verify()
-        described = [format_of(bundle.path(item)).describe(bundle.path(item)) for item in bundle.manifest.artifacts]
+        files = [bundle.path(item) for item in bundle.manifest.artifacts]
+        with progress() as steps:
+            steps.step("Checking the bundle")
+            bundle.verify()
+            steps.step("Reading its artefacts")
+            described = [format_of(file).describe(file) for file in files]
         if as_json:
             print_json(bundle_json(bundle, described))
         else:
@@ -36,7 +40,10 @@ def command(
         return
     if path.name == MANIFEST_NAME:
         raise BundleError(f"{path} is a manifest", f"give its folder, {path.parent}")
-    description = format_of(path).describe(path)
+    file_format = format_of(path)
+    with progress() as steps:
+        steps.step(f"Reading {path}")
+        description = file_format.describe(path)
     if as_json:
         print_json(description_json(description))
     else:

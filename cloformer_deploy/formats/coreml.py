@@ -70,29 +70,35 @@ def _model(traced: Any, interface: Mapping[str, Any], graph: Graph, precision: s
     """
     import coremltools as ct
 
-    pipeline = ct.PassPipeline.DEFAULT
-    pipeline.remove_passes([INEXACT_FUSION])
-    settings = {
-        "minimum_deployment_target": getattr(ct.target, f"iOS{graph.ios}"),
-        "pass_pipeline": pipeline,
-    }
+    target = getattr(ct.target, f"iOS{graph.ios}")
     program = ct.convert(
         traced,
         **interface,
-        **settings,
         convert_to="milinternal",
+        minimum_deployment_target=target,
+        pass_pipeline=_exact_passes(),
         compute_precision=ct.precision.FLOAT16 if precision == "fp16" else ct.precision.FLOAT32,
     )
     program.functions["main"].output_types = None
     return ct.convert(
         program,
-        **settings,
         convert_to="mlprogram",
+        minimum_deployment_target=target,
+        pass_pipeline=_exact_passes(),
         # The first step has put the casts where they belong; FLOAT32 adds none.
         compute_precision=ct.precision.FLOAT32,
         classifier_config=_classifier(graph),
         skip_model_load=True,
     )
+
+
+def _exact_passes() -> Any:
+    """Coremltools' default passes but the inexact one. A new object each time: a conversion leaves its mark on it."""
+    import coremltools as ct
+
+    passes = ct.PassPipeline.DEFAULT
+    passes.remove_passes([INEXACT_FUSION])
+    return passes
 
 
 def _interface(graph: Graph) -> tuple["nn.Module", dict[str, Any]]:

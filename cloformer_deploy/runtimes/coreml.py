@@ -86,10 +86,12 @@ class InterpreterSession:
         from cloformer_deploy.runtimes.coreml_interpreter import Program
 
         self.program = Program.load(path)
-        shapes = {item.name: item.shape for item in self.program.package.inputs}
-        if INPUT_NAME not in shapes:
-            raise BundleError(f"{path} has no input {INPUT_NAME!r}, only {', '.join(shapes)}", "export it again")
-        self.batch: int | None = shapes[INPUT_NAME][0]
+        package = self.program.package
+        inputs, outputs = ({item.name: item.shape for item in items} for items in (package.inputs, package.outputs))
+        for name, found in ((INPUT_NAME, inputs), (OUTPUT_NAME, outputs)):
+            if name not in found:
+                raise BundleError(f"{path} has no {name!r}, only {', '.join(found)}", "export it again")
+        self.batch: int | None = inputs[INPUT_NAME][0]
 
     def run(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """See `Session.run`."""

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloformer_deploy.data import Preprocessing
+from cloformer_deploy.errors import ToolError
 from cloformer_deploy.formats import InputKind
 from cloformer_deploy.runtimes import Session
 
@@ -25,20 +26,27 @@ def reference_logits(
 
 
 def artifact_logits(
-    session: Session, pixels: NDArray[np.uint8], preprocessing: Preprocessing, kind: InputKind
+    session: Session, pixels: NDArray[np.uint8], preprocessing: Preprocessing, kind: InputKind, num_classes: int
 ) -> NDArray[np.float32]:
-    """An artefact's logits (B, classes) of pictures (B, 3, H, W), RGB uint8, for any B.
+    """An artefact's logits (B, num_classes) of pictures (B, 3, H, W), RGB uint8, for any B.
 
     A file of fixed batch size is run as often as needed; its last batch is filled up with the last picture.
+
+    Raises:
+        ToolError: the runtime failed, or the file's output has another shape.
     """
     images: NDArray[Any] = pixels if kind == "image" else preprocessing.normalise(pixels)
-    if session.batch is None:
-        return session.run(images)
     count = len(images)
-    padding = -count % session.batch
+    batch = session.batch or count
+    padding = -count % batch
     if padding:
         images = np.concatenate([images, np.repeat(images[-1:], padding, axis=0)])
-    runs = [session.run(images[start : start + session.batch]) for start in range(0, len(images), session.batch)]
+    runs = [session.run(images[start : start + batch]) for start in range(0, len(images), batch)]
+    if any(logits.shape != (batch, num_classes) for logits in runs):
+        raise ToolError(
+            f"an artefact gives logits of shape {runs[0].shape}, not {(batch, num_classes)}",
+            "it is of another model: export it again",
+        )
     return np.concatenate(runs)[:count]
 
 

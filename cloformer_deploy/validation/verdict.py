@@ -119,7 +119,7 @@ def validate(bundle: Bundle, data: Path | None, limit: int | None, progress: Pro
             ) -> None:
                 if candidate.session is not None:
                     kind = candidate.artifact.input.kind
-                    found = artifact_logits(candidate.session, batch.pixels, manifest.input, kind)
+                    found = artifact_logits(candidate.session, batch.pixels, manifest.input, kind, model.num_classes)
                     candidate.drift.update(expected, found, batch.labels)
 
             list(pool.map(compare, candidates))

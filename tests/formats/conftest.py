@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from cloformer_deploy.architecture import create_model
-from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.pipeline import Export, ExportRequest, export
 from cloformer_deploy.progress import Silent
 
@@ -28,15 +27,6 @@ def export_weights(tmp_path_factory: pytest.TempPathFactory) -> Exporter:
         )
 
     return run
-
-
-@pytest.fixture(scope="session")
-def image_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The bundled weights with `--input image`, in all formats and precisions; its labels make it a classifier."""
-    output = tmp_path_factory.mktemp("image") / "bundle"
-    formats = ("onnx", "coreml", "tflite")
-    request = ExportRequest(formats, ("fp32", "fp16"), weights="xxs-imagenette", input_kind="image", output=output)
-    return export(request, Silent()).bundle
 
 
 @pytest.fixture(scope="session")
