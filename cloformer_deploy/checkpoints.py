@@ -26,7 +26,7 @@ _PREFIX = "module."
 _COUNTER = ".num_batches_tracked"
 _WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
-_GIVE_PUBLISHED = f"Pass weights of a published configuration ({', '.join(VARIANTS)}) under the published names."
+_GIVE_PUBLISHED = f"pass weights of a published configuration ({', '.join(VARIANTS)}) under the published names"
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Checkpoint:
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels) != self.num_classes:
             raise CheckpointError(
-                f"the number of labels ({len(self.labels)}) is not that of the classes ({self.num_classes}).",
-                "Give one label for each class, in the order of the head's rows.",
+                f"the number of labels ({len(self.labels)}) is not that of the classes ({self.num_classes})",
+                "give one label for each class, in the order of the head's rows",
             )
 
 
@@ -76,7 +76,7 @@ def load_checkpoint(path: Path, variant: str | None = None) -> Checkpoint:
         CheckpointError: the file cannot be read, or does not hold the weights of a variant.
     """
     if variant is not None and variant not in VARIANTS:
-        raise CheckpointError(f"There is no variant {variant!r}.", f"Choose one of {', '.join(VARIANTS)}.")
+        raise CheckpointError(f"there is no variant {variant!r}", f"choose one of {', '.join(VARIANTS)}")
     try:
         data = read(path)
         content, labels = parse(data)
@@ -125,17 +125,17 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
 def _state_dict(content: Any) -> dict[str, Any]:
     # dict.items(x), not x.items(): the restricted unpickler lets a file set attributes on an OrderedDict.
     if not isinstance(content, dict):
-        raise CheckpointError(f"the file holds a {type(content).__name__}, not a dictionary of tensors.", SAVE_AGAIN)
+        raise CheckpointError(f"the file holds a {type(content).__name__}, not a dictionary of tensors", SAVE_AGAIN)
     entries = dict(dict.items(content))
     wrapped = next((entries[key] for key in WRAPPER_KEYS if isinstance(entries.get(key), dict)), None)
     state = entries if wrapped is None else dict(dict.items(wrapped))
     if not any(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(
-            f"the file holds no tensors at its top or under {', '.join(WRAPPER_KEYS)} (keys: {_listed(state)}).",
+            f"the file holds no tensors at its top or under {', '.join(WRAPPER_KEYS)} (keys: {_listed(state)})",
             SAVE_AGAIN,
         )
     if not all(isinstance(name, str) for name in state):
-        raise CheckpointError("not every key of the state dict is a text.", SAVE_AGAIN)
+        raise CheckpointError("not every key of the state dict is a text", SAVE_AGAIN)
     if all(name.startswith(_PREFIX) for name in state):
         return {name.removeprefix(_PREFIX): value for name, value in state.items()}
     return state
@@ -145,20 +145,20 @@ def _usable(name: str, value: Any, file_bytes: int) -> Tensor:
     """The entry as a plain dense tensor whose dtype and size can be converted."""
     what = f"{clipped(name)} is"
     if not isinstance(value, Tensor):
-        raise CheckpointError(f"{what} of type {type(value).__name__}, not a tensor.", SAVE_AGAIN)
+        raise CheckpointError(f"{what} of type {type(value).__name__}, not a tensor", SAVE_AGAIN)
     # Detached through the class: a file can give its tensors attributes that hide their methods.
     tensor = Tensor.detach(value)
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type != "cpu":
-        raise CheckpointError(f"{what} sparse, quantised, nested or without data, not a dense tensor.", SAVE_AGAIN)
+        raise CheckpointError(f"{what} sparse, quantised, nested or without data, not a dense tensor", SAVE_AGAIN)
     counter = name.endswith(_COUNTER) and tensor.dtype == torch.int64
     if tensor.dtype not in _WEIGHT_DTYPES and not counter:
         raise CheckpointError(
-            f"{what} {str(tensor.dtype).removeprefix('torch.')}, not float32, float16, bfloat16 or float64.",
-            "Save the weights as float32.",
+            f"{what} {str(tensor.dtype).removeprefix('torch.')}, not float32, float16, bfloat16 or float64",
+            "save the weights as float32",
         )
     # A stride of 0 makes one stored number a tensor of any size.
     if tensor.nbytes > file_bytes:
-        raise CheckpointError(f"{what} {tensor.nbytes} bytes long in a file of {file_bytes}.", SAVE_AGAIN)
+        raise CheckpointError(f"{what} {tensor.nbytes} bytes long in a file of {file_bytes}", SAVE_AGAIN)
     return tensor
 
 
@@ -196,23 +196,23 @@ def _identify(tensors: dict[str, Tensor], requested: str | None) -> tuple[str, i
     nearest = min(differing, key=lambda variant: len(differing[variant]))
     if requested not in (None, nearest) and not differing[nearest]:
         raise CheckpointError(
-            f"these are {nearest} weights, not {requested}.", f"Leave --variant out, or pass --variant {nearest}."
+            f"these are {nearest} weights, not {requested}", f"leave --variant out, or pass --variant {nearest}"
         )
     variant = requested or nearest
     wanted = _shapes(variant, num_classes)
     if not wanted.keys() & found.keys():
-        raise CheckpointError(f"none of its {len(found)} tensors is CloFormer's ({_listed(found)}).", _GIVE_PUBLISHED)
+        raise CheckpointError(f"none of its {len(found)} tensors is CloFormer's ({_listed(found)})", _GIVE_PUBLISHED)
     missing = [name for name in wanted if name not in found and not name.endswith(_COUNTER)]
     extra = sorted(found.keys() - wanted.keys())
     if missing or extra:
         parts = [f"missing {len(missing)} of {len(wanted)} ({_listed(missing)})"] if missing else []
         parts += [f"unknown {len(extra)} ({_listed(extra)})"] if extra else []
-        raise CheckpointError(f"the tensors are not those of {variant}: {', '.join(parts)}.", _GIVE_PUBLISHED)
+        raise CheckpointError(f"the tensors are not those of {variant}: {', '.join(parts)}", _GIVE_PUBLISHED)
     for name, shape in wanted.items():
         if found.get(name, shape) != shape:
-            raise CheckpointError(f"{name} has shape {found[name]}, not {shape} as in {variant}.", _GIVE_PUBLISHED)
+            raise CheckpointError(f"{name} has shape {found[name]}, not {shape} as in {variant}", _GIVE_PUBLISHED)
     if num_classes < 1:
-        raise CheckpointError("head.weight has 0 rows, so there is no class to tell.", SAVE_AGAIN)
+        raise CheckpointError("head.weight has 0 rows, so there is no class to tell", SAVE_AGAIN)
     return variant, num_classes
 
 
@@ -225,12 +225,12 @@ def _converted(name: str, tensor: Tensor) -> Tensor:
         nan = int(torch.isnan(converted).sum())
         infinite = int(bad.sum()) - nan
         raise CheckpointError(
-            f"{name} has {nan} NaN and {infinite} infinite values (as float32) of {converted.numel()}.",
-            "Pass a checkpoint from before the training diverged.",
+            f"{name} has {nan} NaN and {infinite} infinite values (as float32) of {converted.numel()}",
+            "pass a checkpoint from before the training diverged",
         )
     if name.endswith("running_var") and (converted < 0).any():
         raise CheckpointError(
-            f"{name} has {int((converted < 0).sum())} negative values, of which inference makes NaN.", COPY_AGAIN
+            f"{name} has {int((converted < 0).sum())} negative values, of which inference makes NaN", COPY_AGAIN
         )
     return converted
 

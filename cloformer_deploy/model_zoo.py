@@ -42,8 +42,8 @@ def resolve_weights(weights: str | None = None, variant: str | None = None) -> P
         if weights and path.exists():
             return path
         raise CheckpointError(
-            f"{weights!r} is neither a file nor bundled weights.",
-            f"Pass a weights file, or the name of bundled weights (there are: {names}).",
+            f"{weights!r} is neither a file nor bundled weights",
+            f"pass a weights file, or the name of bundled weights (there are: {names})",
         )
     if variant is None:
         found = [path for name, path in bundled.items() if name == DEFAULT]
@@ -53,6 +53,6 @@ def resolve_weights(weights: str | None = None, variant: str | None = None) -> P
         wanted = f"for variant {variant!r}"
     if not found:
         raise CheckpointError(
-            f"No weights {wanted} are bundled (there are: {names}).", "Pass a weights file with --weights FILE."
+            f"no weights {wanted} are bundled (there are: {names})", "pass a weights file with --weights FILE"
         )
     return found[0]

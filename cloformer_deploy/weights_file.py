@@ -22,9 +22,9 @@ from cloformer_deploy.errors import CheckpointError
 MAX_FILE_BYTES = 2**30
 """A file is read into memory whole; a training checkpoint of the largest variant has a quarter of this."""
 
-COPY_AGAIN = "Copy or download the file again and compare its checksum with the source's."
-SAVE_AGAIN = 'Where the weights were trained, save them again with torch.save(model.state_dict(), "weights.pth").'
-GIVE_WEIGHTS = "Pass a PyTorch (.pth, .pt) or safetensors file of CloFormer weights."
+COPY_AGAIN = "copy or download the file again and compare its checksum with the source's"
+SAVE_AGAIN = 'where the weights were trained, save them again with torch.save(model.state_dict(), "weights.pth")'
+GIVE_WEIGHTS = "pass a PyTorch (.pth, .pt) or safetensors file of CloFormer weights"
 
 
 def read(path: Path) -> bytes:
@@ -34,19 +34,19 @@ def read(path: Path) -> bytes:
         CheckpointError: there is no such file, or it is empty, too large or not readable.
     """
     if not path.exists():
-        raise CheckpointError("there is no such file.", GIVE_WEIGHTS)
+        raise CheckpointError("there is no such file", GIVE_WEIGHTS)
     if not path.is_file():
         what = "a directory" if path.is_dir() else "not a regular file"
-        raise CheckpointError(f"this is {what}, not a weights file.", GIVE_WEIGHTS)
+        raise CheckpointError(f"this is {what}, not a weights file", GIVE_WEIGHTS)
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise CheckpointError(f"{size} bytes are more than the {MAX_FILE_BYTES} that are read.", SAVE_AGAIN)
+            raise CheckpointError(f"{size} bytes are more than the {MAX_FILE_BYTES} that are read", SAVE_AGAIN)
         data = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"the file cannot be read ({error.strerror}).", "Check its permissions.") from error
+        raise CheckpointError(f"the file cannot be read ({error.strerror})", "check its permissions") from error
     if not data:
-        raise CheckpointError("the file is empty.", COPY_AGAIN)
+        raise CheckpointError("the file is empty", COPY_AGAIN)
     return data
 
 
@@ -74,9 +74,9 @@ def parse(data: bytes) -> tuple[Any, tuple[str, ...] | None]:
         # struct.error, RuntimeError and more. All mean the same to the user.
         told = str(error).rpartition("WeightsUnpickler error: ")[2].partition("\n")[0].strip()
         reason = clipped(f"{type(error).__name__}: {told}" if told else type(error).__name__)
-        raise CheckpointError(f"the file is truncated or damaged ({reason}).", COPY_AGAIN) from error
+        raise CheckpointError(f"the file is truncated or damaged ({reason})", COPY_AGAIN) from error
     raise CheckpointError(
-        f"this is neither a PyTorch nor a safetensors file (it begins with {data[:8]!r}).", GIVE_WEIGHTS
+        f"this is neither a PyTorch nor a safetensors file (it begins with {data[:8]!r})", GIVE_WEIGHTS
     )
 
 
@@ -85,13 +85,13 @@ def _check_zip(data: bytes) -> None:
         entries = {entry.filename: entry for entry in archive.infolist()}
         names = {PurePosixPath(name).name for name in entries}
         if "constants.pkl" in names:
-            raise CheckpointError("this is a TorchScript archive, which is a program.", SAVE_AGAIN)
+            raise CheckpointError("this is a TorchScript archive, which is a program", SAVE_AGAIN)
         if "data.pkl" not in names:
-            raise CheckpointError("this zip archive was not written by torch.save (it has no data.pkl).", GIVE_WEIGHTS)
+            raise CheckpointError("this zip archive was not written by torch.save (it has no data.pkl)", GIVE_WEIGHTS)
         for name, entry in entries.items():
             # What is stored compressed could unpack to more than memory holds.
             if entry.compress_type != zipfile.ZIP_STORED:
-                raise CheckpointError(f"{clipped(name)} in it is compressed, which torch.save never does.", SAVE_AGAIN)
+                raise CheckpointError(f"{clipped(name)} in it is compressed, which torch.save never does", SAVE_AGAIN)
             # Reading compares the checksum, as torch does not; torch writes 0 where it was told to leave it out.
             if entry.CRC:
                 content = archive.read(entry)
@@ -102,7 +102,7 @@ def _check_zip(data: bytes) -> None:
 def _check_protocol(pickled: bytes) -> None:
     if pickled[:2] != b"\x80\x02":
         raise CheckpointError(
-            f"the file is pickled with protocol {pickled[1]}, torch's weights files with protocol 2.", SAVE_AGAIN
+            f"the file is pickled with protocol {pickled[1]}, torch's weights files with protocol 2", SAVE_AGAIN
         )
 
 
@@ -117,7 +117,7 @@ def _unpickled(data: bytes) -> Any:
         if named is None:
             raise
         raise CheckpointError(
-            f"the file asks for {clipped(named[1])}, and code in a weights file is never run.", SAVE_AGAIN
+            f"the file asks for {clipped(named[1])}, and code in a weights file is never run", SAVE_AGAIN
         ) from error
 
 
@@ -147,8 +147,8 @@ def _labels(header: dict[str, Any]) -> tuple[str, ...] | None:
         labels = None
     if not isinstance(labels, list) or not all(isinstance(label, str) and label.isprintable() for label in labels):
         raise CheckpointError(
-            f"the metadata's labels are not a JSON list of printable texts ({clipped(text)}).",
-            "Write them as a JSON list with one text for each class, or leave them out.",
+            f"the metadata's labels are not a JSON list of printable texts ({clipped(text)})",
+            "write them as a JSON list with one text for each class, or leave them out",
         )
     return tuple(labels)
 

@@ -56,14 +56,14 @@ def test_unknown_name(name: str) -> None:
 
 
 def test_variant_without_bundled_weights() -> None:
-    with pytest.raises(CheckpointError, match="No weights for variant 'x' are bundled") as caught:
+    with pytest.raises(CheckpointError, match="no weights for variant 'x' are bundled") as caught:
         resolve_weights(variant="x")
     assert "--weights FILE" in caught.value.hint
 
 
 def test_nothing_bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_zoo, "_models_dir", lambda: tmp_path)
-    with pytest.raises(CheckpointError, match=rf"No weights named '{DEFAULT}' are bundled \(there are: none\)"):
+    with pytest.raises(CheckpointError, match=rf"no weights named '{DEFAULT}' are bundled \(there are: none\)"):
         resolve_weights()
 
 

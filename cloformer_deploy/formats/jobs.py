@@ -5,6 +5,7 @@ memory is given back, and a crash is an error message. The process also runs eac
 with PyTorch, because a file that was not loaded and run is not done.
 """
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -72,8 +73,12 @@ def run(job: Job, progress: Progress) -> list[Check]:
         finally:
             process.kill()
             process.communicate()
-        if code != 0:
-            raise ToolError(f"the {job.format} converter {_ending(code)}{_tail(log)}", "try again, or report this")
+        if code < 0:
+            name = signal.Signals(-code).name
+            raise ToolError(f"the {job.format} converter was killed by {name}{_tail(log)}", "try again, or report this")
+        if code > 0:  # what converters raise has been told as an event: this is a fault of ours
+            log.seek(0)
+            raise RuntimeError(f"the {job.format} worker ended with exit code {code}:\n{log.read()}")
     return checks
 
 
@@ -81,8 +86,9 @@ def _follow(process: "subprocess.Popen[str]", job: Job, progress: Progress) -> I
     if process.stdin is None or process.stdout is None:
         raise ValueError("the worker's pipes are missing")
     # The pipe stays open: its end is how the worker learns that this process is gone.
-    process.stdin.write(job.model_dump_json() + "\n")
-    process.stdin.flush()
+    with contextlib.suppress(BrokenPipeError):  # it has crashed already, which its exit code tells
+        process.stdin.write(job.model_dump_json() + "\n")
+        process.stdin.flush()
     for line in process.stdout:
         event: dict[str, Any] = json.loads(line)
         match event.pop("event"):
@@ -99,10 +105,6 @@ def _follow(process: "subprocess.Popen[str]", job: Job, progress: Progress) -> I
 def _error(exit_code: int, message: str, hint: str) -> CloformerDeployError:
     kind = MissingPartError if exit_code == MissingPartError.exit_code else ToolError
     return kind(message, hint)
-
-
-def _ending(code: int) -> str:
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 def _tail(log: IO[str]) -> str:
