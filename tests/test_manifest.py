@@ -1,5 +1,6 @@
-"""The manifest: what it says, what it survives, and that a damaged one is refused with a BundleError and nothing else."""
+"""The manifest: what it says, what it survives, and that a damaged one is a BundleError and nothing else."""
 
+import contextlib
 import copy
 import json
 from pathlib import Path
@@ -37,7 +38,7 @@ FULL = Manifest(
     labels=("tench", "chain saw", "früh\u2028\N{DOG FACE}"),
     weights=Weights(name="w", sha256="c" * 64, file="weights-cccc.safetensors", file_sha256="d" * 64),
     input=Preprocessing.published(224, 256),
-    artifacts=(artifact("cloformer_xxs-fp32.onnx"), artifact("cloformer_xxs-fp32.mlpackage")),
+    artifacts=(artifact("cloformer_xxs-fp32.onnx"), artifact("another.onnx")),
 )
 CONTENT = FULL.model_dump_json(indent=2).encode()
 FIELDS: dict[str, Any] = json.loads(CONTENT)
@@ -135,13 +136,11 @@ def places(fields: Any, way: str = "") -> list[str]:
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(places(FIELDS)), json_values)
 def test_any_value_at_any_place_is_refused_or_used(tmp_path: Path, place: str, value: Any) -> None:
-    try:
+    with contextlib.suppress(BundleError):
         opened(tmp_path, changed(place, value))
-    except BundleError as error:
-        assert error.hint
 
 
-WRONG_TYPES = {
+WRONG_TYPES: dict[str, list[Any]] = {
     "schema_version": ["1.x", None, []],
     "tool_version": [1, None],
     "num_classes": ["three", 2.5, None, {}],
@@ -169,8 +168,8 @@ def test_wrong_types_are_refused_and_the_place_is_named(tmp_path: Path, place: s
 @pytest.mark.parametrize(
     "name",
     [
-        "../x", "..", ".", "", "/etc/passwd", "a/b", "a\\b", "C:\\x", ".hidden", "~/x", "-rf", "a\n", "a\0b", "a b", "ä",
-        "x" * 201,
+        "../x", "..", ".", "", "/etc/passwd", "a/b", "a\\b", "C:\\x", ".hidden", "~/x", "-rf", "a\n", "a\0b", "a b",
+        "ä", "x" * 201,
     ],
 )  # fmt: skip
 def test_a_file_name_never_leads_elsewhere(tmp_path: Path, place: str, name: str) -> None:
@@ -182,7 +181,7 @@ def test_plain_file_names_are_fine(tmp_path: Path, name: str) -> None:
     assert opened(tmp_path, changed("artifacts.0.path", name)).artifacts[0].path == name
 
 
-@pytest.mark.parametrize("name", ["cloformer_xxs-fp32.mlpackage", "weights-cccc.safetensors", "manifest.json"])
+@pytest.mark.parametrize("name", ["another.onnx", "weights-cccc.safetensors", "manifest.json"])
 def test_one_name_is_one_file(tmp_path: Path, name: str) -> None:
     assert "listed twice" in refusal(tmp_path, changed("artifacts.0.path", name))
 
@@ -210,6 +209,13 @@ def test_a_model_has_classes(tmp_path: Path, classes: int) -> None:
 
 def test_an_unknown_variant_is_named(tmp_path: Path) -> None:
     assert "'xxl'" in refusal(tmp_path, changed("variant", "xxl"))
+
+
+@pytest.mark.parametrize(("field", "value"), [("format", "gguf"), ("precision", "fp7"), ("target", "ane")])
+def test_an_unknown_kind_of_artefact_is_named(tmp_path: Path, field: str, value: str) -> None:
+    message = refusal(tmp_path, changed(f"artifacts.0.{field}", value))
+    assert "unknown kind of artefact" in message
+    assert value in message
 
 
 @pytest.mark.parametrize("place", ["", "weights.", "input.", "input.resize.", "artifacts.0.", "artifacts.0.input."])

@@ -45,6 +45,8 @@ class _Commands(TyperGroup):
             if isinstance(error, OSError) and error.errno in _OUTSIDE_OUR_POWER:
                 raise self._ended(RequestError(str(error), "make room, or choose another place")) from None
             traceback.print_exception(error)
+            if self.as_json:
+                _answer(EXIT_BUG, f"{type(error).__name__}: {error}", "report it with the lines on standard error")
             typer.echo("This is a bug in cloformer-deploy: please report it with the lines above.", err=True)
             raise typer.Exit(EXIT_BUG) from None
 
@@ -52,9 +54,7 @@ class _Commands(TyperGroup):
         """Show an error in the form that was asked for, and give the exit with its code."""
         if self.as_json:
             _answer(error.exit_code, error.message, error.hint)
-        typer.echo(f"Error: {error.message}", err=True)
-        if error.hint:
-            typer.echo(f"  Next: {error.hint}", err=True)
+        typer.echo(f"Error: {error.message}\n  Next: {error.hint}", err=True)
         return typer.Exit(error.exit_code)
 
     def _answer_usage(self, error: TyperException) -> None:

@@ -53,7 +53,7 @@ def print_tables(*tables: "Table | str") -> None:
 
     console = Console(highlight=False)
     for table in tables:
-        console.print(table, soft_wrap=isinstance(table, str))
+        console.print(table, markup=False, soft_wrap=isinstance(table, str))
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def progress() -> Iterator["_Steps"]:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True, highlight=False)
-    columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn()]
+    columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(20), TimeElapsedColumn()]
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with bar:
         yield _Steps(bar)
@@ -78,7 +78,7 @@ class _Steps:
 
     def step(self, text: str) -> None:
         if self._bar.disable:
-            self._bar.console.print(f"{text} ...", soft_wrap=True)
+            self._bar.console.print(f"{text} ...", markup=False, soft_wrap=True)
             return
         if self._task is not None:
             self._bar.remove_task(self._task)

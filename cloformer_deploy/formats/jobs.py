@@ -9,7 +9,6 @@ import contextlib
 import json
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.errors import CloformerDeployError, MissingPartError, ToolError
 from cloformer_deploy.progress import Progress
+from cloformer_deploy.subprocesses import python_command
 
 LOG_LINES_SHOWN = 3
 
@@ -63,8 +63,7 @@ def run(job: Job, progress: Progress) -> list[Check]:
         ToolError: the converter or the runtime failed or crashed, or the file is not what PyTorch computes.
         MissingPartError: a package is missing.
     """
-    # -P: the working directory must not provide modules.
-    command = [sys.executable, "-P", "-m", "cloformer_deploy.formats.worker"]
+    command = python_command("cloformer_deploy.formats.worker")
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
         try:

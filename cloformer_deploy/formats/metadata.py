@@ -27,7 +27,11 @@ def parsed(stored: Mapping[str, str]) -> dict[str, Any]:
         found[short] = value
         if short != key and short in _JSON_KEYS:
             try:
-                found[short] = json.loads(value)
-            except json.JSONDecodeError:
-                continue  # another tool wrote it: shown as it stands
+                found[short] = json.loads(value, parse_constant=_refuse)
+            except (ValueError, RecursionError):
+                continue  # not what this tool writes: shown as it stands
     return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

@@ -1,7 +1,6 @@
 """ONNX: torch.export, opset 20 (native Gelu; 21's GroupNormalization has no CPU kernel), onnxsim under guard."""
 
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +12,7 @@ from cloformer_deploy.errors import BundleError, ToolError
 from cloformer_deploy.formats import metadata
 from cloformer_deploy.formats.base import INPUT_NAME, OUTPUT_NAME, Description, Graph, TensorInfo
 from cloformer_deploy.packages import require
+from cloformer_deploy.subprocesses import python_command
 
 if TYPE_CHECKING:
     import onnx
@@ -21,6 +21,7 @@ OPSET = 20
 SIMPLIFIER_TIMEOUT_S = 300
 SIMPLIFIER_TOLERANCE = 1e-4
 """Largest change of any logit that simplification may cause (float32 rounding is about 1e-6)."""
+KEPT = "the unsimplified graph was kept"
 
 
 class OnnxFormat:
@@ -39,9 +40,9 @@ class OnnxFormat:
 
         exported = _export(graph)
         try:
-            model = _simplified(exported, graph)
+            model = _simplified(exported, graph, folder=next(iter(outputs.values())).parent)
         except ToolError as error:
-            note(f"{error.message}; the unsimplified graph was kept")
+            note(f"{error.message}; {error.hint}")
             model = exported
         for precision, path in outputs.items():
             made = _to_float16(model) if precision == "fp16" else model
@@ -122,28 +123,29 @@ def _export(graph: Graph) -> "onnx.ModelProto":
     return model
 
 
-def _simplified(model: "onnx.ModelProto", graph: Graph) -> "onnx.ModelProto":
+def _simplified(model: "onnx.ModelProto", graph: Graph, folder: Path) -> "onnx.ModelProto":
     """Run onnxsim in a process of its own (it has crashed on models), and verify what it made."""
     import onnx
 
-    with tempfile.TemporaryDirectory() as folder:
-        before, after = Path(folder, "before.onnx"), Path(folder, "after.onnx")
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        before, after = Path(scratch, "before.onnx"), Path(scratch, "after.onnx")
         onnx.save(model, before)
+        command = [*python_command("cloformer_deploy.formats.simplify"), str(before), str(after)]
         try:
-            subprocess.run(
-                [sys.executable, "-m", "onnxsim", str(before), str(after)],
-                check=True,
-                capture_output=True,
-                stdin=subprocess.DEVNULL,
-                timeout=SIMPLIFIER_TIMEOUT_S,
-            )
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+                try:
+                    code = process.wait(SIMPLIFIER_TIMEOUT_S)
+                finally:
+                    process.kill()
+            if code != 0:
+                raise ToolError(f"exit code {code}", KEPT)
             simplified = onnx.load(after)
             onnx.checker.check_model(simplified, full_check=True)
             change = _largest_change(before, after, graph)
         except (subprocess.SubprocessError, OSError, onnx.checker.ValidationError, ToolError) as error:
-            raise ToolError(f"onnxsim failed ({error})") from error
+            raise ToolError(f"onnxsim failed ({error})", KEPT) from error
     if not change <= SIMPLIFIER_TOLERANCE:
-        raise ToolError(f"onnxsim changed the logits by {change:.1e}")
+        raise ToolError(f"onnxsim changed the logits by {change:.1e}", KEPT)
     simplified.producer_name, simplified.producer_version = model.producer_name, model.producer_version
     return simplified
 
@@ -180,4 +182,8 @@ def _tensor_info(value: Any) -> TensorInfo:
 
     tensor = value.type.tensor_type
     shape = tuple(axis.dim_param or axis.dim_value for axis in tensor.shape.dim)
-    return TensorInfo(value.name, shape, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name)
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    except KeyError:  # a sequence, a map, or nothing at all
+        dtype = value.type.WhichOneof("value") or "unknown"
+    return TensorInfo(value.name, shape, dtype)

@@ -31,7 +31,9 @@ class TFLiteFormat:
                 path.write_bytes(_float16_weights(path))
             custom = [name for name in self.describe(path).operators if name.startswith("CUSTOM")]
             if custom:
-                raise ToolError(f"litert-torch used operators outside the built-ins: {', '.join(custom)}")
+                raise ToolError(
+                    f"litert-torch used operators outside the built-ins: {', '.join(custom)}", "report this"
+                )
             yield precision
 
     def describe(self, path: Path) -> Description:

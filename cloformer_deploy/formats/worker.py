@@ -7,13 +7,13 @@ converter prints goes to standard error.
 import json
 import os
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from cloformer_deploy.errors import CloformerDeployError, ToolError
 from cloformer_deploy.formats import FORMATS, Graph, InputKind
 from cloformer_deploy.formats.jobs import Check, Job
+from cloformer_deploy.subprocesses import end_with_parent
 
 if TYPE_CHECKING:
     from cloformer_deploy.architecture import CloFormer
@@ -28,7 +28,7 @@ def main() -> None:
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     job = Job.model_validate_json(sys.stdin.readline())
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    end_with_parent()
 
     def tell(event: str, **values: Any) -> None:
         print(json.dumps({"event": event, **values}), file=events)
@@ -37,12 +37,6 @@ def main() -> None:
         _convert(job, tell)
     except CloformerDeployError as error:
         tell("error", exit_code=error.exit_code, message=error.message, hint=error.hint)
-
-
-def _exit_with_parent() -> None:
-    """Wait for the end of standard input, which comes when the parent ends, however it ends."""
-    sys.stdin.read()
-    os._exit(1)
 
 
 def _convert(job: Job, tell: Any) -> None:
@@ -102,7 +96,10 @@ def check_file(path: Path, job: Job, precision: str, reference: "CloFormer", low
     drift = Drift()
     expected = reference_logits(reference, pixels, job.preprocessing)
     kind = cast(InputKind, job.input_kind)
-    found = artifact_logits(session, pixels, job.preprocessing, kind, reference.num_classes)
+    try:
+        found = artifact_logits(session, pixels, job.preprocessing, kind, reference.num_classes)
+    except ToolError as error:
+        raise ToolError(f"{path.name}: {error.message}", error.hint) from error
     drift.update(expected, found, None)
     failures = weight_failures(session, lowered)
     if failures:

@@ -45,7 +45,7 @@ def bundle_json(bundle: "Bundle", described: Sequence[Description]) -> Answer:
     """The manifest, each artefact with its description."""
     manifest = bundle.manifest.model_dump(mode="json")
     artifacts = [
-        {**item, **dataclasses.asdict(description)}
+        {**dataclasses.asdict(description), **item}
         for item, description in zip(manifest["artifacts"], described, strict=True)
     ]
     return {**manifest, "artifacts": artifacts}

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from cloformer_deploy.formats import FORMATS, Description, TensorInfo
 
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 Rendered = Iterator[Table | str]
 
+_READY = Text("ready", style="green")
+_STATUS = {
+    "passed": Text("passed", style="green"),
+    "failed": Text("failed", style="red"),
+    "not_executed": Text("not run"),
+}
+
 
 def export_tables(made: "Export") -> Rendered:
     """The artefacts written now, and where they are."""
@@ -28,12 +35,10 @@ def export_tables(made: "Export") -> Rendered:
         check = made.checks.get(item.path)
         if check is not None:
             count += 1
-            table.add_row(
-                item.path, _mb(item.bytes), check.runtime, f"{check.max_abs_diff:.1e}", f"{check.sqnr_db:.1f}"
-            )
+            _add(table, item.path, _mb(item.bytes), check.runtime, f"{check.max_abs_diff:.1e}", f"{check.sqnr_db:.1f}")
     yield table
     probes = next(iter(made.checks.values())).n
-    where = escape(str(made.bundle.root))
+    where = str(made.bundle.root)
     yield f"{_counted(count, 'artefact')} in {where}; compared with PyTorch on {probes} probe pictures."
 
 
@@ -50,13 +55,13 @@ def validation_tables(result: "Validation") -> Rendered:
     columns += ["max |diff|", "SQNR dB"]
     table = _table(*columns, numeric=tuple(range(2, len(columns))))
     for item in result.artifacts:
-        table.add_row(*_verdict_row(item, labelled))
+        _add(table, *_verdict_row(item, labelled))
     yield table
     for item in result.artifacts:
         for failure in item.failures:
-            yield escape(f"{item.path}: {failure}")
+            yield f"{item.path}: {failure}"
     for missing in result.missing:
-        yield escape(f"Next: {missing.hint}")
+        yield f"Next: {missing.hint}"
     runtimes = sorted(
         {f"{item.format} by {item.runtime}" for item in result.artifacts if item.status != "not_executed"}
     )
@@ -64,9 +69,9 @@ def validation_tables(result: "Validation") -> Rendered:
         yield f"Executed: {', '.join(runtimes)}."
 
 
-def _verdict_row(item: "ArtifactVerdict", labelled: bool) -> list[str]:
+def _verdict_row(item: "ArtifactVerdict", labelled: bool) -> list[str | Text]:
     name = _short_name(item)
-    status = {"passed": "[green]passed[/]", "failed": "[red]failed[/]", "not_executed": "not run"}[item.status]
+    status = _STATUS[item.status]
     accuracy = []
     if labelled:
         interval = item.top1_drop_ci95_pp
@@ -79,20 +84,20 @@ def _verdict_row(item: "ArtifactVerdict", labelled: bool) -> list[str]:
 
 def description_tables(path: Path, description: Description) -> Rendered:
     """One file: interface, operators, metadata."""
-    yield f"{escape(str(path))}: {description.format} {description.precision or ''}, {_mb(description.bytes)} MB"
+    yield f"{path!s}: {description.format} {description.precision or ''}, {_mb(description.bytes)} MB"
     interface = _table("", "name", "shape", "type")
     for direction, tensors in (("input", description.inputs), ("output", description.outputs)):
         for tensor in tensors:
-            interface.add_row(direction, escape(tensor.name), _shape(tensor), tensor.dtype)
+            _add(interface, direction, tensor.name, _shape(tensor), tensor.dtype)
     yield interface
     operators = _table("operator", "count", numeric=(1,))
     for name, count in description.operators.items():
-        operators.add_row(name, str(count))
+        _add(operators, name, str(count))
     yield operators
     if description.metadata:
         metadata = _table("metadata", "")
         for key, value in description.metadata.items():
-            metadata.add_row(escape(key), escape(_abridged(value)))
+            _add(metadata, key, _abridged(value))
         yield metadata
 
 
@@ -102,14 +107,14 @@ def bundle_tables(bundle: "Bundle", described: Sequence[Description]) -> Rendere
     size = f"{manifest.input.height} x {manifest.input.width}"
     classes = _counted(manifest.num_classes, "class", "classes")
     yield (
-        f"{escape(str(bundle.root))}: CloFormer-{manifest.variant}, {classes}, "
-        f"input {size}, weights {escape(manifest.weights.name)} ({manifest.weights.sha256[:12]})"
+        f"{bundle.root!s}: CloFormer-{manifest.variant}, {classes}, "
+        f"input {size}, weights {manifest.weights.name} ({manifest.weights.sha256[:12]})"
     )
     table = _table("artefact", "MB", "input", "operators", "sha256", numeric=(1, 3))
     for item, description in zip(manifest.artifacts, described, strict=True):
         interface = f"{item.input.kind}, batch {item.input.batch}"
         count = str(sum(description.operators.values()))
-        table.add_row(_short_name(item), _mb(item.bytes), interface, count, item.sha256[:12])
+        _add(table, _short_name(item), _mb(item.bytes), interface, count, item.sha256[:12])
     yield table
 
 
@@ -119,7 +124,7 @@ def survey_tables(found: "Survey") -> Rendered:
     for title, parts in (("extra", found.extras), ("runtime", found.runtimes), ("device", found.devices)):
         table = _table(title, "", "")
         for part in parts:
-            table.add_row(part.name, "[green]ready[/]" if part.ready else "missing", escape(_detail(part)))
+            _add(table, part.name, _READY if part.ready else "missing", _detail(part))
         yield table
     yield f"Bundled weights: {', '.join(found.weights) or 'none'}"
 
@@ -133,6 +138,11 @@ def _table(*columns: str, numeric: tuple[int, ...] = ()) -> Table:
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index in numeric else "left", overflow="fold")
     return table
+
+
+def _add(table: Table, *cells: str | Text) -> None:
+    """Add a row whose text, much of it from files, is never read as markup."""
+    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
 
 
 def _short_name(item: "Artifact | ArtifactVerdict") -> str:

@@ -59,7 +59,8 @@ class CoreMLSession:
         try:
             return np.asarray(self._model.predict({INPUT_NAME: value})[OUTPUT_NAME], np.float32)
         except Exception as error:
-            raise ToolError(f"Core ML failed on an input {images.dtype} {images.shape}: {error}") from error
+            message = f"Core ML failed on an input {images.dtype} {images.shape}: {error}"
+            raise ToolError(message, "export it again") from error
 
 
 class CoreMLInterpreter:

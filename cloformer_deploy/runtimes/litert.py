@@ -71,4 +71,5 @@ class LiteRTSession:
             self._interpreter.invoke()
             return np.array(self._interpreter.get_tensor(self._output), np.float32)
         except (ValueError, RuntimeError) as error:
-            raise ToolError(f"LiteRT failed on an input {images.dtype} {images.shape}: {error}") from error
+            message = f"LiteRT failed on an input {images.dtype} {images.shape}: {error}"
+            raise ToolError(message, "export it again") from error

@@ -54,5 +54,6 @@ class OnnxSession:
         try:
             outputs = self._session.run(None, {self._input.name: images})
         except Exception as error:
-            raise ToolError(f"ONNX Runtime failed on an input {images.dtype} {images.shape}: {error}") from error
+            message = f"ONNX Runtime failed on an input {images.dtype} {images.shape}: {error}"
+            raise ToolError(message, "export it again") from error
         return np.asarray(outputs[0], np.float32)

@@ -44,7 +44,7 @@ def artifact_logits(
     runs = [session.run(images[start : start + batch]) for start in range(0, len(images), batch)]
     if any(logits.shape != (batch, num_classes) for logits in runs):
         raise ToolError(
-            f"an artefact gives logits of shape {runs[0].shape}, not {(batch, num_classes)}",
+            f"it gives logits of shape {runs[0].shape}, not {(batch, num_classes)}",
             "it is of another model: export it again",
         )
     return np.concatenate(runs)[:count]

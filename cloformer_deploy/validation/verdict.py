@@ -4,14 +4,16 @@ import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cloformer_deploy.bundle import Bundle
-from cloformer_deploy.data import Batch, open_folder, probe_pictures
-from cloformer_deploy.errors import MissingPartError
+from cloformer_deploy.data import Batch, Preprocessing, open_folder, probe_pictures
+from cloformer_deploy.errors import BundleError, MissingPartError, ToolError
 from cloformer_deploy.manifest import Artifact
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.runtimes import Session, runtime_for
@@ -87,6 +89,17 @@ class _Candidate:
     failures: list[str]
     drift: Drift = field(default_factory=Drift)
 
+    def add(self, batch: Batch, expected: NDArray[np.float32], preprocessing: Preprocessing) -> None:
+        """Run a batch and add its drift from the expected logits (B, classes)."""
+        if self.session is None:
+            return
+        kind, classes = self.artifact.input.kind, expected.shape[1]
+        try:
+            found = artifact_logits(self.session, batch.pixels, preprocessing, kind, classes)
+        except ToolError as error:
+            raise ToolError(f"{self.artifact.path}: {error.message}", error.hint) from error
+        self.drift.update(expected, found, batch.labels)
+
 
 def validate(bundle: Bundle, data: Path | None, limit: int | None, progress: Progress) -> Validation:
     """Compare every artefact with PyTorch over the pictures of a folder, or over probe pictures without one.
@@ -103,6 +116,8 @@ def validate(bundle: Bundle, data: Path | None, limit: int | None, progress: Pro
     progress.step("Checking the bundle")
     bundle.verify()
     manifest = bundle.manifest
+    if not manifest.artifacts:
+        raise BundleError(f"{bundle.root} lists no artefacts", "export into it")
     total, batches = _pictures(bundle, data, limit, progress)
     model = build_model(load_checkpoint(bundle.weights_path, manifest.variant))
     progress.step("Loading the artefacts")
@@ -113,16 +128,7 @@ def validate(bundle: Bundle, data: Path | None, limit: int | None, progress: Pro
         for batch in batches:
             expected = reference_logits(model, batch.pixels, manifest.input)
             reference.update(expected, expected, batch.labels)
-
-            def compare(
-                candidate: _Candidate, batch: Batch = batch, expected: "np.typing.NDArray[np.float32]" = expected
-            ) -> None:
-                if candidate.session is not None:
-                    kind = candidate.artifact.input.kind
-                    found = artifact_logits(candidate.session, batch.pixels, manifest.input, kind, model.num_classes)
-                    candidate.drift.update(expected, found, batch.labels)
-
-            list(pool.map(compare, candidates))
+            list(pool.map(_Candidate.add, candidates, repeat(batch), repeat(expected), repeat(manifest.input)))
             progress.advance(reference.n, total)
     top1 = reference.reference_correct / reference.labelled if reference.labelled else None
     return Validation(

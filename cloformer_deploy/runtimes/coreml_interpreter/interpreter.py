@@ -89,7 +89,10 @@ def _run(step: Step, values: list[Any], observe: Observer | None) -> None:
     except Exception as error:  # whatever torch raises for arguments that do not fit one another
         raise ToolError(f"{where} failed: {error}", "export the package again, or report this") from error
     if len(computed) != len(step.results):
-        raise ToolError(f"{where} is declared with {len(step.results)} outputs, but computed {len(computed)}")
+        raise ToolError(
+            f"{where} is declared with {len(step.results)} outputs, but computed {len(computed)}",
+            "export the package again, or report this",
+        )
     for result, value in zip(step.results, computed, strict=True):
         result.check(value, step.operation)
         values[result.slot] = value

@@ -1,0 +1,21 @@
+"""The process that runs onnxsim: `python -m cloformer_deploy.formats.simplify BEFORE AFTER`."""
+
+import sys
+
+from cloformer_deploy.subprocesses import end_with_parent
+
+
+def main(before: str, after: str) -> None:
+    """Simplify the ONNX file `before` into `after`."""
+    end_with_parent()
+    import onnx
+    import onnxsim
+
+    simplified, sound = onnxsim.simplify(onnx.load(before))
+    if not sound:
+        sys.exit("onnxsim's own check failed")
+    onnx.save(simplified, after)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

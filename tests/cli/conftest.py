@@ -1,0 +1,105 @@
+"""Bundles for the command line's tests, one drafted and one exported for real; tests get copies by hard links."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from cloformer_deploy import __version__
+from cloformer_deploy.bundle import BundleWriter, digest, size_bytes
+from cloformer_deploy.checkpoints import load_checkpoint, save_checkpoint
+from cloformer_deploy.data import Preprocessing
+from cloformer_deploy.manifest import Artifact, Interface, Manifest, Weights
+from cloformer_deploy.model_zoo import resolve_weights
+from tests.cli.command_line import CLASSES, CopyBundle, save, small_model, spawn, tree
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads of torch that wait for a busy core make small work slow."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def drafted_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The bundled weights and a small ONNX file that is not the model; everything else is as export writes it."""
+    root = tmp_path_factory.mktemp("drafted") / "bundle"
+    checkpoint = load_checkpoint(resolve_weights())
+    assert checkpoint.num_classes == CLASSES
+    file = f"weights-{checkpoint.sha256[:12]}.safetensors"
+    head = Manifest(
+        tool_version=__version__,
+        variant=checkpoint.variant,
+        num_classes=checkpoint.num_classes,
+        labels=checkpoint.labels,
+        weights=Weights(name=checkpoint.name, sha256=checkpoint.sha256, file=file, file_sha256=checkpoint.sha256),
+        input=Preprocessing.published(224, 224),
+    )
+    with BundleWriter(root, head, overwrite=False) as writer:
+        sha256 = save_checkpoint(checkpoint, writer.staging / file)
+        writer.head = head.model_copy(update={"weights": head.weights.model_copy(update={"file_sha256": sha256})})
+        made = save(small_model(), writer.staging / "cloformer_xxs-fp32.onnx")
+        artifact = Artifact(
+            path=made.name,
+            format="onnx",
+            precision="fp32",
+            target="cpu",
+            sha256=digest(made),
+            bytes=size_bytes(made),
+            input=Interface(kind="tensor", batch=1),
+            created_with={"onnx": "0"},
+        )
+        writer.commit([artifact], writer.staging / file)
+    before = tree(root)
+    yield root
+    assert tree(root) == before
+
+
+@pytest.fixture
+def drafted(drafted_bundle: Path, tmp_path: Path) -> CopyBundle:
+    """`drafted(name="bundle")`: a copy of the drafted bundle in this test's folder, free to be damaged."""
+
+    def copy(name: str = "bundle") -> Path:
+        return Path(shutil.copytree(drafted_bundle, tmp_path / name, copy_function=os.link))
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def exported_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The bundled weights exported to ONNX, fp32 and fp16, by a process of its own; half a minute, once."""
+    folder = tmp_path_factory.mktemp("exported")
+    precisions = ("--precision", "fp32", "--precision", "fp16")
+    made = spawn("export", "--format", "onnx", *precisions, "--output", "bundle", "--json", cwd=folder)
+    assert made.code == 0, made.stderr
+    (folder / "answer.json").write_text(made.stdout)
+    before = tree(folder)
+    yield folder / "bundle"
+    assert tree(folder) == before
+
+
+@pytest.fixture
+def exported(exported_bundle: Path, tmp_path: Path) -> CopyBundle:
+    """`exported(name="bundle")`: a copy of the exported bundle in this test's folder, free to be damaged."""
+
+    def copy(name: str = "bundle") -> Path:
+        return Path(shutil.copytree(exported_bundle, tmp_path / name, copy_function=os.link))
+
+    return copy
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands run in this test's folder, on a terminal of 80 columns without colours."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "PYTHONWARNINGS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert Path.cwd() == Path(os.path.realpath(tmp_path))

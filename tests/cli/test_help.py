@@ -1,0 +1,145 @@
+"""Help: complete against the contract, and light: it loads none of the packages that do the work."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cloformer_deploy import __version__
+from tests.cli.command_line import Outcome, invoke, spawn
+
+HEAVY = (
+    "PIL",
+    "ai_edge_litert",
+    "ai_edge_quantizer",
+    "coremltools",
+    "litert_torch",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "onnxsim",
+    "safetensors",
+    "torch",
+    # Ours that load pydantic and numpy.
+    "cloformer_deploy.data",
+    "cloformer_deploy.manifest",
+    "cloformer_deploy.pipeline",
+)
+COMMANDS = {
+    "export": (
+        *("--variant", "--weights", "--format", "--precision", "--target", "--input", "--input-size", "--batch"),
+        *("--output", "--overwrite", "--json", "--labels", "--ios"),
+    ),
+    "validate": ("BUNDLE", "--data", "--limit", "--json"),
+    "inspect": ("ARTIFACT|BUNDLE", "--json"),
+    "doctor": ("--json",),
+}
+"""The commands of the contract that exist, and their options."""
+
+LISTS_MODULES = """
+import json, sys
+from cloformer_deploy.cli import main
+sys.argv = ["cloformer-deploy", *json.loads(sys.argv[1])]
+try:
+    main()
+except SystemExit as end:
+    print(json.dumps([end.code, sorted(sys.modules)]), file=sys.stderr)
+"""
+
+
+def words(outcome: Outcome) -> set[str]:
+    return set(outcome.said.split())
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["--help"], ["--version"], [], *([command, "--help"] for command in COMMANDS), ["export", "--format", "hdf5"]],
+    ids=lambda args: " ".join(args) or "bare",
+)
+def test_light(args: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LISTS_MODULES, json.dumps(args)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    code, modules = json.loads(done.stderr.splitlines()[-1])
+    assert code == (0 if {"--help", "--version"} & set(args) else 2)
+    assert "cloformer_deploy.cli.export" in modules
+    assert sorted(set(HEAVY) & set(modules)) == []
+    # typer loads it itself, as soon as there is a command whose arguments it has to parse.
+    assert "pydantic" not in modules or set(args) & set(COMMANDS)
+
+
+def test_heavy_packages_are_seen_when_loaded(tmp_path: Path) -> None:
+    """The list above can tell: inspecting an ONNX file that is none loads onnx and numpy."""
+    (tmp_path / "text.onnx").write_text("not a model")
+    done = subprocess.run(
+        [sys.executable, "-c", LISTS_MODULES, '["inspect", "text.onnx"]'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    code, modules = json.loads(done.stderr.splitlines()[-1])
+    assert code == 2
+    assert {"onnx", "numpy"} <= set(modules)
+
+
+def test_every_command_is_listed() -> None:
+    shown = invoke("--help")
+    assert shown.code == 0
+    assert shown.stderr == ""
+    assert set(COMMANDS) <= words(shown)
+    assert "--version" in words(shown)
+
+
+@pytest.mark.parametrize(("command", "options"), COMMANDS.items(), ids=COMMANDS)
+def test_every_option_is_shown(command: str, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = invoke(command, "--help")
+    assert shown.code == 0
+    assert shown.stderr == ""
+    missing = [option for option in options if option not in words(shown)]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("command", "values"),
+    [
+        ("export", "xxs xs s global local onnx coreml tflite all fp32 fp16 cpu ane tensor image dynamic 224 17"),
+        ("validate", "one sub-folder a class flat folder"),
+    ],
+)
+def test_values_to_choose_from_are_shown(command: str, values: str) -> None:
+    shown = invoke(command, "--help").said
+    for sign in ",;:()[]|":
+        shown = shown.replace(sign, " ")
+    assert [value for value in values.split() if value not in shown.split()] == []
+
+
+def test_help_fits_a_terminal_of_80_columns() -> None:
+    for command in COMMANDS:
+        assert max(map(len, invoke(command, "--help").stdout.splitlines())) <= 80
+
+
+def test_version() -> None:
+    shown = invoke("--version")
+    assert (shown.code, shown.stdout, shown.stderr) == (0, f"cloformer-deploy {__version__}\n", "")
+
+
+def test_bare_command_shows_the_help() -> None:
+    shown = invoke()
+    assert shown.code == 2
+    assert shown.stdout.strip() == invoke("--help").stdout.strip()
+
+
+def test_as_a_module_and_as_a_script(tmp_path: Path) -> None:
+    as_module = spawn("--version", cwd=tmp_path)
+    script = Path(sys.executable).with_name("cloformer-deploy")
+    as_script = subprocess.run([script, "--version"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert as_module.stdout == as_script.stdout == f"cloformer-deploy {__version__}\n"
