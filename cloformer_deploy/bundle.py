@@ -162,8 +162,8 @@ class BundleWriter:
         os.close(self._lock)
         self._remove_made()
 
-    def commit(self, artifacts: Iterable[Artifact], weights: Path) -> Bundle:
-        """Move the staged artefacts and the staged weights copy into place and list them.
+    def commit(self, artifacts: Iterable[Artifact]) -> Bundle:
+        """Move the staged artefacts and the staged copy of the weights into place and list them.
 
         Raises:
             BundleError: a file that is in no manifest stands where one has to go, and `overwrite` was not asked
@@ -173,20 +173,16 @@ class BundleWriter:
         kept = self._previous.artifacts if self._previous and self._same(self._previous) else ()
         kept = tuple(old for old in kept if old.path not in {item.path for item in new})
         ordered = sorted((*kept, *new), key=lambda item: (item.format, item.precision, item.target))
-        # Named after its own checksum: the same weights with other labels never replace a copy still listed.
-        copy = f"weights-{self.head.weights.file_sha256[:12]}.safetensors"
-        manifest = self.head.model_copy(
-            update={"artifacts": tuple(ordered), "weights": self.head.weights.model_copy(update={"file": copy})}
-        )
+        manifest = self.head.model_copy(update={"artifacts": tuple(ordered)})
         touched = _listed(manifest) | _listed(self._previous)
-        self._refuse_strays([copy, *(item.path for item in new)])
+        arriving = [self.head.weights.file, *(item.path for item in new)]
+        self._refuse_strays(arriving)
         try:
             (self.staging / _TOUCHED).write_bytes(_NAMES.dump_json(touched))
             final = self._staged(manifest)  # from here on only renames, which need no space
             self._strike_off(new)
-            self._move(weights, self.root / copy)
-            for item in new:
-                self._move(self.staging / item.path, self.root / item.path)
+            for name in arriving:
+                self._move(self.staging / name, self.root / name)
             final.rename(self.root / MANIFEST_NAME)
             self._discard_unlisted(self.staging)
         except OSError as error:

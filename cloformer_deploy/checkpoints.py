@@ -101,18 +101,24 @@ def build_model(checkpoint: Checkpoint) -> CloFormer:
     return model.eval()
 
 
-def save_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
-    """Write a checkpoint as safetensors, with `variant` and `labels` (a JSON list) in its metadata.
+def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:
+    """A checkpoint as a safetensors file, with `variant` and `labels` (a JSON list) in its metadata.
 
-    The same checkpoint always gives the same bytes, and a file appears whole or not at all.
-
-    Returns:
-        The sha256 of the file.
+    The same checkpoint always gives the same bytes.
     """
     metadata = {"format": "pt", "variant": checkpoint.variant}
     if checkpoint.labels is not None:
         metadata["labels"] = json.dumps(checkpoint.labels, ensure_ascii=False)
-    data = safetensors_bytes(checkpoint.state_dict, metadata)
+    return safetensors_bytes(checkpoint.state_dict, metadata)
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
+    """Write `checkpoint_bytes` to a file, which appears whole or not at all.
+
+    Returns:
+        The sha256 of the file.
+    """
+    data = checkpoint_bytes(checkpoint)
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_bytes(data)

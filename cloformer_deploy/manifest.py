@@ -60,7 +60,7 @@ class Artifact(_Part):
 class Manifest(_Part):
     """What a bundle holds."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1]
     tool_version: str
     variant: str
     num_classes: Annotated[int, Field(ge=1)]
@@ -83,6 +83,11 @@ class Manifest(_Part):
         if len(set(names)) != len(names):
             raise ValueError("a file is listed twice")
         return self
+
+
+def weights_name(file_sha256: str) -> str:
+    """The name of the copy of the weights: of its own checksum, so that a new copy never replaces one still listed."""
+    return f"weights-{file_sha256[:12]}.safetensors"
 
 
 def artifact_name(variant: str, precision: str, target: str, default_target: str, suffix: str) -> str:

@@ -1,6 +1,7 @@
 """The main job: a checkpoint becomes a bundle of artefacts, each of which was run back before it is listed."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from cloformer_deploy.errors import RequestError
 from cloformer_deploy.formats import FORMATS, PRECISIONS, InputKind
 from cloformer_deploy.formats.coreml import IOS_TARGETS
 from cloformer_deploy.formats.jobs import Check, Job, run
-from cloformer_deploy.manifest import Artifact, Interface, Manifest, Weights, artifact_name
+from cloformer_deploy.manifest import Artifact, Interface, Manifest, Weights, artifact_name, weights_name
 from cloformer_deploy.model_zoo import resolve_weights
 from cloformer_deploy.packages import installed_version, require
 from cloformer_deploy.progress import Progress
@@ -66,16 +67,19 @@ def export(request: ExportRequest, progress: Progress) -> Export:
 
     progress.step("Reading the weights")
     # Only now: torch takes seconds to import, which a refused request need not wait for.
-    from cloformer_deploy.checkpoints import load_checkpoint, save_checkpoint
+    from cloformer_deploy.checkpoints import checkpoint_bytes, load_checkpoint
 
     checkpoint = load_checkpoint(weights_file, request.variant)
     if request.labels is not None:
         checkpoint = dataclasses.replace(checkpoint, labels=read_labels(request.labels, checkpoint.num_classes))
     output = request.output or Path("exports", checkpoint.name)
-    copy_name = f"weights-{checkpoint.sha256[:12]}.safetensors"
-    # Overwritten below, once the copy is written and its checksum known.
-    weights = Weights(name=checkpoint.name, sha256=checkpoint.sha256, file=copy_name, file_sha256=checkpoint.sha256)
+    copy = checkpoint_bytes(checkpoint)
+    copy_sha256 = hashlib.sha256(copy).hexdigest()
+    weights = Weights(
+        name=checkpoint.name, sha256=checkpoint.sha256, file=weights_name(copy_sha256), file_sha256=copy_sha256
+    )
     head = Manifest(
+        schema_version=1,
         tool_version=__version__,
         variant=checkpoint.variant,
         num_classes=checkpoint.num_classes,
@@ -84,18 +88,14 @@ def export(request: ExportRequest, progress: Progress) -> Export:
         input=preprocessing,
     )
     with BundleWriter(output, head, overwrite=request.overwrite) as writer:
-        copy = writer.staging / copy_name
-        head = head.model_copy(
-            update={"weights": weights.model_copy(update={"file_sha256": save_checkpoint(checkpoint, copy)})}
-        )
-        writer.head = head
-        artifacts, checks = _convert(request, head, writer.staging, copy, progress)
+        writer.staging.joinpath(weights.file).write_bytes(copy)
+        artifacts, checks = _convert(request, head, writer.staging, progress)
         progress.step("Writing the bundle")
-        return Export(writer.commit(artifacts, copy), checks)
+        return Export(writer.commit(artifacts), checks)
 
 
 def _convert(
-    request: ExportRequest, head: Manifest, staging: Path, weights: Path, progress: Progress
+    request: ExportRequest, head: Manifest, staging: Path, progress: Progress
 ) -> tuple[list[Artifact], dict[str, Check]]:
     artifacts, checks = [], {}
     for name in request.formats:
@@ -106,7 +106,7 @@ def _convert(
             for precision in request.precisions
         }
         job = Job(
-            weights=weights,
+            weights=staging / head.weights.file,
             format=name,
             target=target,
             outputs=paths,

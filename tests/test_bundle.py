@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from cloformer_deploy.bundle import Bundle, BundleWriter, digest, size_bytes
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.errors import BundleError
-from cloformer_deploy.manifest import Artifact, Interface, Manifest, Weights
+from cloformer_deploy.manifest import Artifact, Interface, Manifest, Weights, weights_name
 
 FILE, FOLDER, OTHER = "cloformer_xxs-fp32.onnx", "cloformer_xxs-fp32.mlpackage", "cloformer_xxs-int8.tflite"
 KINDS = {".onnx": ("onnx", "cpu"), ".mlpackage": ("coreml", "ane"), ".tflite": ("tflite", "cpu")}
@@ -33,16 +33,22 @@ def sha256(data: bytes) -> str:
 
 
 def head(weights: str = "first", labels: tuple[str, ...] | None = ("a", "b"), side: int = 224) -> Manifest:
-    """What an export begins with; as in the pipeline, the checksum of the copy is not known yet."""
-    sha = sha256(weights.encode())
+    """What an export begins with."""
+    copy = sha256(copy_of_weights(weights, labels))
     return Manifest(
+        schema_version=1,
         tool_version="1",
         variant="xxs",
         num_classes=2,
         labels=labels,
-        weights=Weights(name=weights, sha256=sha, file=f"weights-{sha[:12]}.safetensors", file_sha256=sha),
+        weights=Weights(name=weights, sha256=sha256(weights.encode()), file=weights_name(copy), file_sha256=copy),
         input=Preprocessing.published(side, side),
     )
+
+
+def copy_of_weights(name: str, labels: tuple[str, ...] | None) -> bytes:
+    """Stands for the safetensors copy, whose bytes depend on the labels too."""
+    return f"{name} with labels {labels}".encode()
 
 
 def write(path: Path, content: str) -> Path:
@@ -69,21 +75,19 @@ def artifact(path: Path) -> Artifact:
     )
 
 
-def stage(writer: BundleWriter, names: tuple[str, ...], content: str) -> tuple[list[Artifact], Path]:
-    """What the pipeline does inside the `with`: the weights copy with its checksum, then the artefacts."""
-    copy = writer.staging / writer.head.weights.file
-    data = f"{writer.head.weights.name} with labels {writer.head.labels}".encode()
-    copy.write_bytes(data)
-    weights = writer.head.weights.model_copy(update={"file_sha256": sha256(data)})
-    writer.head = writer.head.model_copy(update={"weights": weights})
-    return [artifact(write(writer.staging / name, f"{content} {name}")) for name in names], copy
+def stage(writer: BundleWriter, names: tuple[str, ...], content: str) -> list[Artifact]:
+    """What the pipeline does inside the `with`: the copy of the weights, then the artefacts."""
+    writer.staging.joinpath(writer.head.weights.file).write_bytes(
+        copy_of_weights(writer.head.weights.name, writer.head.labels)
+    )
+    return [artifact(write(writer.staging / name, f"{content} {name}")) for name in names]
 
 
 def export(
     root: Path, *names: str, content: str = "1", manifest: Manifest | None = None, overwrite: bool = False
 ) -> Bundle:
     with BundleWriter(root, manifest or head(), overwrite=overwrite) as writer:
-        return writer.commit(*stage(writer, names, content))
+        return writer.commit(stage(writer, names, content))
 
 
 def tree(root: Path) -> Tree:
@@ -382,13 +386,13 @@ def test_a_full_disk_at_the_manifest_leaves_everything_as_it_was(
 def test_a_second_writer_is_refused_while_the_first_is_open(tmp_path: Path) -> None:
     root = tmp_path / "a"
     with BundleWriter(root, head(), overwrite=False) as writer:
-        artifacts, weights = stage(writer, (FILE,), "1")
+        artifacts = stage(writer, (FILE,), "1")
         before = tree(root)
         for overwrite in (False, True):
             error = refusal(lambda: export(root, OTHER, overwrite=overwrite))  # noqa: B023
             assert "another export" in error.message
         assert tree(root) == before
-        writer.commit(artifacts, weights)
+        writer.commit(artifacts)
     export(root, OTHER)
     assert_whole(root, FILE, OTHER)
 

@@ -32,6 +32,7 @@ def artifact(path: str) -> Artifact:
 
 
 FULL = Manifest(
+    schema_version=1,
     tool_version="0.1.0",
     variant="xxs",
     num_classes=3,

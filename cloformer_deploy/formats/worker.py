@@ -7,6 +7,7 @@ converter prints goes to standard error.
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +18,9 @@ from cloformer_deploy.subprocesses import end_with_parent
 
 if TYPE_CHECKING:
     from cloformer_deploy.architecture import CloFormer
+
+Tell = Callable[..., None]
+"""Sends an event: its name, and its values by keyword."""
 
 PROBE_PICTURES = 3
 SQNR_FLOOR_DB = 30.0
@@ -39,7 +43,7 @@ def main() -> None:
         tell("error", exit_code=error.exit_code, message=error.message, hint=error.hint)
 
 
-def _convert(job: Job, tell: Any) -> None:
+def _convert(job: Job, tell: Tell) -> None:
     import torch
 
     from cloformer_deploy.checkpoints import build_model, load_checkpoint
@@ -64,7 +68,7 @@ def _convert(job: Job, tell: Any) -> None:
         tell("checked", **check.model_dump())
 
 
-def _each(written: Any, job: Job, tell: Any) -> Any:
+def _each(written: Iterator[str], job: Job, tell: Tell) -> Iterator[str]:
     """Iterate the converter, turning what it raises into a `ToolError`; each wait is a step."""
     for precision in job.outputs:
         tell("step", text=f"Converting to {job.format} {precision}")

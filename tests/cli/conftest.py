@@ -1,5 +1,6 @@
 """Bundles for the command line's tests, one drafted and one exported for real; tests get copies by hard links."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,9 +11,9 @@ import torch
 
 from cloformer_deploy import __version__
 from cloformer_deploy.bundle import BundleWriter, digest, size_bytes
-from cloformer_deploy.checkpoints import load_checkpoint, save_checkpoint
+from cloformer_deploy.checkpoints import checkpoint_bytes, load_checkpoint
 from cloformer_deploy.data import Preprocessing
-from cloformer_deploy.manifest import Artifact, Interface, Manifest, Weights
+from cloformer_deploy.manifest import Artifact, Interface, Manifest, Weights, weights_name
 from cloformer_deploy.model_zoo import resolve_weights
 from tests.cli.command_line import CLASSES, CopyBundle, save, small_model, spawn, tree
 
@@ -32,18 +33,20 @@ def drafted_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("drafted") / "bundle"
     checkpoint = load_checkpoint(resolve_weights())
     assert checkpoint.num_classes == CLASSES
-    file = f"weights-{checkpoint.sha256[:12]}.safetensors"
+    copy = checkpoint_bytes(checkpoint)
+    sha256 = hashlib.sha256(copy).hexdigest()
+    weights = Weights(name=checkpoint.name, sha256=checkpoint.sha256, file=weights_name(sha256), file_sha256=sha256)
     head = Manifest(
+        schema_version=1,
         tool_version=__version__,
         variant=checkpoint.variant,
         num_classes=checkpoint.num_classes,
         labels=checkpoint.labels,
-        weights=Weights(name=checkpoint.name, sha256=checkpoint.sha256, file=file, file_sha256=checkpoint.sha256),
+        weights=weights,
         input=Preprocessing.published(224, 224),
     )
     with BundleWriter(root, head, overwrite=False) as writer:
-        sha256 = save_checkpoint(checkpoint, writer.staging / file)
-        writer.head = head.model_copy(update={"weights": head.weights.model_copy(update={"file_sha256": sha256})})
+        writer.staging.joinpath(weights.file).write_bytes(copy)
         made = save(small_model(), writer.staging / "cloformer_xxs-fp32.onnx")
         artifact = Artifact(
             path=made.name,
@@ -55,7 +58,7 @@ def drafted_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             input=Interface(kind="tensor", batch=1),
             created_with={"onnx": "0"},
         )
-        writer.commit([artifact], writer.staging / file)
+        writer.commit([artifact])
     before = tree(root)
     yield root
     assert tree(root) == before

@@ -98,6 +98,14 @@ def gone(mark: str) -> bool:
     return True
 
 
+@pytest.fixture(autouse=True)
+def _interruptible() -> Iterator[None]:
+    """A test run in the background of a shell ignores SIGINT, and so would the commands it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def start(*args: str) -> "subprocess.Popen[str]":
     """A command in a session of its own, whose standard error can be followed."""
     return subprocess.Popen(
