@@ -30,7 +30,7 @@ test: lint $(OLD_VENV)/.installed
 	$(BIN)/python -m pytest
 
 test-fast: install
-	$(BIN)/python -m pytest -m "not integration"
+	$(BIN)/python -m pytest -m "not integration" --numprocesses auto
 
 lint: install
 	$(BIN)/ruff check

@@ -545,18 +545,18 @@ INF, NAN = float("inf"), float("nan")
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        pytest.param(without("norm.bias"), "not those of xxs: missing 1 of 351 (norm.bias).", id="missing"),
+        pytest.param(without("norm.bias"), "not those of xxs: missing 1 of 351 (norm.bias)", id="missing"),
         pytest.param(
             lambda weights: {key: value for key, value in weights.items() if not key.startswith("head.")},
-            "not those of xxs: missing 2 of 351 (head.weight, head.bias).",
+            "not those of xxs: missing 2 of 351 (head.weight, head.bias)",
             id="no head",
         ),
         pytest.param(
-            with_tensor("head2.bias", torch.zeros_like), "not those of xxs: unknown 1 (head2.bias).", id="extra"
+            with_tensor("head2.bias", torch.zeros_like), "not those of xxs: unknown 1 (head2.bias)", id="extra"
         ),
         pytest.param(
             lambda weights: {key.replace("head.", "fc."): value for key, value in weights.items()},
-            "missing 2 of 351 (head.weight, head.bias), unknown 2 (fc.bias, fc.weight).",
+            "missing 2 of 351 (head.weight, head.bias), unknown 2 (fc.bias, fc.weight)",
             id="renamed",
         ),
         pytest.param(
