@@ -176,7 +176,7 @@ class BundleWriter:
         manifest = self.head.model_copy(update={"artifacts": tuple(ordered)})
         touched = _listed(manifest) | _listed(self._previous)
         arriving = [self.head.weights.file, *(item.path for item in new)]
-        self._refuse_strays(arriving)
+        self.refuse_strays(arriving)
         try:
             (self.staging / _TOUCHED).write_bytes(_NAMES.dump_json(touched))
             final = self._staged(manifest)  # from here on only renames, which need no space
@@ -211,7 +211,12 @@ class BundleWriter:
             raise BundleError(f"{self.root} holds a bundle of {what}", "choose another --output, or add --overwrite")
         return previous
 
-    def _refuse_strays(self, names: list[str]) -> None:
+    def refuse_strays(self, names: Iterable[str]) -> None:
+        """Make sure that no file of these names is in the way that belongs to no bundle.
+
+        Raises:
+            BundleError: one is, and `overwrite` was not asked for.
+        """
         strays = [name for name in names if (self.root / name).exists() and name not in _listed(self._previous)]
         if strays and not self.overwrite:
             raise BundleError(

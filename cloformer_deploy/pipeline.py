@@ -88,52 +88,51 @@ def export(request: ExportRequest, progress: Progress) -> Export:
         input=preprocessing,
     )
     with BundleWriter(output, head, overwrite=request.overwrite) as writer:
+        jobs = [_job(request, head, name, writer.staging) for name in request.formats]
+        # Before the minutes that converting takes, not after.
+        writer.refuse_strays(path.name for job in jobs for path in job.outputs.values())
         writer.staging.joinpath(weights.file).write_bytes(copy)
-        artifacts, checks = _convert(request, head, writer.staging, progress)
+        checks = {job.outputs[check.precision]: check for job in jobs for check in run(job, progress)}
         progress.step("Writing the bundle")
-        return Export(writer.commit(artifacts), checks)
+        artifacts = [_artifact(job, precision) for job in jobs for precision in job.outputs]
+        return Export(writer.commit(artifacts), {path.name: check for path, check in checks.items()})
 
 
-def _convert(
-    request: ExportRequest, head: Manifest, staging: Path, progress: Progress
-) -> tuple[list[Artifact], dict[str, Check]]:
-    artifacts, checks = [], {}
-    for name in request.formats:
-        item = FORMATS[name]
-        target = request.target or item.targets[0]
-        paths = {
-            precision: staging / artifact_name(head.variant, precision, target, item.targets[0], item.suffix)
-            for precision in request.precisions
-        }
-        job = Job(
-            weights=staging / head.weights.file,
-            format=name,
-            target=target,
-            outputs=paths,
-            preprocessing=head.input,
-            input_kind=request.input_kind,
-            batch=request.batch,
-            labels=head.labels,
-            metadata=_metadata(head, target),
-            ios=request.ios,
-        )
-        created_with = {package: installed_version(package) or "" for package in ("torch", *item.packages)}
-        for check in run(job, progress):
-            path = paths[check.precision]
-            checks[path.name] = check
-            artifacts.append(
-                Artifact(
-                    path=path.name,
-                    format=name,
-                    precision=check.precision,
-                    target=target,
-                    sha256=digest(path),
-                    bytes=size_bytes(path),
-                    input=Interface(kind=request.input_kind, batch=request.batch or "dynamic"),
-                    created_with=created_with,
-                )
-            )
-    return artifacts, checks
+def _job(request: ExportRequest, head: Manifest, name: str, folder: Path) -> Job:
+    """The conversion to one format, with its files in `folder`, where the copy of the weights is."""
+    item = FORMATS[name]
+    target = request.target or item.targets[0]
+    names = {
+        precision: artifact_name(head.variant, precision, target, item.targets[0], item.suffix)
+        for precision in request.precisions
+    }
+    return Job(
+        weights=folder / head.weights.file,
+        format=name,
+        target=target,
+        outputs={precision: folder / file for precision, file in names.items()},
+        preprocessing=head.input,
+        input_kind=request.input_kind,
+        batch=request.batch,
+        labels=head.labels,
+        metadata=_metadata(head, target),
+        ios=request.ios,
+    )
+
+
+def _artifact(job: Job, precision: str) -> Artifact:
+    path = job.outputs[precision]
+    packages = ("torch", *FORMATS[job.format].packages)
+    return Artifact(
+        path=path.name,
+        format=job.format,
+        precision=precision,
+        target=job.target,
+        sha256=digest(path),
+        bytes=size_bytes(path),
+        input=Interface(kind=job.input_kind, batch=job.batch or "dynamic"),
+        created_with={package: installed_version(package) or "" for package in packages},
+    )
 
 
 def _metadata(head: Manifest, target: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.errors import CloformerDeployError, MissingPartError, ToolError
+from cloformer_deploy.formats.base import InputKind
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.subprocesses import python_command
 
@@ -37,7 +38,7 @@ class Job(BaseModel):
     target: str
     outputs: dict[str, Path]
     preprocessing: Preprocessing
-    input_kind: str
+    input_kind: InputKind
     batch: int | None
     labels: tuple[str, ...] | None
     metadata: dict[str, str]

@@ -9,10 +9,10 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from cloformer_deploy.errors import CloformerDeployError, ToolError
-from cloformer_deploy.formats import FORMATS, Graph, InputKind
+from cloformer_deploy.formats import FORMATS, Graph
 from cloformer_deploy.formats.jobs import Check, Job
 from cloformer_deploy.subprocesses import end_with_parent
 
@@ -55,7 +55,7 @@ def _convert(job: Job, tell: Tell) -> None:
     graph = Graph(
         model=lowered,
         preprocessing=job.preprocessing,
-        input_kind=cast(InputKind, job.input_kind),
+        input_kind=job.input_kind,
         batch=job.batch,
         labels=job.labels,
         metadata=job.metadata,
@@ -99,9 +99,8 @@ def check_file(path: Path, job: Job, precision: str, reference: "CloFormer", low
     pixels = probe_pictures(PROBE_PICTURES, job.preprocessing.height, job.preprocessing.width)
     drift = Drift()
     expected = reference_logits(reference, pixels, job.preprocessing)
-    kind = cast(InputKind, job.input_kind)
     try:
-        found = artifact_logits(session, pixels, job.preprocessing, kind, reference.num_classes)
+        found = artifact_logits(session, pixels, job.preprocessing, job.input_kind, reference.num_classes)
     except ToolError as error:
         raise ToolError(f"{path.name}: {error.message}", error.hint) from error
     drift.update(expected, found, None)
