@@ -92,10 +92,11 @@ def export(request: ExportRequest, progress: Progress) -> Export:
         # Before the minutes that converting takes, not after.
         writer.refuse_strays(path.name for job in jobs for path in job.outputs.values())
         writer.staging.joinpath(weights.file).write_bytes(copy)
-        checks = {job.outputs[check.precision]: check for job in jobs for check in run(job, progress)}
+        done = list(zip(jobs, run(jobs, progress), strict=True))
         progress.step("Writing the bundle")
-        artifacts = [_artifact(job, precision) for job in jobs for precision in job.outputs]
-        return Export(writer.commit(artifacts), {path.name: check for path, check in checks.items()})
+        artifacts = [_artifact(job, check.precision) for job, checks in done for check in checks]
+        by_path = {job.outputs[check.precision].name: check for job, checks in done for check in checks}
+        return Export(writer.commit(artifacts), by_path)
 
 
 def _job(request: ExportRequest, head: Manifest, name: str, folder: Path) -> Job:

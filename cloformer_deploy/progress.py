@@ -1,5 +1,6 @@
 """How the library says what it is doing: it never prints, it tells a `Progress`, which the command line renders."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 
@@ -18,6 +19,10 @@ class Progress(Protocol):
         """Something the user should know, although the work goes on."""
         ...
 
+    def lane(self) -> AbstractContextManager["Progress"]:
+        """Where one of several works that go on side by side reports to, until it ends."""
+        ...
+
 
 class Silent:
     """Reports nothing."""
@@ -30,3 +35,7 @@ class Silent:
 
     def warn(self, text: str) -> None:
         """See `Progress.warn`."""
+
+    def lane(self) -> AbstractContextManager[Progress]:
+        """See `Progress.lane`."""
+        return nullcontext(self)

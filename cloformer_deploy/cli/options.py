@@ -76,12 +76,22 @@ class _Steps:
         self._bar = bar
         self._task: TaskID | None = None
 
+    @contextmanager
+    def lane(self) -> Iterator["_Steps"]:
+        lane = _Steps(self._bar)
+        yield lane
+        lane._clear()
+
+    def _clear(self) -> None:
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+            self._task = None
+
     def step(self, text: str) -> None:
         if self._bar.disable:
             self._bar.console.print(f"{text} ...", markup=False, soft_wrap=True)
             return
-        if self._task is not None:
-            self._bar.remove_task(self._task)
+        self._clear()
         self._task = self._bar.add_task(text, total=None)
 
     def advance(self, done: int, total: int) -> None:

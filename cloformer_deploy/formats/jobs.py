@@ -7,12 +7,14 @@ with PyTorch, because a file that was not loaded and run is not done.
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
@@ -57,18 +59,57 @@ class Check(BaseModel):
     sqnr_db: float
 
 
-def run(job: Job, progress: Progress) -> list[Check]:
-    """Run a job in a process of its own and return one check for each precision.
+Worker: TypeAlias = "subprocess.Popen[str]"
+
+
+class _Workers:
+    """The processes of an export; once stopped, none goes on and none starts."""
+
+    def __init__(self) -> None:
+        self._started: list[Worker] = []
+        self._stopped = False
+
+    def start(self, log: IO[str]) -> Worker:
+        command = python_command("cloformer_deploy.formats.worker")
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+        self._started.append(worker)
+        if self._stopped:  # looked at after the append, as `stop` sets it before it reads the list
+            worker.kill()
+        return worker
+
+    def stop(self) -> None:
+        self._stopped = True
+        for worker in self._started:
+            worker.kill()
+
+
+def run(jobs: Sequence[Job], progress: Progress) -> list[list[Check]]:
+    """Run jobs side by side, one a core, each in a process of its own; if one fails, the others are ended.
+
+    Returns:
+        For each job one check for each precision.
 
     Raises:
-        ToolError: the converter or the runtime failed or crashed, or the file is not what PyTorch computes.
+        ToolError: a converter or runtime failed or crashed, or a file is not what PyTorch computes.
         MissingPartError: a package is missing.
     """
-    command = python_command("cloformer_deploy.formats.worker")
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+    workers = _Workers()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
-            checks = list(_follow(process, job, progress))
+            running = [pool.submit(_run, job, progress, workers) for job in jobs]
+            for failed in (item for item in wait(running, return_when=FIRST_EXCEPTION).done if item.exception()):
+                failed.result()
+            return [finished.result() for finished in running]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            workers.stop()
+
+
+def _run(job: Job, progress: Progress, workers: _Workers) -> list[Check]:
+    with tempfile.TemporaryFile("w+") as log, progress.lane() as lane:
+        process = workers.start(log)
+        try:
+            checks = list(_follow(process, job, lane))
             code = process.wait()
         finally:
             process.kill()
@@ -82,7 +123,7 @@ def run(job: Job, progress: Progress) -> list[Check]:
     return checks
 
 
-def _follow(process: "subprocess.Popen[str]", job: Job, progress: Progress) -> Iterator[Check]:
+def _follow(process: Worker, job: Job, progress: Progress) -> Iterator[Check]:
     if process.stdin is None or process.stdout is None:
         raise ValueError("the worker's pipes are missing")
     # The pipe stays open: its end is how the worker learns that this process is gone.

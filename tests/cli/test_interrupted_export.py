@@ -57,7 +57,7 @@ def counted(operation):
         return operation(*args, **values)
     return run
 
-pipeline.run = lambda job, progress: list(convert(job, progress))
+pipeline.run = lambda jobs, progress: [list(convert(job, progress)) for job in jobs]
 for name in ("replace", "rename", "unlink", "rmdir", "mkdir"):
     setattr(os, name, counted(getattr(os, name)))
 main()
