@@ -8,14 +8,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pytest
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from cloformer_deploy.bundle import MANIFEST_NAME, digest, size_bytes
 from cloformer_deploy.cli.app import app
+from cloformer_deploy.packages import installed_version
 
 CopyBundle = Callable[..., Path]
 """`copy(name="bundle")`: a copy of a bundle in the test's folder."""
@@ -58,6 +62,19 @@ def spawn(*args: object, cwd: Path, env: Mapping[str, str] | None = None) -> Out
         check=False,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Make packages look as if they were not installed."""
+
+    def find(name: str) -> ModuleSpec | None:
+        return None if name in names else find_spec(name)
+
+    def version(name: str) -> str | None:
+        return None if name in names else installed_version(name)
+
+    monkeypatch.setattr("cloformer_deploy.packages.find_spec", find)
+    monkeypatch.setattr("cloformer_deploy.environment.installed_version", version)
 
 
 def parsed(stdout: str) -> Any:

@@ -1,4 +1,4 @@
-"""Bundles for the command line's tests, one drafted and one exported for real; tests get copies by hard links."""
+"""Bundles for the command line's tests, one drafted and one exported for real, copied by hard links; and noise."""
 
 import hashlib
 import os
@@ -6,16 +6,22 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from cloformer_deploy import __version__
 from cloformer_deploy.bundle import BundleWriter, digest, size_bytes
-from cloformer_deploy.checkpoints import checkpoint_bytes, load_checkpoint
+from cloformer_deploy.checkpoints import build_model, checkpoint_bytes, load_checkpoint
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.manifest import Artifact, Interface, Manifest, Weights, weights_name
 from cloformer_deploy.model_zoo import resolve_weights
 from tests.cli.command_line import CLASSES, CopyBundle, save, small_model, spawn, tree
+from tests.cli.noise import PICTURES
+
+# A failing assertion in these explains itself, as it would in a test.
+pytest.register_assert_rewrite("tests.cli.contract", "tests.cli.refusals")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,6 +31,15 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def copier(bundle: Path, folder: Path) -> CopyBundle:
+    """Copies a bundle into a folder, by hard links."""
+
+    def copy(name: str = "bundle") -> Path:
+        return Path(shutil.copytree(bundle, folder / name, copy_function=os.link))
+
+    return copy
 
 
 @pytest.fixture(scope="session")
@@ -67,11 +82,7 @@ def drafted_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def drafted(drafted_bundle: Path, tmp_path: Path) -> CopyBundle:
     """`drafted(name="bundle")`: a copy of the drafted bundle in this test's folder, free to be damaged."""
-
-    def copy(name: str = "bundle") -> Path:
-        return Path(shutil.copytree(drafted_bundle, tmp_path / name, copy_function=os.link))
-
-    return copy
+    return copier(drafted_bundle, tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -90,11 +101,27 @@ def exported_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def exported(exported_bundle: Path, tmp_path: Path) -> CopyBundle:
     """`exported(name="bundle")`: a copy of the exported bundle in this test's folder, free to be damaged."""
+    return copier(exported_bundle, tmp_path)
 
-    def copy(name: str = "bundle") -> Path:
-        return Path(shutil.copytree(exported_bundle, tmp_path / name, copy_function=os.link))
 
-    return copy
+@pytest.fixture(scope="session")
+def pixels() -> NDArray[np.uint8]:
+    """Seeded noise, coarse and bright enough for the classes to differ."""
+    rng = np.random.default_rng(7)
+    coarse = rng.integers(0, 256, (PICTURES, 4, 4, 3), np.uint8)
+    noise = rng.integers(0, 40, (PICTURES, 224, 224, 3), np.uint8)
+    made: NDArray[np.uint8] = np.minimum(coarse.repeat(56, axis=1).repeat(56, axis=2), 215) + noise
+    return made
+
+
+@pytest.fixture(scope="session")
+def predicted(pixels: NDArray[np.uint8]) -> list[int]:
+    """The classes PyTorch sees in the noise, computed here without the code under test's preprocessing."""
+    images = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()).float() / 255
+    mean, std = (torch.tensor(value).reshape(3, 1, 1) for value in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with torch.inference_mode():
+        logits = build_model(load_checkpoint(resolve_weights()))((images - mean) / std)
+    return [int(index) for index in logits.argmax(1)]
 
 
 @pytest.fixture(autouse=True)

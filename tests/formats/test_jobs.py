@@ -36,11 +36,10 @@ def workers() -> list[psutil.Process]:
 
 
 def test_one_that_fails_ends_the_others_at_once(tmp_path: Path) -> None:
-    start = time.monotonic()
-    with pytest.raises(ToolError, match="nowhere.pth: there is no such file"):
+    with pytest.raises(ToolError, match=r"nowhere\.pth: there is no such file"):
         run([job(tmp_path, tmp_path / "nowhere.pth"), job(tmp_path, resolve_weights())], Silent())
     # A conversion takes longer than the import of torch that a refusal waits for.
-    assert not (tmp_path / "made.onnx").exists(), f"{time.monotonic() - start:.1f} s"
+    assert not (tmp_path / "made.onnx").exists()
     assert workers() == []
 
 

@@ -1,6 +1,5 @@
 """Programs that do not hold together: each is refused before anything runs, or named when it fails."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,7 @@ import pytest
 
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.runtimes.coreml_interpreter import Program
-from tests.runtimes.coreml_programs import build, build_good, edit, operations, refused
-
-
-@pytest.fixture(scope="session")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_good(tmp_path_factory.mktemp("program") / "good.mlpackage")
-
-
-@pytest.fixture
-def package(original: Path, tmp_path: Path) -> Path:
-    """A copy of the good package, to be damaged."""
-    return Path(shutil.copytree(original, tmp_path / "copy.mlpackage"))
+from tests.runtimes.coreml_programs import build, edit, operations, refused
 
 
 def set_weight(spec: Any, field: str, value: Any) -> None:

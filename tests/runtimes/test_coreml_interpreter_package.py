@@ -16,20 +16,9 @@ from cloformer_deploy.errors import BundleError, MissingPartError, ToolError
 from cloformer_deploy.runtimes.coreml_interpreter import Package, Program
 from cloformer_deploy.runtimes.coreml_interpreter.constants import WeightFile
 from cloformer_deploy.runtimes.coreml_interpreter.types import DTYPES, TensorType
-from tests.runtimes.coreml_programs import MODEL, WEIGHTS, blob, build_good, edit, edit_manifest, operations, refused
+from tests.runtimes.coreml_programs import MODEL, WEIGHTS, blob, edit, edit_manifest, operations, refused
 
 FLOAT32 = DTYPES[11]
-
-
-@pytest.fixture(scope="session")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_good(tmp_path_factory.mktemp("package") / "good.mlpackage")
-
-
-@pytest.fixture
-def package(original: Path, tmp_path: Path) -> Path:
-    """A copy of the good package, to be damaged."""
-    return Path(shutil.copytree(original, tmp_path / "copy.mlpackage"))
 
 
 def test_the_undamaged_package_loads(package: Path) -> None:
