@@ -1,0 +1,92 @@
+"""The contract of the JSON answers, key by key."""
+
+from typing import Any
+
+from tests.cli.command_line import invoke, parsed
+
+TENSOR = {"name": str, "shape": [(int, str)], "dtype": str}
+ARTIFACT = {
+    "path": str,
+    "format": str,
+    "precision": str,
+    "target": str,
+    "sha256": str,
+    "bytes": int,
+    "input": {"kind": str, "batch": (int, str)},
+    "created_with": {},
+    "calibration": (None,),
+}
+DESCRIPTION = {
+    "format": str,
+    "precision": (str, None),
+    "inputs": [TENSOR],
+    "outputs": [TENSOR],
+    "operators": {},
+    "bytes": int,
+    "metadata": {},
+}
+MANIFEST = {
+    "schema_version": int,
+    "tool_version": str,
+    "variant": str,
+    "num_classes": int,
+    "labels": [str],
+    "weights": {"name": str, "sha256": str},
+    "input": {"height": int, "width": int, "mean": [float], "std": [float], "resize": {}},
+    "artifacts": [ARTIFACT],
+}
+VERDICT = {
+    "path": str,
+    "format": str,
+    "precision": str,
+    "target": str,
+    "runtime": str,
+    "status": str,
+    "n": int,
+    "top1_agreement": (float, None),
+    "top1": (float, None),
+    "top1_drop_pp": (float, None),
+    "top1_drop_ci95_pp": ([float], None),
+    "max_abs_diff": (float, None),
+    "sqnr_db": (float, None),
+    "cosine_min": (float, None),
+    "thresholds": {},
+    "failures": [str],
+}
+VALIDATION = {
+    "schema_version": int,
+    "reference": {"runtime": str, "n": int, "top1": (float, None)},
+    "artifacts": [VERDICT],
+}
+PART = {"name": str, "ready": bool, "detail": str, "remedy": str}
+
+
+def fits(value: Any, wanted: Any, place: str = "answer") -> None:
+    """Check keys and types: a type, None, a tuple of alternatives, a list of one kind, a dictionary by key."""
+    if isinstance(wanted, dict):
+        assert isinstance(value, dict), place
+        assert set(wanted) <= set(value), f"{place} lacks {set(wanted) - set(value)}"
+        for key, inner in wanted.items():
+            fits(value[key], inner, f"{place}.{key}")
+    elif isinstance(wanted, list):
+        assert isinstance(value, list), place
+        for index, item in enumerate(value):
+            fits(item, wanted[0], f"{place}.{index}")
+    elif isinstance(wanted, tuple):
+        simple = [type(None) if one is None else list if isinstance(one, list) else one for one in wanted]
+        assert type(value) in simple, f"{place} is {value!r}"
+        for one in wanted:
+            if isinstance(one, list) and isinstance(value, list):
+                fits(value, one, place)
+    else:
+        assert type(value) is wanted, f"{place} is {value!r}"
+
+
+def validated(*args: str, code: int) -> Any:
+    shown = invoke("validate", "bundle", "--json", *args)
+    assert shown.code == code, shown.said
+    answer = parsed(shown.stdout)
+    fits(answer, VALIDATION)
+    assert answer["schema_version"] == 1
+    assert answer["reference"]["runtime"] == "pytorch"
+    return answer

@@ -1,0 +1,115 @@
+"""What validate answers on labelled and unlabelled pictures and on artefacts that fail."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.cli.command_line import (
+    CLASSES,
+    FAVOURITE,
+    CopyBundle,
+    edit_manifest,
+    hide,
+    invoke,
+    read_manifest,
+    relist,
+    save,
+    small_model,
+)
+from tests.cli.contract import validated
+from tests.cli.noise import PICTURES, expected_top1, spread, write
+
+
+@pytest.mark.parametrize("naming", ["labels", "sorted"])
+def test_labelled_pictures(
+    naming: str,
+    drafted: CopyBundle,
+    pixels: NDArray[np.uint8],
+    predicted: list[int],
+    tmp_path: Path,
+) -> None:
+    known = read_manifest(drafted())["labels"]
+    names = known if naming == "labels" else [f"{index:02}" for index in range(CLASSES)]
+    write(tmp_path / "data", pixels, (names[label] for label in spread(predicted)))
+    answer = validated("--data", "data", code=1)
+    assert answer["reference"]["n"] == PICTURES
+    assert answer["reference"]["top1"] == expected_top1(predicted) >= 2 / PICTURES
+    verdict = answer["artifacts"][0]
+    assert verdict["status"] == "failed"
+    assert verdict["n"] == PICTURES
+    assert verdict["top1"] == spread(predicted).count(FAVOURITE) / PICTURES
+    assert verdict["top1_agreement"] == predicted.count(FAVOURITE) / PICTURES
+    assert verdict["top1_drop_pp"] == pytest.approx(100 * (expected_top1(predicted) - verdict["top1"]))
+    low, high = verdict["top1_drop_ci95_pp"]
+    assert -100 <= low <= verdict["top1_drop_pp"] <= high <= 100
+
+
+def test_unlabelled_pictures(drafted: CopyBundle, pixels: NDArray[np.uint8], tmp_path: Path) -> None:
+    drafted()
+    write(tmp_path / "data", pixels[:3], [""] * 3)
+    answer = validated("--data", "data", code=1)
+    assert answer["reference"] == {"runtime": "pytorch", "n": 3, "top1": None}
+    verdict = answer["artifacts"][0]
+    assert [verdict[key] for key in ("top1", "top1_drop_pp", "top1_drop_ci95_pp")] == [None] * 3
+    assert verdict["n"] == 3
+    assert verdict["max_abs_diff"] > 0.1
+
+
+@pytest.mark.parametrize(("limit", "n"), [(1, 1), (5, 5), (PICTURES, PICTURES), (99, PICTURES)])
+def test_limit(
+    limit: int,
+    n: int,
+    drafted: CopyBundle,
+    pixels: NDArray[np.uint8],
+    tmp_path: Path,
+) -> None:
+    drafted()
+    write(tmp_path / "data", pixels[:, ::7, ::5], (f"{index % CLASSES:02}" for index in range(PICTURES)))
+    answer = validated("--data", "data", "--limit", str(limit), code=1)
+    assert answer["reference"]["n"] == answer["artifacts"][0]["n"] == n
+
+
+def test_failures_are_told_to_people_too(drafted: CopyBundle) -> None:
+    drafted()
+    shown = invoke("validate", "bundle", "--limit", "1")
+    assert shown.code == 1
+    assert "failed" in shown.stdout
+    assert (
+        f"cloformer_xxs-fp32.onnx: {validated('--limit', '1', code=1)['artifacts'][0]['failures'][0]}" in shown.stdout
+    )
+    assert "Error" not in shown.stderr
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_artifact_that_gives_no_numbers(value: float, drafted: CopyBundle) -> None:
+    bundle = drafted()
+    save(small_model(weight=value), bundle / "cloformer_xxs-fp32.onnx")
+    relist(bundle)
+    verdict = validated("--limit", "2", code=1)["artifacts"][0]
+    assert verdict["status"] == "failed"
+    assert verdict["n"] == 2
+    assert verdict["top1_agreement"] == 0
+    assert [verdict[key] for key in ("max_abs_diff", "sqnr_db", "cosine_min")] == [None] * 3
+    assert any("NaN" in failure for failure in verdict["failures"])
+    assert invoke("validate", "bundle", "--limit", "2").code == 1
+
+
+def test_artifact_whose_runtime_is_missing(drafted: CopyBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    drafted()
+    hide(monkeypatch, "onnxruntime")
+    verdict = validated("--limit", "1", code=3)["artifacts"][0]
+    assert verdict["status"] == "not_executed"
+    assert verdict["n"] == 0
+    assert verdict["top1_agreement"] is None
+    assert "onnxruntime" in verdict["failures"][0]
+    shown = invoke("validate", "bundle", "--limit", "1")
+    assert shown.code == 3
+    assert "Next: pip install 'cloformer-deploy[onnx]'" in shown.said
+
+
+def test_bundle_without_artifacts_is_no_success(drafted: CopyBundle) -> None:
+    """What an interrupted re-export may leave behind: nothing was checked, so nothing passed."""
+    edit_manifest(drafted(), lambda manifest: manifest.update(artifacts=[]))
+    assert invoke("validate", "bundle", "--limit", "1").code != 0
