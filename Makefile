@@ -10,7 +10,8 @@ PIP = -m pip --disable-pip-version-check install --quiet
 
 install: $(VENV)/.installed
 
-# torch first and pinned: an unpinned one, asked for by another package, is gigabytes of CUDA.
+# torch first and pinned, so that no other package chooses it. On Linux the plain build brings CUDA; for the CPU build
+# set PIP_EXTRA_INDEX_URL as the README says.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP) --constraint constraints.txt torch
@@ -19,8 +20,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(OLD_VENV)/.installed: tests/requirements-tflite-runtime.txt
 	$(PYTHON) -m venv $(OLD_VENV)
-	$(OLD_VENV)/bin/python $(PIP) --requirement $< || echo "tflite-runtime has no wheel for this machine: its tests will skip"
-	touch $@
+	$(OLD_VENV)/bin/python $(PIP) --requirement $< && touch $@ \
+	  || (rm -rf $(OLD_VENV) && echo "tflite-runtime could not be installed (there are Linux wheels only): its tests will skip")
 
 demo: install
 	$(BIN)/cloformer-deploy export --precision fp32 --precision fp16 --output exports/demo --overwrite

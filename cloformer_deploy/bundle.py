@@ -24,7 +24,7 @@ from typing import Self
 from pydantic import TypeAdapter, ValidationError
 
 from cloformer_deploy.errors import BundleError
-from cloformer_deploy.manifest import MANIFEST_NAME, Artifact, FileName, Manifest
+from cloformer_deploy.manifest import MANIFEST_NAME, Artifact, FileName, Interface, Manifest
 
 __all__ = ["MANIFEST_NAME", "Bundle", "BundleWriter", "digest", "size_bytes"]
 
@@ -176,7 +176,7 @@ class BundleWriter:
         manifest = self.head.model_copy(update={"artifacts": tuple(ordered)})
         touched = _listed(manifest) | _listed(self._previous)
         arriving = [self.head.weights.file, *(item.path for item in new)]
-        self.refuse_strays(arriving)
+        self._refuse_strays(arriving)
         try:
             (self.staging / _TOUCHED).write_bytes(_NAMES.dump_json(touched))
             final = self._staged(manifest)  # from here on only renames, which need no space
@@ -205,18 +205,37 @@ class BundleWriter:
                 return None
             raise
         if not self._same(previous) and not self.overwrite:
-            what = f"weights {previous.weights.name} ({previous.weights.sha256[:12]})"
-            if previous.weights.sha256 == self.head.weights.sha256:
-                what = f"another input size or other labels ({previous.input.height} x {previous.input.width})"
-            raise BundleError(f"{self.root} holds a bundle of {what}", "choose another --output, or add --overwrite")
+            raise BundleError(
+                f"{self.root} holds a bundle of {self._difference(previous)}",
+                "choose another --output, or give up what it holds with --overwrite",
+            )
         return previous
 
-    def refuse_strays(self, names: Iterable[str]) -> None:
-        """Make sure that no file of these names is in the way that belongs to no bundle.
+    def _difference(self, previous: Manifest) -> str:
+        if previous.weights.sha256 != self.head.weights.sha256:
+            return f"other weights: {previous.weights.name} ({previous.weights.sha256[:12]})"
+        if previous.labels != self.head.labels:
+            return "other labels"
+        return f"another input size: {previous.input.height} x {previous.input.width}"
+
+    def refuse_replacing(self, names: Iterable[str], interface: Interface) -> None:
+        """Make sure that artefacts of these names and this interface may be written.
 
         Raises:
-            BundleError: one is, and `overwrite` was not asked for.
+            BundleError: a file is in the way that belongs to no bundle, or an artefact of another interface,
+                and `overwrite` was not asked for.
         """
+        wanted = set(names)
+        self._refuse_strays(wanted)
+        for old in self._previous.artifacts if self._previous else ():
+            if old.path in wanted and old.input != interface and not self.overwrite:
+                raise BundleError(
+                    f"{self.root / old.path} has --input {old.input.kind} --batch {old.input.batch}, "
+                    f"not {interface.kind} and {interface.batch}",
+                    "choose another --output, or replace it with --overwrite",
+                )
+
+    def _refuse_strays(self, names: Iterable[str]) -> None:
         strays = [name for name in names if (self.root / name).exists() and name not in _listed(self._previous)]
         if strays and not self.overwrite:
             raise BundleError(

@@ -11,7 +11,7 @@ from cloformer_deploy.model_zoo import bundled_checkpoints
 from cloformer_deploy.packages import install_command, installed_version
 from cloformer_deploy.runtimes import RUNTIMES
 
-BASE_PACKAGES = ("torch", "numpy", "pillow", "safetensors")
+BASE_PACKAGES = ("torch", "numpy", "pillow", "safetensors", "pydantic", "typer", "rich")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,10 @@ def survey() -> Survey:
         tool_version=__version__,
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
-        extras=(_packages("base", BASE_PACKAGES), *(_packages(item.extra, item.packages) for item in FORMATS.values())),
+        extras=(
+            _packages("base", BASE_PACKAGES, "pip install cloformer-deploy"),
+            *(_packages(item.extra, item.packages, install_command(item.extra)) for item in FORMATS.values()),
+        ),
         runtimes=tuple(
             _part(runtime.title, runtime.missing(), f"runs {runtime.format}") for runtime in RUNTIMES.values()
         ),
@@ -52,11 +55,11 @@ def survey() -> Survey:
     )
 
 
-def _packages(extra: str, packages: tuple[str, ...]) -> Part:
+def _packages(extra: str, packages: tuple[str, ...], remedy: str) -> Part:
     versions = {package: installed_version(package) for package in packages}
     lacking = [package for package, version in versions.items() if version is None]
     if lacking:
-        return Part(extra, ready=False, detail=f"missing: {', '.join(lacking)}", remedy=install_command(extra))
+        return Part(extra, ready=False, detail=f"missing: {', '.join(lacking)}", remedy=remedy)
     return Part(extra, ready=True, detail=", ".join(f"{package} {version}" for package, version in versions.items()))
 
 

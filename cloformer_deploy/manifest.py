@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cloformer_deploy.architecture import VARIANTS
 from cloformer_deploy.data import Preprocessing
-from cloformer_deploy.formats import FORMATS, PRECISIONS
+from cloformer_deploy.formats import FORMATS, PRECISIONS, InputKind
 
 MANIFEST_NAME = "manifest.json"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -31,7 +31,7 @@ class Weights(_Part):
 class Interface(_Part):
     """An artefact's input: `tensor` is normalised float32, `image` RGB 0..255 with the normalisation inside."""
 
-    kind: Literal["tensor", "image"]
+    kind: InputKind
     batch: Annotated[int, Field(ge=1)] | Literal["dynamic"]
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from cloformer_deploy import __version__
 from cloformer_deploy.bundle import Bundle, BundleWriter, digest, size_bytes
@@ -19,10 +20,12 @@ from cloformer_deploy.model_zoo import resolve_weights
 from cloformer_deploy.packages import installed_version, require
 from cloformer_deploy.progress import Progress
 
+MAX_BATCH = 256
+
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What to export; the defaults are those of the command line.
+    """What to export; the defaults are those of the command line (which exports all formats if none is named).
 
     `target` None is each format's default; `batch` None is dynamic; `labels` is a text file with one
     class name a line; `output` None is `exports/{name of the weights}`.
@@ -90,7 +93,8 @@ def export(request: ExportRequest, progress: Progress) -> Export:
     with BundleWriter(output, head, overwrite=request.overwrite) as writer:
         jobs = [_job(request, head, name, writer.staging) for name in request.formats]
         # Before the minutes that converting takes, not after.
-        writer.refuse_strays(path.name for job in jobs for path in job.outputs.values())
+        interface = Interface(kind=request.input_kind, batch=_named_batch(request.batch))
+        writer.refuse_replacing((path.name for job in jobs for path in job.outputs.values()), interface)
         writer.staging.joinpath(weights.file).write_bytes(copy)
         done = list(zip(jobs, run(jobs, progress), strict=True))
         progress.step("Writing the bundle")
@@ -121,6 +125,10 @@ def _job(request: ExportRequest, head: Manifest, name: str, folder: Path) -> Job
     )
 
 
+def _named_batch(batch: int | None) -> int | Literal["dynamic"]:
+    return "dynamic" if batch is None else batch
+
+
 def _artifact(job: Job, precision: str) -> Artifact:
     path = job.outputs[precision]
     packages = ("torch", *FORMATS[job.format].packages)
@@ -131,7 +139,7 @@ def _artifact(job: Job, precision: str) -> Artifact:
         target=job.target,
         sha256=digest(path),
         bytes=size_bytes(path),
-        input=Interface(kind=job.input_kind, batch=job.batch or "dynamic"),
+        input=Interface(kind=job.input_kind, batch=_named_batch(job.batch)),
         created_with={package: installed_version(package) or "" for package in packages},
     )
 
@@ -150,6 +158,15 @@ def _metadata(head: Manifest, target: str) -> dict[str, str]:
 
 
 def _refuse_contradictions(request: ExportRequest) -> None:
+    if not request.formats or not request.precisions:
+        raise RequestError("no format or no precision was asked for", "name at least one of each")
+    for name in request.formats:
+        if name not in FORMATS:
+            raise RequestError(f"there is no format {name!r}", f"choose from {', '.join(FORMATS)}")
+    if request.input_kind not in get_args(InputKind):
+        raise RequestError(f"there is no input kind {request.input_kind!r}", "choose tensor or image")
+    if request.batch is not None and not 1 <= request.batch <= MAX_BATCH:
+        raise RequestError(f"batch {request.batch} is not a number from 1 to {MAX_BATCH}", "leave it out for 1")
     for precision in request.precisions:
         if precision not in PRECISIONS:
             raise RequestError(f"there is no precision {precision!r}", f"choose from {', '.join(PRECISIONS)}")
@@ -161,7 +178,7 @@ def _refuse_contradictions(request: ExportRequest) -> None:
         if request.target is not None and request.target not in item.targets:
             raise RequestError(
                 f"target {request.target!r} is not one of {name}'s: {', '.join(item.targets)}",
-                "leave --target out, or choose one of these",
+                f"leave --target out, or name the formats it is for: {_formats_for(request.target)}",
             )
         if request.batch is None and not item.dynamic_batch:
             dynamic = ", ".join(other.name for other in FORMATS.values() if other.dynamic_batch)
@@ -170,6 +187,10 @@ def _refuse_contradictions(request: ExportRequest) -> None:
             raise RequestError(
                 f"a Core ML image input holds one picture, not {request.batch}", "use --batch 1, or --input tensor"
             )
+
+
+def _formats_for(target: str) -> str:
+    return ", ".join(item.name for item in FORMATS.values() if target in item.targets) or "none"
 
 
 def read_labels(path: Path, num_classes: int) -> tuple[str, ...]:

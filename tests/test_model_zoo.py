@@ -56,9 +56,15 @@ def test_unknown_name(name: str) -> None:
 
 
 def test_variant_without_bundled_weights() -> None:
-    with pytest.raises(CheckpointError, match="no weights for variant 'x' are bundled") as caught:
-        resolve_weights(variant="x")
+    with pytest.raises(CheckpointError, match="no weights for variant 's' are bundled") as caught:
+        resolve_weights(variant="s")
     assert "--weights FILE" in caught.value.hint
+
+
+def test_unknown_variant() -> None:
+    with pytest.raises(CheckpointError, match="there is no variant 'x'") as caught:
+        resolve_weights(variant="x")
+    assert "xxs, xs, s" in caught.value.hint
 
 
 def test_nothing_bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

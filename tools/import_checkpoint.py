@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from cloformer_deploy.checkpoints import load_checkpoint, save_checkpoint
-from cloformer_deploy.errors import CheckpointError
+from cloformer_deploy.errors import RequestError
+from cloformer_deploy.pipeline import read_labels
 
 
 def main() -> int:
@@ -22,10 +23,10 @@ def main() -> int:
     try:
         checkpoint = load_checkpoint(arguments.source)
         if arguments.labels is not None:
-            labels = tuple(arguments.labels.read_text(encoding="utf-8").splitlines())
+            labels = read_labels(arguments.labels, checkpoint.num_classes)
             checkpoint = dataclasses.replace(checkpoint, labels=labels)
         digest = save_checkpoint(checkpoint, arguments.output)
-    except CheckpointError as error:
+    except RequestError as error:
         print(f"{error.message} {error.hint}", file=sys.stderr)
         return error.exit_code
     except OSError as error:

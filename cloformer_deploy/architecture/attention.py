@@ -61,6 +61,11 @@ class CloAttention(nn.Module):
             raise ValueError(
                 f"kernel_sizes {list(kernel_sizes)} must have one entry fewer than group_split {list(group_split)}"
             )
+        if window_size < 1 or min(group_split) < 0 or any(kernel % 2 == 0 for kernel in kernel_sizes):
+            raise ValueError(
+                f"window_size {window_size} must be positive, group_split {list(group_split)} not negative, "
+                f"kernel_sizes {list(kernel_sizes)} odd"
+            )
         if dim % num_heads:
             raise ValueError(f"dim {dim} must be a multiple of num_heads {num_heads}")
         self.dim_head = dim // num_heads

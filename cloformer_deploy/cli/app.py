@@ -1,7 +1,11 @@
 """The application: its commands, and the one place where an error becomes a message and an exit code."""
 
+import contextlib
 import errno
 import json
+import os
+import signal
+import sys
 import traceback
 from typing import Annotated, Any
 
@@ -14,7 +18,9 @@ from cloformer_deploy.cli import doctor, export, inspect, validate
 from cloformer_deploy.errors import EXIT_BUG, CloformerDeployError, RequestError
 
 EXIT_INTERRUPTED = 130
-_OUTSIDE_OUR_POWER = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+EXIT_CLOSED_PIPE = 141
+_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
+_WRONG_PLACE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 
 
 class _Commands(TyperGroup):
@@ -36,14 +42,19 @@ class _Commands(TyperGroup):
         except TyperException as error:  # wrong usage, which typer shows on stderr
             self._answer_usage(error)
             raise
-        except (typer.Exit, typer.Abort, BrokenPipeError):
+        except (typer.Exit, typer.Abort):
             raise
+        except BrokenPipeError:  # whoever read the answer has seen enough; Python must not try to flush the rest
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(EXIT_CLOSED_PIPE) from None
         except KeyboardInterrupt:
-            typer.echo("Interrupted; nothing was changed.", err=True)
+            typer.echo("Interrupted; the output is as it was, or a whole bundle.", err=True)
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in _OUTSIDE_OUR_POWER:
+            if isinstance(error, OSError) and error.errno in _DISK_IS_FULL:
                 raise self._ended(RequestError(str(error), "make room, or choose another place")) from None
+            if isinstance(error, OSError) and error.errno in _WRONG_PLACE:
+                raise self._ended(RequestError(str(error), "check the path and its permissions")) from None
             traceback.print_exception(error)
             if self.as_json:
                 _answer(EXIT_BUG, f"{type(error).__name__}: {error}", "report it with the lines on standard error")
@@ -64,7 +75,8 @@ class _Commands(TyperGroup):
 
 def _answer(code: int, message: str, hint: str) -> None:
     error = {"code": code, "message": message, "hint": hint}
-    typer.echo(json.dumps({"schema_version": 1, "error": error}, indent=2))
+    with contextlib.suppress(OSError):  # where stdout is what failed, stderr and the exit code still tell
+        typer.echo(json.dumps({"schema_version": 1, "error": error}, indent=2))
 
 
 app = typer.Typer(
@@ -96,5 +108,6 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. A termination cleans up as an interrupt does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()

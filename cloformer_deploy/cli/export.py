@@ -1,14 +1,13 @@
 """`cloformer-deploy export`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from cloformer_deploy.architecture import VARIANTS
 from cloformer_deploy.cli.options import JsonOption, parse_batch, parse_size, print_json, print_tables, progress
-from cloformer_deploy.errors import RequestError
-from cloformer_deploy.formats import FORMATS, PRECISIONS
+from cloformer_deploy.formats import FORMATS, PRECISIONS, InputKind
 from cloformer_deploy.formats.coreml import IOS_TARGETS
 
 _TARGETS = sorted({target for item in FORMATS.values() for target in item.targets})
@@ -72,22 +71,19 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Export weights to ONNX, Core ML and TFLite; run every file back and compare it with PyTorch."""
-    if input_kind not in ("tensor", "image"):
-        raise RequestError(f"there is no input kind {input_kind!r}", "choose tensor or image")
     height, width = parse_size(input_size)
     batch_size = parse_batch(batch)
-    names = _formats(formats)
 
     from cloformer_deploy.pipeline import ExportRequest, export
     from cloformer_deploy.report import export_json, export_tables
 
     request = ExportRequest(
-        formats=names,
+        formats=_formats(formats),
         precisions=list(dict.fromkeys(precisions)),
         weights=weights,
         variant=variant,
         target=target,
-        input_kind="image" if input_kind == "image" else "tensor",
+        input_kind=cast(InputKind, input_kind),
         height=height,
         width=width,
         batch=batch_size,
@@ -105,7 +101,4 @@ def command(
 
 
 def _formats(wanted: list[str]) -> list[str]:
-    unknown = [name for name in wanted if name not in FORMATS and name != _ALL]
-    if unknown:
-        raise RequestError(f"there is no format {unknown[0]!r}", f"choose from {', '.join(FORMATS)} or {_ALL}")
     return list(FORMATS) if _ALL in wanted else list(dict.fromkeys(wanted))

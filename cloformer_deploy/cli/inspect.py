@@ -23,8 +23,8 @@ def command(
         description_tables,
     )
 
-    if not path.exists():
-        raise BundleError(f"{path} does not exist", "give an exported file or a bundle")
+    if not path.is_file() and not path.is_dir():
+        raise BundleError(f"{path} is no file or folder", "give an exported file or a bundle")
     if path.is_dir() and path.suffix != ".mlpackage":
         bundle = Bundle.open(path)
         files = [bundle.path(item) for item in bundle.manifest.artifacts]

@@ -33,13 +33,13 @@ def parse_batch(text: str) -> int | None:
     """`N` or `dynamic` (None).
 
     Raises:
-        RequestError: neither, or N out of range.
+        RequestError: neither.
     """
     if text == "dynamic":
         return None
-    if text.isdecimal() and 1 <= int(text) <= 256:
+    if text.isascii() and text.isdecimal():
         return int(text)
-    raise RequestError(f"--batch {text!r} is neither a number from 1 to 256 nor 'dynamic'", "leave it out for 1")
+    raise RequestError(f"--batch {text!r} is neither a number nor 'dynamic'", "leave it out for 1")
 
 
 def print_json(answer: Mapping[str, Any]) -> None:
@@ -75,6 +75,7 @@ class _Steps:
     def __init__(self, bar: Any) -> None:
         self._bar = bar
         self._task: TaskID | None = None
+        self._tenths = 0
 
     @contextmanager
     def lane(self) -> Iterator["_Steps"]:
@@ -97,6 +98,9 @@ class _Steps:
     def advance(self, done: int, total: int) -> None:
         if self._task is not None:
             self._bar.update(self._task, completed=done, total=total)
+        elif done * 10 // total > self._tenths:
+            self._tenths = done * 10 // total
+            self._bar.console.print(f"  {done} of {total}", markup=False)
 
     def warn(self, text: str) -> None:
         self._bar.console.print(f"Warning: {text}", style="yellow", markup=False, soft_wrap=True)

@@ -136,10 +136,17 @@ def _class_indices(
             f"{root} has {len(names)} sub-folders, the model {num_classes} classes",
             "give one sub-folder a class, or a flat folder of unlabelled pictures",
         )
+    indices = list(range(len(names)))
+    if len(names) == num_classes and labels is None:
+        return indices, ()
     if len(names) == num_classes:
-        return list(range(len(names))), ()
-    warning = (
-        f"{root} has {len(names)} sub-folders, the model {num_classes} classes: "
-        f"{names[0]} is taken as class 0, ..., {names[-1]} as class {len(names) - 1}"
-    )
-    return list(range(len(names))), (warning,)
+        warning = (
+            f"the sub-folders of {root} are not named like the model's labels: in sorted order, "
+            f"{names[0]} is taken as {next(iter(known))}, ..., {names[-1]} as {list(known)[-1]}"
+        )
+    else:
+        warning = (
+            f"{root} has {len(names)} sub-folders, the model {num_classes} classes: "
+            f"{names[0]} is taken as class 0, ..., {names[-1]} as class {len(names) - 1}"
+        )
+    return indices, (warning,)

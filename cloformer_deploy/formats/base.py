@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from cloformer_deploy.data import Preprocessing
 
 InputKind = Literal["tensor", "image"]
-INPUT_NAME, OUTPUT_NAME, PROBABILITIES_NAME = "image", "logits", "probabilities"
+INPUT_NAME, OUTPUT_NAME = "image", "logits"
 METADATA_PREFIX = "cloformer_deploy."
 """Keys of this tool in a file's own metadata start with it; `metadata.py` lists them."""
 
@@ -35,7 +35,7 @@ class Graph:
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """The example's shape, NCHW; a dynamic batch is traced with 2, for 1 would be taken as fixed."""
-        return (self.batch or 2, 3, self.preprocessing.height, self.preprocessing.width)
+        return (2 if self.batch is None else self.batch, 3, self.preprocessing.height, self.preprocessing.width)
 
 
 @dataclass(frozen=True)

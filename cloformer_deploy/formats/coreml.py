@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloformer_deploy import __version__
+from cloformer_deploy.errors import BundleError
 from cloformer_deploy.formats import metadata
-from cloformer_deploy.formats.base import INPUT_NAME, OUTPUT_NAME, PROBABILITIES_NAME, Description, Graph, TensorInfo
+from cloformer_deploy.formats.base import INPUT_NAME, OUTPUT_NAME, Description, Graph, TensorInfo
 
 if TYPE_CHECKING:
     from torch import nn
 
 IOS_TARGETS = (15, 16, 17, 18, 26)
 CLASS_LABEL_NAME = "classLabel"
+PROBABILITIES_NAME = "probabilities"
+"""Inside the program; the file's interface has them as `classLabel_probs`, a dictionary by label."""
 INEXACT_FUSION = "common::fuse_elementwise_to_batchnorm"
 """Turns a scale and shift into a batch_norm of variance 1, and divides by sqrt(1 + 1e-5) on the way: 25 dB lost."""
 
@@ -38,6 +41,9 @@ class CoreMLFormat:
             model = _model(traced, interface, graph, precision)
             model.short_description = f"CloFormer-{graph.metadata['variant']} image classifier, {precision}"
             model.author = "cloformer-deploy"
+            pixels = "RGB, 0..255" if graph.input_kind == "image" else "RGB, normalised, NCHW"
+            model.input_description[INPUT_NAME] = pixels
+            model.output_description[OUTPUT_NAME] = "one value a class, before the softmax"
             model.version = __version__
             model.user_defined_metadata.update(metadata.prefixed(graph.metadata, precision))
             model.save(str(path))
@@ -49,7 +55,10 @@ class CoreMLFormat:
         """See `Format.describe`."""
         from cloformer_deploy.runtimes.coreml_interpreter import Package
 
-        package = Package.load(path)
+        try:
+            package = Package.load(path)
+        except BundleError as error:
+            raise BundleError(f"{path}: {error.message}", error.hint) from error
         stored = metadata.parsed(package.metadata)
         return Description(
             format=self.name,

@@ -116,7 +116,10 @@ def _run(job: Job, progress: Progress, workers: _Workers) -> list[Check]:
             process.communicate()
         if code < 0:
             name = signal.Signals(-code).name
-            raise ToolError(f"the {job.format} converter was killed by {name}{_tail(log)}", "try again, or report this")
+            hint = "try again, or report this"
+            if -code == signal.SIGKILL:
+                hint = "if memory ran out, export one format at a time, or a smaller input"
+            raise ToolError(f"the {job.format} converter was killed by {name}{_tail(log)}", hint)
         if code > 0:  # what converters raise has been told as an event: this is a fault of ours
             log.seek(0)
             raise RuntimeError(f"the {job.format} worker ended with exit code {code}:\n{log.read()}")

@@ -104,7 +104,7 @@ def check_file(path: Path, job: Job, precision: str, reference: "CloFormer", low
     except ToolError as error:
         raise ToolError(f"{path.name}: {error.message}", error.hint) from error
     drift.update(expected, found, None)
-    failures = weight_failures(session, lowered)
+    failures = weight_failures(path, job.format, lowered)
     if failures:
         raise ToolError(f"{path.name} does not hold PyTorch's weights: {failures[0]}", "report this")
     if drift.non_finite or drift.sqnr_db < SQNR_FLOOR_DB:

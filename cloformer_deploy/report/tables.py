@@ -51,7 +51,7 @@ def validation_tables(result: "Validation") -> Rendered:
         if reference.top1 is not None
         else f"PyTorch on {reference.n} pictures without labels."
     )
-    columns = ["artefact", "", "agreement", *(["top-1", "drop pp (95 %)"] if labelled else [])]
+    columns = ["artefact", "", "agree", *(["top-1", "drop pp (95 %)"] if labelled else [])]
     columns += ["max |diff|", "SQNR dB"]
     table = _table(*columns, numeric=tuple(range(2, len(columns))))
     for item in result.artifacts:
@@ -159,7 +159,7 @@ def _mb(size: int) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2%}"
+    return "-" if value is None else f"{value:.1%}"
 
 
 def _shape(tensor: TensorInfo) -> str:
@@ -167,5 +167,5 @@ def _shape(tensor: TensorInfo) -> str:
 
 
 def _abridged(value: object) -> str:
-    text = str(value)
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 200 else f"{text[:197]}..."

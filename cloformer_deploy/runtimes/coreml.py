@@ -81,13 +81,16 @@ class CoreMLInterpreter:
 
 
 class InterpreterSession:
-    """See `Session`. `program` is the loaded program, for comparing its weights and looking inside."""
+    """See `Session`."""
 
     def __init__(self, path: Path) -> None:
         from cloformer_deploy.runtimes.coreml_interpreter import Program
 
-        self.program = Program.load(path)
-        package = self.program.package
+        try:
+            self._program = Program.load(path)
+        except BundleError as error:
+            raise BundleError(f"{path}: {error.message}", error.hint) from error
+        package = self._program.package
         inputs, outputs = ({item.name: item.shape for item in items} for items in (package.inputs, package.outputs))
         for name, found in ((INPUT_NAME, inputs), (OUTPUT_NAME, outputs)):
             if name not in found:
@@ -96,4 +99,4 @@ class InterpreterSession:
 
     def run(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """See `Session.run`."""
-        return np.asarray(self.program.run({INPUT_NAME: images})[OUTPUT_NAME], np.float32)
+        return np.asarray(self._program.run({INPUT_NAME: images})[OUTPUT_NAME], np.float32)

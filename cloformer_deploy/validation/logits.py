@@ -1,5 +1,6 @@
 """Logits of the same pictures, from PyTorch and from an artefact."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,16 +51,14 @@ def artifact_logits(
     return np.concatenate(runs)[:count]
 
 
-def weight_failures(session: Session, lowered: "CloFormer") -> list[str]:
-    """How the weights inside a file differ from the lowered model's, where a session can tell; else nothing.
+def weight_failures(path: Path, format_name: str, lowered: "CloFormer") -> list[str]:
+    """How the weights inside a Core ML file differ from the lowered model's; nothing for other formats.
 
     Logits alone are a weak check: a few hundred zeroed bytes move them by less than float16 does.
     """
-    from cloformer_deploy.runtimes.coreml import InterpreterSession
-
-    if not isinstance(session, InterpreterSession):
+    if format_name != "coreml":
         return []
-    from cloformer_deploy.runtimes.coreml_interpreter import compare_weights
+    from cloformer_deploy.runtimes.coreml_interpreter import Program, compare_weights
 
     expected = {name: value.numpy() for name, value in lowered.state_dict().items() if value.is_floating_point()}
-    return compare_weights(session.program, expected)
+    return compare_weights(Program.load(path), expected)

@@ -111,15 +111,13 @@ def validate(bundle: Bundle, data: Path | None, limit: int | None, progress: Pro
         DataError: the pictures cannot be used.
         ToolError: a runtime failed.
     """
-    from cloformer_deploy.checkpoints import build_model, load_checkpoint
-
     progress.step("Checking the bundle")
     bundle.verify()
     manifest = bundle.manifest
     if not manifest.artifacts:
         raise BundleError(f"{bundle.root} lists no artefacts", "export into it")
     total, batches = _pictures(bundle, data, limit, progress)
-    model = build_model(load_checkpoint(bundle.weights_path, manifest.variant))
+    model = _reference_model(bundle)
     progress.step("Loading the artefacts")
     candidates, missing = _load(bundle, model)
     reference = Drift()
@@ -136,6 +134,20 @@ def validate(bundle: Bundle, data: Path | None, limit: int | None, progress: Pro
         tuple(_verdict(candidate, reference) for candidate in candidates),
         tuple(missing),
     )
+
+
+def _reference_model(bundle: Bundle) -> "CloFormer":
+    from cloformer_deploy.checkpoints import build_model, load_checkpoint
+
+    manifest, checkpoint = bundle.manifest, load_checkpoint(bundle.weights_path)
+    said = (manifest.variant, manifest.num_classes)
+    if said != (checkpoint.variant, checkpoint.num_classes):
+        raise BundleError(
+            f"{bundle.root}'s manifest says {said[0]} with {said[1]} classes, "
+            f"its weights are {checkpoint.variant} with {checkpoint.num_classes}",
+            "export again with --overwrite",
+        )
+    return build_model(checkpoint)
 
 
 def _pictures(bundle: Bundle, data: Path | None, limit: int | None, progress: Progress) -> tuple[int, Iterator[Batch]]:
@@ -161,10 +173,10 @@ def _load(bundle: Bundle, model: "CloFormer") -> tuple[list[_Candidate], list[Mi
             missing[runtime.name] = lack
             candidates.append(_Candidate(artifact, runtime.name, None, [lack.message]))
             continue
-        session = runtime.open(bundle.path(artifact))
-        candidates.append(
-            _Candidate(artifact, runtime.name, session, weight_failures(session, lower(model, artifact.target)))
-        )
+        path = bundle.path(artifact)
+        session = runtime.open(path)
+        failures = weight_failures(path, artifact.format, lower(model, artifact.target))
+        candidates.append(_Candidate(artifact, runtime.name, session, failures))
     return candidates, list(missing.values())
 
 

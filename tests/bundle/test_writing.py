@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cloformer_deploy.bundle import Bundle, BundleWriter, digest
-from cloformer_deploy.manifest import Manifest
+from cloformer_deploy.errors import BundleError
+from cloformer_deploy.manifest import Interface, Manifest
 from tests.bundle.small_bundles import FILE, FOLDER, OTHER, assert_whole, export, failing, head, refusal, stage, tree
 
 
@@ -57,7 +58,7 @@ def test_a_damaged_artefact_is_healed_by_exporting_it_again(tmp_path: Path) -> N
 
 
 OTHERS = {
-    "weights": (head("second"), "weights first"),
+    "weights": (head("second"), "other weights: first"),
     "labels": (head(labels=("a", "c")), "other labels"),
     "no labels": (head(labels=None), "other labels"),
     "size": (head(side=256), "224 x 224"),
@@ -192,3 +193,16 @@ def test_a_stale_staging_folder_never_says_to_remove_what_is_elsewhere(tmp_path:
         assert path.read_text() == "mine"
         path.unlink()
     assert_whole(root, FILE, OTHER)
+
+
+def test_an_artefact_of_another_interface_is_not_replaced_unasked(tmp_path: Path) -> None:
+    root = tmp_path / "a"
+    export(root, FILE)
+    same, other = Interface(kind="tensor", batch=1), Interface(kind="image", batch="dynamic")
+    with BundleWriter(root, head(), overwrite=False) as writer:
+        writer.refuse_replacing([FILE], same)
+        writer.refuse_replacing([OTHER], other)
+        with pytest.raises(BundleError, match="has --input tensor --batch 1, not image and dynamic"):
+            writer.refuse_replacing([FILE], other)
+    with BundleWriter(root, head(), overwrite=True) as writer:
+        writer.refuse_replacing([FILE], other)

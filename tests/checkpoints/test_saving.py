@@ -66,6 +66,6 @@ def test_import_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     short = tmp_path / "short.txt"
     short.write_text("tench\n")
     assert run(str(source), str(output), "--labels", str(short)) == 2
-    assert "the number of labels (1) is not that of the classes (10)" in capsys.readouterr().err
+    assert "has 1 lines, the model 10 classes" in capsys.readouterr().err
     assert run(str(source), str(output), "--labels", str(tmp_path / "none.txt")) == 2
     assert "none.txt" in capsys.readouterr().err

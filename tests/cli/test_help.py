@@ -56,7 +56,7 @@ def words(outcome: Outcome) -> set[str]:
 
 @pytest.mark.parametrize(
     "args",
-    [["--help"], ["--version"], [], *([command, "--help"] for command in COMMANDS), ["export", "--format", "hdf5"]],
+    [["--help"], ["--version"], [], *([command, "--help"] for command in COMMANDS)],
     ids=lambda args: " ".join(args) or "bare",
 )
 def test_light(args: list[str], tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def text(names: list[str]) -> bytes:
 
 
 OPTIONS = [
-    option("format-unknown", "--format", "hdf5", told=["'hdf5'", "onnx", "coreml", "tflite", "all"], fresh=True),
+    option("format-unknown", "--format", "hdf5", told=["'hdf5'", "onnx", "coreml", "tflite"], fresh=True),
     option("format-unknown-beside-known", "--format", "onnx", "--format", "ONNX", told=["'ONNX'"]),
     option("format-empty", "--format", "", told=["''"]),
     option("precision-unknown", "--format", "onnx", "--precision", "int7", told=["'int7'", "fp32", "fp16"]),
@@ -46,7 +46,7 @@ OPTIONS = [
     option("target-of-another-format", "--format", "coreml", "--target", "cpu", told=["'cpu'", "coreml", "ane"]),
     option("target-of-not-all-formats", "--target", "ane", told=["'ane'", "onnx"]),
     option("input-kind-unknown", "--format", "onnx", "--input", "video", told=["'video'", "tensor", "image"]),
-    option("variant-unknown", "--format", "onnx", "--variant", "xxl", told=["'xxl'", DEFAULT]),
+    option("variant-unknown", "--format", "onnx", "--variant", "xxl", told=["'xxl'", "xxs, xs, s"]),
     option("variant-without-weights", "--format", "onnx", "--variant", "s", told=["'s'", DEFAULT, "--weights"]),
     size("225", "225", "32", "224", fresh=True),
     size("0", "0", "32"),
@@ -60,9 +60,9 @@ OPTIONS = [
     size("224x225", "width", "225"),
     size("999999", "999999", "2048"),
     size("9" * 40, "9" * 40),
-    option("batch-zero", "--format", "onnx", "--batch", "0", told=["'0'", "256"]),
+    option("batch-zero", "--format", "onnx", "--batch", "0", told=["batch 0", "256"]),
     option("batch-negative", "--format", "onnx", "--batch", "-3", told=["'-3'"]),
-    option("batch-too-large", "--format", "onnx", "--batch", "257", told=["'257'"]),
+    option("batch-too-large", "--format", "onnx", "--batch", "257", told=["batch 257"]),
     option("batch-text", "--format", "onnx", "--batch", "many", told=["'many'", "dynamic"]),
     option("batch-dynamic-tflite", "--format", "tflite", "--batch", "dynamic", told=["tflite", "--batch", "onnx"]),
     option("batch-dynamic-all", "--batch", "dynamic", told=["coreml", "onnx"]),

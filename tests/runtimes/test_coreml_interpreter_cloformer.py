@@ -1,18 +1,16 @@
 """CloFormer itself: what coremltools makes of it, against PyTorch. Each precision is converted once."""
 
-import copy
 import shutil
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor
 
-from cloformer_deploy.architecture import CloAttention, create_model
+from cloformer_deploy.architecture import CloFormer, create_model
+from cloformer_deploy.lowering import lower
 from cloformer_deploy.runtimes.coreml_interpreter import Program, compare_weights
 from tests.runtimes.coreml_programs import WEIGHTS, coremltools, quiet
 
@@ -21,7 +19,7 @@ pytestmark = pytest.mark.integration
 PRECISIONS = ("FLOAT32", "FLOAT16")
 
 
-def randomised(model: nn.Module) -> nn.Module:
+def randomised(model: CloFormer) -> CloFormer:
     """The model with weights under which no part of it is without effect."""
     generator = torch.Generator().manual_seed(0)
     for name, tensor in model.state_dict().items():
@@ -37,25 +35,8 @@ def randomised(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-def fold(module: nn.Module) -> nn.Module:
-    """Batch norms into the convolutions before them, and the gate's scale into its last one, in place."""
-    children = list(module.named_children())
-    for (name, first), (after, second) in pairwise(children):
-        if isinstance(second, nn.BatchNorm2d):
-            assert isinstance(first, nn.Conv2d)
-            setattr(module, name, fuse_conv_bn_eval(first, second))
-            setattr(module, after, nn.Identity())
-    if isinstance(module, CloAttention):
-        for name, parameter in module.act_blocks.named_parameters():
-            if "act_block.2." in name:
-                parameter.data *= module.scale
-    for _, child in module.named_children():
-        fold(child)
-    return module
-
-
 @pytest.fixture(scope="module")
-def model() -> nn.Module:
+def model() -> CloFormer:
     return randomised(create_model("xxs"))
 
 
@@ -65,22 +46,22 @@ def image() -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def logits(model: nn.Module, image: Tensor) -> NDArray[np.float32]:
+def logits(model: CloFormer, image: Tensor) -> NDArray[np.float32]:
     with torch.inference_mode():
         return np.asarray(model(image).numpy())
 
 
 @pytest.fixture(scope="module")
-def expected_weights(model: nn.Module) -> dict[str, NDArray[np.float32]]:
-    return {name: tensor.numpy() for name, tensor in fold(copy.deepcopy(model)).state_dict().items()}
+def expected_weights(model: CloFormer) -> dict[str, NDArray[np.float32]]:
+    return {name: tensor.numpy() for name, tensor in lower(model, "ane").state_dict().items()}
 
 
 @pytest.fixture(scope="module")
-def packages(model: nn.Module, image: Tensor, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def packages(model: CloFormer, image: Tensor, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ct = coremltools()
     folder = tmp_path_factory.mktemp("cloformer")
     with quiet():
-        program = torch.export.export(model, (image,)).run_decompositions({})
+        program = torch.export.export(lower(model, "ane"), (image,)).run_decompositions({})
         for precision in PRECISIONS:
             passes = ct.PassPipeline.DEFAULT  # a new one: converting changes it
             # It makes a scale and shift a batch_norm with variance 1 and epsilon 1e-5: 5e-6 too small.
@@ -147,6 +128,7 @@ def test_fresh_weights_are_found_although_many_are_equal(tmp_path: Path) -> None
     for name, tensor in model.state_dict().items():
         if name.endswith("bias"):
             tensor.zero_()
+    model = lower(model, "ane")
     with quiet():
         program = torch.export.export(model, (torch.zeros(1, 3, 64, 64),)).run_decompositions({})
         ct.convert(
@@ -157,6 +139,6 @@ def test_fresh_weights_are_found_although_many_are_equal(tmp_path: Path) -> None
             convert_to="mlprogram",
             skip_model_load=True,
         ).save(str(tmp_path / "fresh.mlpackage"))
-    expected = {name: tensor.numpy() for name, tensor in fold(model).state_dict().items()}
+    expected = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     failures = compare_weights(Program.load(tmp_path / "fresh.mlpackage"), expected)
     assert failures == []

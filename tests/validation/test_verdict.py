@@ -71,7 +71,7 @@ def test_labelled_pictures_give_a_paired_drop(bundle: Bundle, tmp_path: Path) ->
 
 def test_a_few_zeroed_weights_are_named_although_the_logits_hardly_move(bundle: Bundle) -> None:
     bundle = only(bundle, "coreml fp16")
-    weights = next(bundle.root.rglob("weight.bin"))
+    weights = next(bundle.path(bundle.manifest.artifacts[0]).rglob("weight.bin"))
     content = bytearray(weights.read_bytes())
     middle = len(content) // 2
     content[middle : middle + 512] = bytes(512)

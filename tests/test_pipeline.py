@@ -1,0 +1,41 @@
+"""Requests that contradict themselves are refused before anything is read or written."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloformer_deploy.errors import RequestError
+from cloformer_deploy.pipeline import ExportRequest, export
+from cloformer_deploy.progress import Silent
+
+ONNX = ExportRequest(("onnx",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"formats": ("bogus",)}, "'bogus'"),
+        ({"formats": ()}, "no format"),
+        ({"precisions": ()}, "no precision"),
+        ({"precisions": ("int3",)}, "'int3'"),
+        ({"input_kind": "video"}, "'video'"),
+        ({"batch": 0}, "batch 0"),
+        ({"batch": 257}, "batch 257"),
+        ({"height": 225}, "225"),
+        ({"ios": 14}, "iOS 14"),
+        ({"target": "ane"}, "'ane'"),
+        ({"formats": ("tflite",), "batch": None}, "tflite files have a fixed batch"),
+        ({"formats": ("coreml",), "input_kind": "image", "batch": 2}, "one picture, not 2"),
+        ({"variant": "xl"}, "'xl'"),
+    ],
+    ids=str,
+)
+def test_contradictions(changes: dict[str, Any], told: str, tmp_path: Path) -> None:
+    output = tmp_path / "bundle"
+    with pytest.raises(RequestError) as caught:
+        export(dataclasses.replace(ONNX, output=output, **changes), Silent())
+    assert told in caught.value.message
+    assert caught.value.hint
+    assert not output.exists()
