@@ -51,7 +51,11 @@ def print_tables(*tables: "Table | str") -> None:
     """Write tables and lines to stdout."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    class Stdout(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would exit with 1, which here means that a check failed
+
+    console = Stdout(highlight=False)
     for table in tables:
         console.print(table, markup=False, soft_wrap=isinstance(table, str))
 

@@ -143,3 +143,11 @@ def test_as_a_module_and_as_a_script(tmp_path: Path) -> None:
     script = Path(sys.executable).with_name("cloformer-deploy")
     as_script = subprocess.run([script, "--version"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert as_module.stdout == as_script.stdout == f"cloformer-deploy {__version__}\n"
+
+
+def test_a_reader_that_goes_away_is_no_failed_check(tmp_path: Path) -> None:
+    """Exit code 1 would read as drift where `set -o pipefail` is on."""
+    command = f"{sys.executable} -m cloformer_deploy doctor | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 141
+    assert "Traceback" not in done.stderr
