@@ -57,6 +57,7 @@ class CoreMLFormat:
 
         try:
             package = Package.load(path)
+            package.check_weight_files()
         except BundleError as error:
             raise BundleError(f"{path}: {error.message}", error.hint) from error
         stored = metadata.parsed(package.metadata)

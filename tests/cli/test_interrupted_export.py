@@ -247,11 +247,12 @@ def test_terminated(exported: CopyBundle, tmp_path: Path) -> None:
     time.sleep(1)
     process.terminate()
     ended = end(process)
-    assert ended.code not in (0, 1, 2)
+    assert ended.code == EXIT_INTERRUPTED
     assert "Traceback" not in ended.stderr
     assert gone(tmp_path.name)
     whole(bundle)
     assert listed(bundle) == before
+    assert staging(bundle) == []
 
 
 @pytest.mark.parametrize("output", ["bundle", "new/one"])

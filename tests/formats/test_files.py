@@ -143,6 +143,14 @@ def test_core_ml_files_for_the_oldest_and_newest_ios(
     assert (logits.name, logits.dtype) == ("logits", "float32")
 
 
+def test_a_package_without_its_weights_is_refused(image_bundle: Bundle, tmp_path: Path) -> None:
+    copy = tmp_path / "a.mlpackage"
+    shutil.copytree(image_bundle.path(find(image_bundle, "coreml", "fp16")), copy)
+    next(copy.rglob("weight.bin")).unlink()
+    with pytest.raises(BundleError, match=r"a\.mlpackage: the package has no file 'weights/weight\.bin'"):
+        FORMATS["coreml"].describe(copy)
+
+
 def test_files_cut_short_are_refused(image_bundle: Bundle, tmp_path: Path) -> None:
     for artifact in image_bundle.manifest.artifacts:
         copy = tmp_path / artifact.path

@@ -111,6 +111,16 @@ class Package:
             metadata=_metadata(spec.description.metadata),
         )
 
+    def check_weight_files(self) -> None:
+        """Make sure that the files the program's constants are in can be read.
+
+        Raises:
+            BundleError: one cannot.
+        """
+        values = [value for operation in self.block.operations for value in operation.attributes.values()]
+        for name in sorted({v.blobFileValue.fileName for v in values if v.WhichOneof("value") == "blobFileValue"}):
+            self.read_weights(name)
+
     def read_weights(self, name: str) -> bytearray:
         """The bytes of the weight file that the protobuf calls `name` ("@model_path/weights/weight.bin").
 
