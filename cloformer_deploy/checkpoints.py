@@ -43,7 +43,7 @@ class Checkpoint:
             contiguous, finite.
 
     Raises:
-        CheckpointError: there is not one label for each class.
+        CheckpointError: there is not one label for each class, or one occurs twice.
     """
 
     name: str
@@ -59,6 +59,9 @@ class Checkpoint:
                 f"the number of labels ({len(self.labels)}) is not that of the classes ({self.num_classes})",
                 "give one label for each class, in the order of the head's rows",
             )
+        if self.labels is not None and len(set(self.labels)) != len(self.labels):
+            twice = next(label for label in self.labels if self.labels.count(label) > 1)
+            raise CheckpointError(f"the label {twice!r} occurs twice", "make the labels unique")
 
 
 def load_checkpoint(path: Path, variant: str | None = None) -> Checkpoint:

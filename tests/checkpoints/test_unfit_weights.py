@@ -172,6 +172,7 @@ def test_labels_are_read(xxs_weights: Weights, tmp_path: Path) -> None:
     ("labels", "words"),
     [
         (json.dumps(LABELS[:9]), "the number of labels (9) is not that of the classes (10)"),
+        (json.dumps([*LABELS[:9], LABELS[0]]), f"the label {LABELS[0]!r} occurs twice"),
         ("[]", "the number of labels (0) is not that of the classes (10)"),
         ("tench, church", "not a JSON list of printable texts (tench, church)"),
         (json.dumps(dict.fromkeys(LABELS)), "not a JSON list of printable texts"),
