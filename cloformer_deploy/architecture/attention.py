@@ -1,4 +1,4 @@
-"""Clo attention: local AttnConv branches beside one global branch (arXiv 2303.17803, section 3.2)."""
+"""Clo attention: local AttnConv branches beside one global branch (arXiv 2303.17803)."""
 
 from collections.abc import Sequence
 

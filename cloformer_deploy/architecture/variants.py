@@ -1,4 +1,4 @@
-"""The published variants of CloFormer and the two ablations, as data (arXiv 2303.17803, tables 1 and 7)."""
+"""The published variants of CloFormer and the two ablations, as data (arXiv 2303.17803)."""
 
 from dataclasses import dataclass
 
