@@ -9,6 +9,7 @@ from cloformer_deploy.architecture import VARIANTS
 from cloformer_deploy.cli.options import JsonOption, parse_batch, parse_size, print_json, print_tables, progress
 from cloformer_deploy.formats import FORMATS, PRECISIONS, InputKind
 from cloformer_deploy.formats.coreml import IOS_TARGETS
+from cloformer_deploy.model_zoo import DEFAULT
 
 _TARGETS = sorted({target for item in FORMATS.values() for target in item.targets})
 _ALL = "all"
@@ -26,7 +27,7 @@ def command(
         typer.Option(
             help="A checkpoint file, or the name of bundled weights.",
             metavar="FILE|NAME",
-            show_default="xxs-imagenette",
+            show_default=DEFAULT,
         ),
     ] = None,
     variant: Annotated[

@@ -159,7 +159,11 @@ def _mb(size: int) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
+    if value is None:
+        return "-"
+    text = f"{value:.1%}"
+    # One disagreement in 10,000 is not 100 %.
+    return "99.9%" if text == "100.0%" and value < 1 else text
 
 
 def _shape(tensor: TensorInfo) -> str:
