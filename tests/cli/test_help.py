@@ -75,6 +75,20 @@ def test_light(args: list[str], tmp_path: Path) -> None:
     assert "pydantic" not in modules or set(args) & set(COMMANDS)
 
 
+def test_a_refused_request_waits_for_no_torch(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LISTS_MODULES, json.dumps(["export", "--format", "hdf5"])],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    code, modules = json.loads(done.stderr.splitlines()[-1])
+    assert code == 2
+    assert "cloformer_deploy.pipeline" in modules
+    assert {"torch", "onnx", "onnxruntime", "coremltools", "litert_torch", "ai_edge_litert"} & set(modules) == set()
+
+
 def test_heavy_packages_are_seen_when_loaded(tmp_path: Path) -> None:
     """The list above can tell: inspecting an ONNX file that is none loads onnx and numpy."""
     (tmp_path / "text.onnx").write_text("not a model")
