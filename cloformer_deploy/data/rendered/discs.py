@@ -1,0 +1,88 @@
+"""Classes whose outline is a disc: only what is on it, or how that is laid out as a whole, tells them apart."""
+
+import numpy as np
+
+from cloformer_deploy.data.rendered.figure import Figure
+from cloformer_deploy.data.rendered.plane import Plane
+from cloformer_deploy.data.rendered.randomness import Field, Stream, direction
+
+_RADIUS = 0.95
+
+
+def _disc(plane: Plane) -> Field:
+    return plane.cover(plane.radius - _RADIUS)
+
+
+def _any(*covers: Field) -> Field:
+    result = covers[0]
+    for cover in covers[1:]:
+        result = np.maximum(result, cover)
+    return result
+
+
+def beach_ball(plane: Plane, random: Stream) -> Figure:
+    """Wedges of two colours that meet at a pole beside the centre, and a cap on the pole."""
+    x, y = direction(random.uniform(0, 1))
+    aside = random.uniform(0.1, 0.4)
+    pole = Plane(plane.u - x * aside, plane.v - y * aside, plane.pixel)
+    wedges = pole.spokes(random.whole(3, 4), 0.5, random.uniform(0, 1))
+    cap = plane.cover(pole.radius - random.uniform(0.1, 0.18))
+    return Figure(_disc(plane), np.maximum(wedges, cap))
+
+
+def button(plane: Plane, random: Stream) -> Figure:
+    """A raised rim and two or four holes to look through."""
+    rim = plane.cover(plane.ring(0, 0, random.uniform(0.68, 0.78), random.uniform(0.03, 0.07)))
+    size, aside = random.uniform(0.1, 0.15), random.uniform(0.2, 0.28)
+    holes = [plane.disc(aside, 0, size), plane.disc(-aside, 0, size)]
+    if random.chance(0.6):
+        holes += [plane.disc(0, aside, size), plane.disc(0, -aside, size)]
+    return Figure(_disc(plane) * (1 - _any(*map(plane.cover, holes))), rim)
+
+
+def clock(plane: Plane, random: Stream) -> Figure:
+    """A rim, twelve ticks, and two hands."""
+    rim = plane.cover(_RADIUS - random.uniform(0.06, 0.14) - plane.radius)
+    ticks = plane.cover(
+        np.maximum(plane.beam(12, random.uniform(0.025, 0.04), 0.5), plane.ring(0, 0, 0.7, random.uniform(0.05, 0.09)))
+    )
+    hour, minute = direction(random.uniform(0, 1)), direction(random.uniform(0, 1))
+    width = random.uniform(0.04, 0.06)
+    hands = np.minimum(
+        plane.segment((0, 0), (0.35 * hour[0], 0.35 * hour[1]), width * 1.3),
+        plane.segment((0, 0), (0.58 * minute[0], 0.58 * minute[1]), width),
+    )
+    return Figure(_disc(plane), _any(rim, ticks, plane.cover(hands)))
+
+
+def dartboard(plane: Plane, random: Stream) -> Figure:
+    """Closed rings around the centre. Any part of it looks like a part of a spiral."""
+    period = _RADIUS / (random.whole(5, 9) / 2)
+    return Figure(_disc(plane), plane.waves(plane.radius, period))
+
+
+def spiral(plane: Plane, random: Stream) -> Figure:
+    """One or two arms that wind outwards. Any part of it looks like a part of a dartboard."""
+    period = _RADIUS / (random.whole(5, 9) / 2)
+    sense = random.choice((-1, 1)) * random.choice((1, 1, 2))
+    wound = plane.radius + plane.turns * (sense * period) + random.uniform(0, period)
+    return Figure(_disc(plane), plane.waves(wound, period))
+
+
+def gear(plane: Plane, random: Stream) -> Figure:
+    """Teeth all around and a hole in the middle."""
+    count, root = random.whole(7, 12), random.uniform(0.68, 0.76)
+    teeth = np.maximum(plane.radius - _RADIUS, plane.beam(count, random.uniform(0.28, 0.34) * 2 * root / count * 2.2))
+    body = np.minimum(plane.radius - root, teeth)
+    hole = plane.radius - random.uniform(0.18, 0.42)
+    inset = plane.cover(plane.ring(0, 0, random.uniform(0.5, 0.58), 0.03)) * float(random.chance(0.5))
+    return Figure(plane.cover(np.maximum(body, -hole)), inset.astype(np.float32))
+
+
+def wheel(plane: Plane, random: Stream) -> Figure:
+    """A tyre, a hub and spokes; one sees through between them."""
+    tyre = plane.ring(0, 0, 0.82, random.uniform(0.09, 0.14))
+    hub = plane.radius - random.uniform(0.13, 0.22)
+    spokes = np.maximum(plane.beam(random.whole(5, 10), random.uniform(0.03, 0.055)), plane.radius - 0.8)
+    inner = np.minimum(hub, spokes)
+    return Figure(plane.cover(np.minimum(tyre, inner)), plane.cover(inner))

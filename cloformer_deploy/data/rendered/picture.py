@@ -1,0 +1,143 @@
+"""One picture of the task: scenery, an object of its class, things before it, a camera."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloformer_deploy.data.rendered import discs, outlines, panels
+from cloformer_deploy.data.rendered.camera import photograph
+from cloformer_deploy.data.rendered.figure import Figure, Painter
+from cloformer_deploy.data.rendered.placement import Placement
+from cloformer_deploy.data.rendered.randomness import Field, Stream, direction
+from cloformer_deploy.data.rendered.scenery import Colour, background, cloud, colour, distance, doubled, leaf
+
+VERSION = 1
+"""Changes whenever any picture does: figures of other versions are of another task."""
+
+SIZE = 224
+"""Height and width of a picture."""
+
+SPLITS = ("train", "validation", "calibration", "test")
+"""What pictures are for. No picture is in two of them: each split has random numbers of its own."""
+
+_PAINTERS: dict[str, Painter] = {
+    "arrow": outlines.arrow,
+    "basket": panels.basket,
+    "beach ball": discs.beach_ball,
+    "brick wall": panels.brick_wall,
+    "button": discs.button,
+    "checkerboard": panels.checkerboard,
+    "clock": discs.clock,
+    "crescent": outlines.crescent,
+    "dartboard": discs.dartboard,
+    "fish": outlines.fish,
+    "gear": discs.gear,
+    "heart": outlines.heart,
+    "honeycomb": panels.honeycomb,
+    "house": outlines.house,
+    "key": outlines.key,
+    "mushroom": outlines.mushroom,
+    "spiral": discs.spiral,
+    "star": outlines.star,
+    "umbrella": outlines.umbrella,
+    "wheel": discs.wheel,
+}
+
+CLASSES = tuple(_PAINTERS)
+"""The classes' names, sorted."""
+
+
+def label(index: int) -> int:
+    """The class of a picture in any split: every run of 20 pictures has each class once."""
+    return index % len(CLASSES)
+
+
+def render(split: str, index: int) -> NDArray[np.uint8]:
+    """Picture `index` of a split: RGB uint8, (224, 224, 3); the same bytes on every machine.
+
+    Raises:
+        ValueError: there is no such split, or the index is negative.
+    """
+    if split not in SPLITS or index < 0:
+        raise ValueError(f"there is no picture {index} in split {split!r} (splits: {', '.join(SPLITS)})")
+    random = Stream("cloformer-deploy rendered task", VERSION, split, index)
+    palette = [colour(random) for _ in range(5)]
+    roughness = cloud(random, SIZE)
+    canvas = background(random, palette, roughness)
+    _add_object(canvas, random, _PAINTERS[CLASSES[label(index)]], roughness)
+    return photograph(canvas, random)
+
+
+def _add_object(canvas: Field, random: Stream, painter: Painter, roughness: Field) -> None:
+    half_side = random.uniform(0.17, 0.42) * SIZE
+    room = SIZE / 2 - 0.8 * half_side
+    place = (SIZE / 2 + random.uniform(-room, room), SIZE / 2 + random.uniform(-room, room))
+    turns = random.uniform(-0.13, 0.13)
+    shape = Placement.at(*place, half_side, turns, random.uniform(0.82, 1.22), random.uniform(-0.25, 0.25))
+    placement = shape.tilted(random, 0.22)
+    window = placement.window(SIZE)
+    plane = placement.plane(window)
+    if random.chance(0.5):
+        plane = type(plane)(-plane.u, plane.v, plane.pixel)
+    figure = painter(plane, random)
+    _cast_shadow(canvas, random, window, figure, half_side)
+    colours = _pair(random, _seen_at(canvas, window))
+    x, y = direction(random.uniform(0, 1))
+    slope = random.uniform(0, 0.35)
+    light = np.float32(1) + plane.u * np.float32(x * slope) + plane.v * np.float32(y * slope)
+    light += roughness.T[window] * np.float32(random.uniform(0.02, 0.15))
+    for channel, first, second in zip(canvas[:, *window], *colours, strict=True):
+        channel += figure.cover * ((figure.tone * (second - first) + np.float32(first)) * light - channel)
+    palette = [colour(random) for _ in range(2)]
+    for _ in range(random.choice((0, 0, 1, 1, 2, 3))):
+        _occlude(canvas, random, palette, roughness, place, half_side)
+
+
+def _pair(random: Stream, behind: Colour) -> tuple[Colour, Colour]:
+    """Two colours that can be told apart, and the first, which most outlines have, from what is behind it too."""
+    while True:
+        first, second = colour(random), colour(random)
+        if distance(first, second) > 0.17 and distance(first, behind) > 0.1:
+            return first, second
+
+
+def _seen_at(canvas: Field, window: tuple[slice, slice]) -> Colour:
+    """The mean colour in a window, over 25 places: numpy's own sums depend on the machine in their last bits."""
+    rows, columns = (
+        [span.start + (span.stop - span.start) * part // 10 for part in (1, 3, 5, 7, 9)] for span in window
+    )
+    red, green, blue = (sum(float(canvas[channel, y, x]) for y in rows for x in columns) / 25 for channel in range(3))
+    return red, green, blue
+
+
+def _cast_shadow(
+    canvas: Field, random: Stream, window: tuple[slice, slice], figure: Figure, half_side: float
+) -> None:
+    """Darken what lies behind the figure's cover, moved a little and softened at a quarter of the resolution."""
+    depth = random.uniform(0, 0.6)
+    soft = doubled(doubled(figure.cover[::4, ::4]))[: figure.cover.shape[0], : figure.cover.shape[1]]
+    down, right = (int(random.uniform(-0.15, 0.15) * half_side) for _ in range(2))
+    rows, columns = (
+        slice(max(span.start + move, 0), min(span.stop + move, SIZE))
+        for span, move in zip(window, (down, right), strict=True)
+    )
+    part = soft[
+        rows.start - window[0].start - down : rows.stop - window[0].start - down,
+        columns.start - window[1].start - right : columns.stop - window[1].start - right,
+    ]
+    canvas[:, rows, columns] *= np.float32(1) - part * np.float32(depth)
+
+
+def _occlude(
+    canvas: Field,
+    random: Stream,
+    palette: Sequence[Colour],
+    roughness: Field,
+    place: tuple[float, float],
+    half_side: float,
+) -> None:
+    """A leaf before the object, over its edge rather than its middle."""
+    x, y = direction(random.uniform(0, 1))
+    away = random.uniform(0.45, 0.95) * half_side
+    leaf(canvas, random, palette, roughness, (place[0] + x * away, place[1] + y * away), random.uniform(0.15, 0.4) * half_side)

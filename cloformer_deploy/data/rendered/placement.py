@@ -1,0 +1,69 @@
+"""Where a figure stands in the picture: rotation, scale, shear and perspective, and the window it fills."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from cloformer_deploy.data.rendered.plane import Plane
+from cloformer_deploy.data.rendered.randomness import Field, Stream, direction
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A homography from figure coordinates to pixels.
+
+    (u, v) goes to (x, y) + (a u + b v, c u + d v) / (1 + p u + q v), in pixels; |p| + |q| is below 1.
+    """
+
+    x: float
+    y: float
+    a: float
+    b: float
+    c: float
+    d: float
+    p: float = 0.0
+    q: float = 0.0
+
+    @classmethod
+    def at(
+        cls, x: float, y: float, half_side: float, turns: float, stretch: float = 1.0, shear: float = 0.0
+    ) -> "Placement":
+        """A figure of `half_side` pixels, stretched along u and sheared, then turned; no perspective."""
+        cos, sin = direction(turns)
+        wide, high = half_side * stretch, half_side / stretch
+        return cls(x, y, cos * wide, (cos * shear - sin) * high, sin * wide, (sin * shear + cos) * high)
+
+    def tilted(self, random: Stream, strength: float) -> "Placement":
+        """The same with a random perspective of at most this strength along each axis."""
+        tilt = {axis: random.uniform(-strength, strength) for axis in ("p", "q")}
+        return Placement(self.x, self.y, self.a, self.b, self.c, self.d, **tilt)
+
+    def window(self, size: int) -> tuple[slice, slice]:
+        """Rows and columns of a square picture that hold the figure; empty slices where none does."""
+        corners = [self._pixel(u, v) for u in (-1.02, 1.02) for v in (-1.02, 1.02)]
+        columns, rows = ([corner[axis] for corner in corners] for axis in (0, 1))
+        return _span(min(rows), max(rows), size), _span(min(columns), max(columns), size)
+
+    def _pixel(self, u: float, v: float) -> tuple[float, float]:
+        depth = 1 + self.p * u + self.q * v
+        return self.x + (self.a * u + self.b * v) / depth, self.y + (self.c * u + self.d * v) / depth
+
+    def plane(self, window: tuple[slice, slice]) -> Plane:
+        """Figure coordinates of the pixels of a window."""
+        y, x = (
+            np.arange(span.start, span.stop, dtype=np.float32) + np.float32(0.5 - origin)
+            for span, origin in zip(window, (self.y, self.x), strict=True)
+        )
+        y = y[:, None]
+        area = self.a * self.d - self.b * self.c
+        # The inverse of [[a, b, 0], [c, d, 0], [p, q, 1]] is, but for the factor `area`, its adjugate.
+        across, down = self.c * self.q - self.d * self.p, self.b * self.p - self.a * self.q
+        depth: Field = across * x + (down * y + np.float32(area))
+        plane = Plane((self.d * x - self.b * y) / depth, (self.a * y - self.c * x) / depth, 1 / math.sqrt(abs(area)))
+        return plane
+
+
+def _span(low: float, high: float, size: int) -> slice:
+    start, stop = max(math.floor(low), 0), min(math.ceil(high), size)
+    return slice(start, max(start, stop))
