@@ -1,9 +1,17 @@
-"""Optional packages: whether they are there, their versions, and what to say when they are not."""
+"""Packages: what ships inside this one, and which optional ones are there or what to say when they are not."""
 
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 
 from cloformer_deploy.errors import MissingPartError
+
+
+def shipped_folder(name: str) -> Path:
+    """A folder of files that ship: inside the package in a wheel, at the repository's root in a checkout."""
+    package = Path(__file__).resolve().parent
+    packaged = package / name
+    return packaged if packaged.is_dir() else package.parent / name
 
 
 def installed_version(package: str) -> str | None:

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from cloformer_deploy import __version__
-from cloformer_deploy.cli import doctor, export, inspect, validate
+from cloformer_deploy.cli import doctor, export, inspect, render, validate
 from cloformer_deploy.errors import EXIT_BUG, CloformerDeployError, RequestError
 
 EXIT_INTERRUPTED = 130
@@ -89,6 +89,7 @@ app = typer.Typer(
 app.command("export")(export.command)
 app.command("validate")(validate.command)
 app.command("inspect")(inspect.command)
+app.command("render")(render.command)
 app.command("doctor")(doctor.command)
 
 

@@ -16,11 +16,14 @@ def command(
         typer.Option(
             help="Pictures: one sub-folder a class, or a flat folder.",
             metavar="DIR",
-            show_default="unlabelled probe pictures",
+            show_default="rendered pictures",
         ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Use at most N pictures, evenly over the classes.", metavar="N")
+        int | None,
+        typer.Option(
+            min=1, help="Use N pictures at most, evenly over the classes; of rendered pictures, just N.", metavar="N"
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -2,25 +2,12 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from cloformer_deploy.data.batches import Batch, stream
 from cloformer_deploy.data.preprocessing import PICTURE_SUFFIXES, Preprocessing, load_picture
 from cloformer_deploy.errors import DataError
-
-DECODING_THREADS = 2
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Pictures (B, 3, H, W), RGB uint8, and their labels, (B,) int64, or None where unlabelled."""
-
-    pixels: NDArray[np.uint8]
-    labels: NDArray[np.int64] | None
 
 
 @dataclass(frozen=True)
@@ -43,33 +30,17 @@ class PictureFolder:
         labels = tuple(self.labels[index] for index in chosen) if self.labels else None
         return PictureFolder(self.root, tuple(self.paths[index] for index in chosen), labels, self.warnings)
 
+    @property
+    def name(self) -> str:
+        """The folder."""
+        return str(self.root)
+
     def __len__(self) -> int:
         return len(self.paths)
 
     def batches(self, preprocessing: Preprocessing, size: int) -> Iterator[Batch]:
-        """Decode batch by batch, one batch ahead of the consumer; the last batch may be smaller.
-
-        Raises:
-            DataError: a picture cannot be decoded (raised when its batch is reached).
-        """
-        with ThreadPoolExecutor(DECODING_THREADS) as pool:
-            ahead: list[Future[NDArray[np.uint8]]] = []
-            start = 0
-            for first in range(0, len(self.paths), size):
-                paths = self.paths[first : first + size]
-                upcoming = [pool.submit(load_picture, path, preprocessing) for path in paths]
-                if ahead:
-                    yield self._collect(ahead, start)
-                    start += len(ahead)
-                ahead = upcoming
-            if ahead:
-                yield self._collect(ahead, start)
-
-    def _collect(self, pictures: Sequence[Future[NDArray[np.uint8]]], start: int) -> Batch:
-        pixels = np.stack([picture.result() for picture in pictures])
-        if self.labels is None:
-            return Batch(pixels, None)
-        return Batch(pixels, np.asarray(self.labels[start : start + len(pictures)], np.int64))
+        """See `Pictures.batches`."""
+        return stream(self.paths, self.labels, lambda path: load_picture(path, preprocessing), size)
 
 
 def open_folder(root: Path, num_classes: int, labels: Sequence[str] | None) -> PictureFolder:

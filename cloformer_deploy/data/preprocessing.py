@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,7 +107,7 @@ def load_picture(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     except Exception as error:  # damaged bytes come out of the decoders as nearly any kind
         raise DataError(f"{path} cannot be decoded: {error}", REPAIR) from error
     try:
-        return np.ascontiguousarray(_fit(upright, preprocessing).transpose(2, 0, 1))
+        return fit(upright, preprocessing)
     except ValueError as error:
         raise DataError(f"{path} cannot be used: {error}", REPAIR) from error
 
@@ -138,10 +138,20 @@ def _rgb(picture: Image.Image) -> Image.Image:
     return upright.convert("RGB")
 
 
-def _fit(picture: Image.Image, preprocessing: Preprocessing) -> NDArray[Any]:
+def fit(picture: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Bring an RGB picture to the input's size: uint8, (3, H, W). One that has it already is taken as it is.
+
+    Raises:
+        ValueError: the picture is too narrow to be scaled.
+    """
     height, width = preprocessing.height, preprocessing.width
-    if picture.size == (width, height):
-        return np.asarray(picture)
+    if picture.size != (width, height):
+        picture = _scaled_and_cropped(picture, preprocessing)
+    return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
+
+
+def _scaled_and_cropped(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    height, width = preprocessing.height, preprocessing.width
     cover_height, cover_width = preprocessing.resize.cover
     # Whole numbers are rounded as torchvision does, with which the published figures were measured.
     if cover_height * picture.width >= cover_width * picture.height:
@@ -152,4 +162,4 @@ def _fit(picture: Image.Image, preprocessing: Preprocessing) -> NDArray[Any]:
         raise ValueError(f"{picture.width} x {picture.height} is too narrow to scale to {width} x {height}")
     left, top = round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
     resized = picture.resize(scaled, Image.Resampling.BICUBIC)
-    return np.asarray(resized.crop((left, top, left + width, top + height)))
+    return resized.crop((left, top, left + width, top + height))

@@ -156,8 +156,7 @@ def _largest_change(before: Path, after: Path, graph: Graph) -> float:
     from cloformer_deploy.data import probe_pictures
     from cloformer_deploy.runtimes import RUNTIMES
 
-    batch, _, height, width = graph.shape
-    pixels = probe_pictures(batch, height, width)
+    pixels = probe_pictures(graph.shape[0], graph.preprocessing)
     images = pixels if graph.input_kind == "image" else graph.preprocessing.normalise(pixels)
     old, new = (RUNTIMES["onnxruntime"].open(path).run(images) for path in (before, after))
     return float(np.abs(old - new).max())

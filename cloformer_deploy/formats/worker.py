@@ -96,7 +96,7 @@ def check_file(path: Path, job: Job, precision: str, reference: "CloFormer", low
 
     runtime = runtime_for(job.format)
     session = runtime.open(path)
-    pixels = probe_pictures(PROBE_PICTURES, job.preprocessing.height, job.preprocessing.width)
+    pixels = probe_pictures(PROBE_PICTURES, job.preprocessing)
     drift = Drift()
     expected = reference_logits(reference, pixels, job.preprocessing)
     try:

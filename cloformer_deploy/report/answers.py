@@ -31,6 +31,7 @@ def validation_json(result: "Validation") -> Answer:
     """PyTorch's own result and one entry an artefact."""
     return {
         **_VERSION,
+        "pictures": result.pictures,
         "reference": dataclasses.asdict(result.reference),
         "artifacts": [dataclasses.asdict(item) for item in result.artifacts],
     }

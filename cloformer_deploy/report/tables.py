@@ -47,9 +47,9 @@ def validation_tables(result: "Validation") -> Rendered:
     reference = result.reference
     labelled = reference.top1 is not None
     yield (
-        f"PyTorch on {reference.n} pictures: top-1 {reference.top1:.2%}."
+        f"PyTorch on {reference.n} pictures ({result.pictures}): top-1 {reference.top1:.2%}."
         if reference.top1 is not None
-        else f"PyTorch on {reference.n} pictures without labels."
+        else f"PyTorch on {reference.n} pictures ({result.pictures}) without labels."
     )
     columns = ["artefact", "", "agree", *(["top-1", "drop pp (95 %)"] if labelled else [])]
     columns += ["max |diff|", "SQNR dB"]

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloformer_deploy.bundle import Bundle
-from cloformer_deploy.data import Batch, Preprocessing, open_folder, probe_pictures
+from cloformer_deploy.data import Batch, Pictures, Preprocessing, RenderedPictures, open_folder
+from cloformer_deploy.data.rendered import CLASSES
 from cloformer_deploy.errors import BundleError, MissingPartError, ToolError
 from cloformer_deploy.manifest import Artifact
 from cloformer_deploy.progress import Progress
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 Status = Literal["passed", "failed", "not_executed"]
 
 BATCH_SIZE = 16
-PROBE_COUNT = 16
+LABELLED_COUNT = 1000
+UNLABELLED_COUNT = 16
+"""Rendered pictures that are looked at without `--data`: accuracy takes many, numerical distance a few."""
 THRESHOLDS: Mapping[str, Mapping[str, float]] = {
     "fp32": {"top1_agreement": 0.999, "sqnr_db": 90.0},
     "fp16": {"top1_agreement": 0.998, "sqnr_db": 40.0},
@@ -69,6 +72,7 @@ class ArtifactVerdict:
 class Validation:
     """The answer of `validate`; `missing` are the parts that kept artefacts from being executed."""
 
+    pictures: str
     reference: Reference
     artifacts: tuple[ArtifactVerdict, ...]
     missing: tuple[MissingPartError, ...] = ()
@@ -102,8 +106,9 @@ class _Candidate:
 
 
 def validate(bundle: Bundle, data: Path | None, limit: int | None, progress: Progress) -> Validation:
-    """Compare every artefact with PyTorch over the pictures of a folder, or over probe pictures without one.
+    """Compare every artefact with PyTorch over the pictures of a folder, or over rendered ones without one.
 
+    Rendered pictures have labels if the model's classes are those of the rendered task.
     Pictures are streamed: memory does not grow with their number.
 
     Raises:
@@ -116,20 +121,23 @@ def validate(bundle: Bundle, data: Path | None, limit: int | None, progress: Pro
     manifest = bundle.manifest
     if not manifest.artifacts:
         raise BundleError(f"{bundle.root} lists no artefacts", "export into it")
-    total, batches = _pictures(bundle, data, limit, progress)
+    pictures = _pictures(bundle, data, limit)
+    for warning in pictures.warnings:
+        progress.warn(warning)
     model = _reference_model(bundle)
     progress.step("Loading the artefacts")
     candidates, missing = _load(bundle, model)
     reference = Drift()
     progress.step(f"Comparing {sum(item.session is not None for item in candidates)} artefacts with PyTorch")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for batch in batches:
+        for batch in pictures.batches(manifest.input, BATCH_SIZE):
             expected = reference_logits(model, batch.pixels, manifest.input)
             reference.update(expected, expected, batch.labels)
             list(pool.map(_Candidate.add, candidates, repeat(batch), repeat(expected), repeat(manifest.input)))
-            progress.advance(reference.n, total)
+            progress.advance(reference.n, len(pictures))
     top1 = reference.reference_correct / reference.labelled if reference.labelled else None
     return Validation(
+        pictures.name,
         Reference("pytorch", reference.n, top1),
         tuple(_verdict(candidate, reference) for candidate in candidates),
         tuple(missing),
@@ -150,16 +158,13 @@ def _reference_model(bundle: Bundle) -> "CloFormer":
     return build_model(checkpoint)
 
 
-def _pictures(bundle: Bundle, data: Path | None, limit: int | None, progress: Progress) -> tuple[int, Iterator[Batch]]:
+def _pictures(bundle: Bundle, data: Path | None, limit: int | None) -> Pictures:
     manifest = bundle.manifest
     if data is not None:
-        folder = open_folder(data, manifest.num_classes, manifest.labels).limited(limit)
-        for warning in folder.warnings:
-            progress.warn(warning)
-        return len(folder), folder.batches(manifest.input, BATCH_SIZE)
-    count = min(limit or PROBE_COUNT, PROBE_COUNT)
-    pixels = probe_pictures(count, manifest.input.height, manifest.input.width)
-    return count, iter([Batch(pixels, None)])
+        return open_folder(data, manifest.num_classes, manifest.labels).limited(limit)
+    labelled = manifest.labels == CLASSES
+    count = LABELLED_COUNT if labelled else UNLABELLED_COUNT
+    return RenderedPictures("test", range(limit or count), labelled)
 
 
 def _load(bundle: Bundle, model: "CloFormer") -> tuple[list[_Candidate], list[MissingPartError]]:

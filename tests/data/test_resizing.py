@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from cloformer_deploy.data import Preprocessing, load_picture
-from cloformer_deploy.data import preprocessing as module
+from cloformer_deploy.data import Preprocessing
+from cloformer_deploy.data.preprocessing import fit, load_picture
 from tests.data.picture_files import NOISE, RNG, SMALL, chw, refusal, save
 
 
@@ -82,9 +82,9 @@ def test_other_inputs_are_covered_and_cropped_at_the_centre(tmp_path: Path, shap
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 400), st.integers(1, 400), st.sampled_from([(32, 32), (32, 64), (96, 32)]))
 def test_every_size_of_picture_gives_the_input_size(width: int, height: int, size: tuple[int, int]) -> None:
-    fitted = module._fit(Image.new("RGB", (width, height), (10, 20, 30)), Preprocessing.published(*size))
-    assert fitted.shape == (*size, 3)
-    assert (fitted == (10, 20, 30)).all()  # nothing from outside the picture
+    fitted = fit(Image.new("RGB", (width, height), (10, 20, 30)), Preprocessing.published(*size))
+    assert fitted.shape == (3, *size)
+    assert (fitted == np.array([[[10]], [[20]], [[30]]])).all()  # nothing from outside the picture
 
 
 def test_a_single_pixel_is_enough(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_the_core_ml_file_is_a_classifier_for_vision(image_bundle: Bundle) -> No
 
     path = image_bundle.path(find(image_bundle, "coreml", "fp16"))
     assert sorted(item.name for item in path.iterdir()) == ["Data", "Manifest.json"]
-    pixels = probe_pictures(1, 224, 224)
+    pixels = probe_pictures(1, image_bundle.manifest.input)
     found = Program.load(path).run({"image": pixels})
     logits = np.asarray(found["logits"])
     labels = image_bundle.manifest.labels or ()
@@ -98,7 +98,7 @@ def test_tflite_runtime_2_14_gives_the_same_logits(
     image_bundle: Bundle, old_runtime_python: Path, tmp_path: Path, precision: str
 ) -> None:
     path = image_bundle.path(find(image_bundle, "tflite", precision))
-    pixels = probe_pictures(1, 224, 224, seed=3)
+    pixels = probe_pictures(1, image_bundle.manifest.input)
     given, answer = tmp_path / "image.npy", tmp_path / "logits.npy"
     np.save(given, np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)))
     subprocess.run([old_runtime_python, "-c", OLD_RUNTIME, path, given, answer], check=True, capture_output=True)
@@ -120,7 +120,7 @@ def test_a_dynamic_batch_takes_any_size(
     (artifact,) = made.bundle.manifest.artifacts
     path = made.bundle.path(artifact)
     session = runtime_for("onnx").open(path)
-    images = made.bundle.manifest.input.normalise(probe_pictures(5, 64, 64))
+    images = made.bundle.manifest.input.normalise(probe_pictures(5, made.bundle.manifest.input))
     together = session.run(images)
     one_by_one = np.concatenate([session.run(images[i : i + 1]) for i in range(5)])
     np.testing.assert_allclose(together, one_by_one, rtol=0, atol=1e-5)

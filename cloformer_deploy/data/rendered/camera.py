@@ -16,18 +16,18 @@ def photograph(canvas: Field, random: Stream) -> NDArray[np.uint8]:
     _light(canvas, random)
     canvas = _developed(_blurred(canvas, random), random)
     _add_noise(canvas, random)
-    pixels = (canvas * np.float32(255) + np.float32(0.5)).clip(0, 255).astype(np.uint8)
+    pixels = (canvas * 255 + 0.5).clip(0, 255).astype(np.uint8)
     return _compressed(np.ascontiguousarray(pixels.transpose(1, 2, 0)), random)
 
 
 def _light(canvas: Field, random: Stream) -> None:
     """Light that falls off across the picture, its brightness and its tint."""
-    place = np.arange(canvas.shape[-1], dtype=np.float32) * np.float32(2 / canvas.shape[-1]) - np.float32(1)
+    place = np.arange(canvas.shape[-1], dtype=np.float32) * (2 / canvas.shape[-1]) - 1
     slope_x, slope_y = random.uniform(-0.3, 0.3), random.uniform(-0.3, 0.3)
     exposure = random.uniform(0.65, 1.25)
     for channel in canvas:
         tint = exposure * random.uniform(0.92, 1.08)
-        channel *= (place * slope_x + np.float32(1)) * ((place * slope_y + np.float32(1)) * np.float32(tint))[:, None]
+        channel *= (place * slope_x + 1) * ((place * slope_y + 1) * tint)[:, None]
 
 
 def _blurred(canvas: Field, random: Stream) -> Field:
@@ -43,15 +43,15 @@ def _blurred(canvas: Field, random: Stream) -> Field:
         total = moved[0]
         for copy in moved[1:]:
             total = total + copy
-        canvas = total * np.float32(1 / count)
+        canvas = total * (1 / count)
     return canvas
 
 
 def _smoothed(canvas: Field) -> Field:
     padded = np.pad(canvas, ((0, 0), (1, 1), (0, 0)), mode="edge")
-    canvas = (padded[:, :-2] + padded[:, 2:]) * np.float32(0.25) + canvas * np.float32(0.5)
+    canvas = (padded[:, :-2] + padded[:, 2:]) * 0.25 + canvas * 0.5
     padded = np.pad(canvas, ((0, 0), (0, 0), (1, 1)), mode="edge")
-    smooth: Field = (padded[..., :-2] + padded[..., 2:]) * np.float32(0.25) + canvas * np.float32(0.5)
+    smooth: Field = (padded[..., :-2] + padded[..., 2:]) * 0.25 + canvas * 0.5
     return smooth
 
 
@@ -60,7 +60,7 @@ def _developed(canvas: Field, random: Stream) -> Field:
     gamma, contrast = random.uniform(0.75, 1.3), random.uniform(0.75, 1.1)
     curve = [0.5 + contrast * ((level / (_LEVELS - 1)) ** gamma - 0.5) for level in range(_LEVELS)]
     table = np.array([on_grid(value) for value in curve], np.float32)
-    levels = (canvas * np.float32(_LEVELS - 1)).clip(0, _LEVELS - 1).astype(np.int32)
+    levels = (canvas * (_LEVELS - 1)).clip(0, _LEVELS - 1).astype(np.int32)
     developed: Field = table[levels]
     return developed
 
@@ -69,7 +69,7 @@ def _add_noise(canvas: Field, random: Stream) -> None:
     """Sensor noise, stronger where there is more light."""
     strength = random.choice((0.0, 0.01, 0.02, 0.04, 0.06))
     if strength:
-        canvas += random.noise(*canvas.shape) * (canvas * np.float32(strength * 0.6) + np.float32(strength * 0.6))
+        canvas += random.noise(*canvas.shape) * (canvas * (strength * 0.6) + (strength * 0.6))
 
 
 def _compressed(pixels: NDArray[np.uint8], random: Stream) -> NDArray[np.uint8]:
@@ -80,4 +80,4 @@ def _compressed(pixels: NDArray[np.uint8], random: Stream) -> NDArray[np.uint8]:
         subsampling = random.choice(("4:4:4", "4:2:0"))
         Image.fromarray(pixels).save(file, "JPEG", quality=random.whole(30, 95), subsampling=subsampling)
         with Image.open(file, formats=("JPEG",)) as picture:
-            return np.asarray(picture)
+            return np.array(picture)

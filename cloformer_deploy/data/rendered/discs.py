@@ -58,7 +58,7 @@ def clock(plane: Plane, random: Stream) -> Figure:
 def dartboard(plane: Plane, random: Stream) -> Figure:
     """Closed rings around the centre. Any part of it looks like a part of a spiral."""
     period = _RADIUS / (random.whole(5, 9) / 2)
-    return Figure(_disc(plane), plane.waves(plane.radius, period))
+    return Figure(_disc(plane), plane.waves(plane.radius + random.uniform(0, period), period))
 
 
 def spiral(plane: Plane, random: Stream) -> Figure:

@@ -1,5 +1,7 @@
 """Classes whose outline tells them apart; what fills it is any texture (see `textures`)."""
 
+import math
+
 import numpy as np
 
 from cloformer_deploy.data.rendered.figure import Figure
@@ -32,7 +34,7 @@ def crescent(plane: Plane, random: Stream) -> Figure:
 def fish(plane: Plane, random: Stream) -> Figure:
     """A body pointed at both ends, a tail, and an eye."""
     aside = random.uniform(0.4, 0.7)
-    reach = on_grid(((0.65**2 + aside**2) ** 0.5))
+    reach = on_grid(math.sqrt(0.65 * 0.65 + aside * aside))
     body = np.maximum(plane.disc(-0.25, aside, reach), plane.disc(-0.25, -aside, reach))
     tail = plane.polygon([(0.25, 0), (0.95, -0.5), (random.uniform(0.7, 0.85), 0), (0.95, 0.5)])
     fin = plane.polygon([(-0.4, 0), (-0.05, -random.uniform(0.5, 0.62)), (0.1, 0)])
@@ -46,7 +48,7 @@ def heart(plane: Plane, random: Stream) -> Figure:
     half = random.uniform(0.5, 0.56)
     aside = half * 0.70710678
     moved = Plane(np.abs(plane.u), plane.v - 0.1, plane.pixel)
-    square = (moved.u + np.abs(moved.v) - half * 1.41421356) * np.float32(0.70710678)
+    square = (moved.u + np.abs(moved.v) - half * 1.41421356) * 0.70710678
     return Figure(plane.cover(np.minimum(square, moved.disc(aside, -aside, half))), texture(plane, random))
 
 
@@ -80,7 +82,7 @@ def mushroom(plane: Plane, random: Stream) -> Figure:
     low = random.uniform(0.0, 0.2)
     width = random.uniform(0.8, 0.95)
     squeezed = Plane(plane.u / width, (plane.v - low) / (low + 0.9), plane.pixel)
-    cap = np.maximum((squeezed.radius - 1) * np.float32(width), plane.v - low)
+    cap = np.maximum((squeezed.radius - 1) * width, plane.v - low)
     stem = plane.box(0, (low + 0.85) / 2, random.uniform(0.16, 0.26), (0.9 - low) / 2)
     spots = _union(
         *(
@@ -109,9 +111,9 @@ def umbrella(plane: Plane, random: Stream) -> Figure:
     scallops = _union(*(plane.disc(-0.9 + width * (i + 0.5), 0.08, width * 0.52) for i in range(panels)))
     canopy = np.maximum(np.maximum(plane.radius - 0.9, plane.v), -scallops)
     stick = plane.box(0, 0.2, random.uniform(0.035, 0.05), 0.5)
-    hook = np.maximum(plane.ring(0.14, 0.7, 0.14, 0.045), np.float32(0.7) - plane.v)
+    hook = np.maximum(plane.ring(0.14, 0.7, 0.14, 0.045), 0.7 - plane.v)
     tip = plane.box(0, -0.92, 0.035, 0.06)
     # The panels' seams run together at the top.
-    seam = plane.u / np.sqrt(np.maximum(0.82 - plane.v * plane.v, np.float32(0.01)))
+    seam = plane.u / np.sqrt(np.maximum(0.82 - plane.v * plane.v, 0.01))
     tone = plane.waves(seam, 4 / panels) * plane.cover(canopy)
     return Figure(plane.cover(_union(canopy, stick, hook, tip)), tone)

@@ -18,7 +18,7 @@ def _cut(plane: Plane, random: Stream) -> Field:
 
 def _within(coordinate: Field) -> Field:
     """The place within each unit cell, from its middle: -0.5..0.5."""
-    return coordinate - np.floor(coordinate) - np.float32(0.5)
+    return coordinate - np.floor(coordinate) - 0.5
 
 
 def basket(plane: Plane, random: Stream) -> Figure:
@@ -28,9 +28,9 @@ def basket(plane: Plane, random: Stream) -> Figure:
     odd = (np.floor(u) + np.floor(v)) % 2 == 1
     across = np.where(odd, np.abs(_within(u)), np.abs(_within(v)))
     along = np.where(odd, np.abs(_within(v)), np.abs(_within(u)))
-    gap = plane.cover((np.float32(0.42) - across) * cell)
+    gap = plane.cover((0.42 - across) * cell)
     # A strand is lit along its middle and darkens where it dives under the next.
-    shade = np.clip(across * 1.1 + np.maximum(along - np.float32(0.3), 0) * 1.5, 0, 1)
+    shade = np.clip(across * 1.1 + np.maximum(along - 0.3, 0) * 1.5, 0, 1)
     return Figure(_cut(plane, random), np.maximum(gap, shade))
 
 
@@ -40,11 +40,11 @@ def brick_wall(plane: Plane, random: Stream) -> Figure:
     length = height * random.uniform(1.9, 2.5)
     joint = height * random.uniform(0.08, 0.14)
     v = plane.v / height
-    u = plane.u / length + (np.floor(v) % 2) * np.float32(0.5)
+    u = plane.u / length + (np.floor(v) % 2) * 0.5
     edge = np.minimum((0.5 - np.abs(_within(u))) * length, (0.5 - np.abs(_within(v))) * height)
     # No two bricks are burnt alike: a hash of the brick's row and column.
-    burnt = np.floor(u) * np.float32(0.37) + np.floor(v) * np.float32(0.59)
-    burnt = (burnt - np.floor(burnt)) * np.float32(0.3)
+    burnt = np.floor(u) * 0.37 + np.floor(v) * 0.59
+    burnt = (burnt - np.floor(burnt)) * 0.3
     return Figure(_cut(plane, random), np.maximum(plane.cover(edge - joint), burnt))
 
 
@@ -62,9 +62,9 @@ def honeycomb(plane: Plane, random: Stream) -> Figure:
     nearest = np.full_like(u, np.inf)
     wall = np.zeros_like(u)
     for shift in (0.0, 0.5):
-        du, dv = np.abs(_within(u + shift)), np.abs(_within(v / _ROOT3 + shift)) * np.float32(_ROOT3)
+        du, dv = np.abs(_within(u + shift)), np.abs(_within(v / _ROOT3 + shift)) * _ROOT3
         distance = du * du + dv * dv
-        to_wall = 0.5 - np.maximum(du, du * 0.5 + dv * np.float32(_ROOT3 / 2))
+        to_wall = 0.5 - np.maximum(du, du * 0.5 + dv * (_ROOT3 / 2))
         wall = np.where(distance < nearest, to_wall, wall)
         nearest = np.minimum(nearest, distance)
     return Figure(_cut(plane, random), plane.cover((wall - random.uniform(0.07, 0.13)) * side))

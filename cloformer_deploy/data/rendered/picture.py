@@ -1,5 +1,6 @@
 """One picture of the task: scenery, an object of its class, things before it, a camera."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ from cloformer_deploy.data.rendered import discs, outlines, panels
 from cloformer_deploy.data.rendered.camera import photograph
 from cloformer_deploy.data.rendered.figure import Figure, Painter
 from cloformer_deploy.data.rendered.placement import Placement
+from cloformer_deploy.data.rendered.plane import Plane
 from cloformer_deploy.data.rendered.randomness import Field, Stream, direction
 from cloformer_deploy.data.rendered.scenery import Colour, background, cloud, colour, distance, doubled, leaf
 
@@ -21,7 +23,7 @@ SIZE = 224
 SPLITS = ("train", "validation", "calibration", "test")
 """What pictures are for. No picture is in two of them: each split has random numbers of its own."""
 
-_PAINTERS: dict[str, Painter] = {
+PAINTERS: dict[str, Painter] = {
     "arrow": outlines.arrow,
     "basket": panels.basket,
     "beach ball": discs.beach_ball,
@@ -44,7 +46,7 @@ _PAINTERS: dict[str, Painter] = {
     "wheel": discs.wheel,
 }
 
-CLASSES = tuple(_PAINTERS)
+CLASSES = tuple(PAINTERS)
 """The classes' names, sorted."""
 
 
@@ -65,7 +67,7 @@ def render(split: str, index: int) -> NDArray[np.uint8]:
     palette = [colour(random) for _ in range(5)]
     roughness = cloud(random, SIZE)
     canvas = background(random, palette, roughness)
-    _add_object(canvas, random, _PAINTERS[CLASSES[label(index)]], roughness)
+    _add_object(canvas, random, PAINTERS[CLASSES[label(index)]], roughness)
     return photograph(canvas, random)
 
 
@@ -79,16 +81,16 @@ def _add_object(canvas: Field, random: Stream, painter: Painter, roughness: Fiel
     window = placement.window(SIZE)
     plane = placement.plane(window)
     if random.chance(0.5):
-        plane = type(plane)(-plane.u, plane.v, plane.pixel)
+        plane = Plane(-plane.u, plane.v, plane.pixel)
     figure = painter(plane, random)
     _cast_shadow(canvas, random, window, figure, half_side)
     colours = _pair(random, _seen_at(canvas, window))
     x, y = direction(random.uniform(0, 1))
     slope = random.uniform(0, 0.35)
-    light = np.float32(1) + plane.u * np.float32(x * slope) + plane.v * np.float32(y * slope)
-    light += roughness.T[window] * np.float32(random.uniform(0.02, 0.15))
+    light = 1 + plane.u * (x * slope) + plane.v * (y * slope)
+    light += roughness.T[window] * (random.uniform(0.02, 0.15))
     for channel, first, second in zip(canvas[:, *window], *colours, strict=True):
-        channel += figure.cover * ((figure.tone * (second - first) + np.float32(first)) * light - channel)
+        channel += figure.cover * ((figure.tone * (second - first) + first) * light - channel)
     palette = [colour(random) for _ in range(2)]
     for _ in range(random.choice((0, 0, 1, 1, 2, 3))):
         _occlude(canvas, random, palette, roughness, place, half_side)
@@ -103,17 +105,15 @@ def _pair(random: Stream, behind: Colour) -> tuple[Colour, Colour]:
 
 
 def _seen_at(canvas: Field, window: tuple[slice, slice]) -> Colour:
-    """The mean colour in a window, over 25 places: numpy's own sums depend on the machine in their last bits."""
+    """The mean colour in a window, over 25 places; numpy's own sums differ between machines in their last bits."""
     rows, columns = (
         [span.start + (span.stop - span.start) * part // 10 for part in (1, 3, 5, 7, 9)] for span in window
     )
-    red, green, blue = (sum(float(canvas[channel, y, x]) for y in rows for x in columns) / 25 for channel in range(3))
+    red, green, blue = (math.fsum(float(c[y, x]) for y in rows for x in columns) / 25 for c in canvas)
     return red, green, blue
 
 
-def _cast_shadow(
-    canvas: Field, random: Stream, window: tuple[slice, slice], figure: Figure, half_side: float
-) -> None:
+def _cast_shadow(canvas: Field, random: Stream, window: tuple[slice, slice], figure: Figure, half_side: float) -> None:
     """Darken what lies behind the figure's cover, moved a little and softened at a quarter of the resolution."""
     depth = random.uniform(0, 0.6)
     soft = doubled(doubled(figure.cover[::4, ::4]))[: figure.cover.shape[0], : figure.cover.shape[1]]
@@ -126,7 +126,7 @@ def _cast_shadow(
         rows.start - window[0].start - down : rows.stop - window[0].start - down,
         columns.start - window[1].start - right : columns.stop - window[1].start - right,
     ]
-    canvas[:, rows, columns] *= np.float32(1) - part * np.float32(depth)
+    canvas[:, rows, columns] *= 1 - part * depth
 
 
 def _occlude(
@@ -140,4 +140,11 @@ def _occlude(
     """A leaf before the object, over its edge rather than its middle."""
     x, y = direction(random.uniform(0, 1))
     away = random.uniform(0.45, 0.95) * half_side
-    leaf(canvas, random, palette, roughness, (place[0] + x * away, place[1] + y * away), random.uniform(0.15, 0.4) * half_side)
+    leaf(
+        canvas,
+        random,
+        palette,
+        roughness,
+        (place[0] + x * away, place[1] + y * away),
+        random.uniform(0.15, 0.4) * half_side,
+    )

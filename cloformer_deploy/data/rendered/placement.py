@@ -52,16 +52,15 @@ class Placement:
     def plane(self, window: tuple[slice, slice]) -> Plane:
         """Figure coordinates of the pixels of a window."""
         y, x = (
-            np.arange(span.start, span.stop, dtype=np.float32) + np.float32(0.5 - origin)
+            np.arange(span.start, span.stop, dtype=np.float32) + (0.5 - origin)
             for span, origin in zip(window, (self.y, self.x), strict=True)
         )
         y = y[:, None]
         area = self.a * self.d - self.b * self.c
         # The inverse of [[a, b, 0], [c, d, 0], [p, q, 1]] is, but for the factor `area`, its adjugate.
         across, down = self.c * self.q - self.d * self.p, self.b * self.p - self.a * self.q
-        depth: Field = across * x + (down * y + np.float32(area))
-        plane = Plane((self.d * x - self.b * y) / depth, (self.a * y - self.c * x) / depth, 1 / math.sqrt(abs(area)))
-        return plane
+        depth: Field = across * x + (down * y + area)
+        return Plane((self.d * x - self.b * y) / depth, (self.a * y - self.c * x) / depth, 1 / math.sqrt(abs(area)))
 
 
 def _span(low: float, high: float, size: int) -> slice:

@@ -26,29 +26,32 @@ class Plane:
 
     def cover(self, distance: Field) -> Field:
         """The share of each pixel that lies inside, 0..1."""
-        return np.clip(np.float32(0.5) - distance / np.float32(self.pixel), 0, 1)
+        share: Field = np.clip(0.5 - distance / self.pixel, 0, 1)
+        return share
 
     @cached_property
     def radius(self) -> Field:
         """Distance from the origin."""
-        return np.sqrt(self.u * self.u + self.v * self.v)
+        radius: Field = np.sqrt(self.u * self.u + self.v * self.v)
+        return radius
 
     @cached_property
     def turns(self) -> Field:
         """The angle around the origin in turns, -0.5..0.5, to within 0.0001."""
         x, y = np.abs(self.u), np.abs(self.v)
-        ratio = np.minimum(x, y) / np.maximum(np.maximum(x, y), np.float32(1e-6))
+        ratio = np.minimum(x, y) / np.maximum(np.maximum(x, y), 1e-6)
         square = ratio * ratio
         # A minimax polynomial for the arc tangent on [0, 1], over 2 pi.
         angle = ((-0.00740014 * square + 0.02535565) * square - 0.05214279) * square * ratio + 0.15915494 * ratio
-        angle = np.where(y > x, np.float32(0.25) - angle, angle)
-        angle = np.where(self.u < 0, np.float32(0.5) - angle, angle)
+        angle = np.where(y > x, 0.25 - angle, angle)
+        angle = np.where(self.u < 0, 0.5 - angle, angle)
         return np.where(self.v < 0, -angle, angle)
 
     def disc(self, x: float, y: float, radius: float) -> Field:
         """Distance to a disc."""
         du, dv = self.u - x, self.v - y
-        return np.sqrt(du * du + dv * dv) - radius
+        distance: Field = np.sqrt(du * du + dv * dv) - radius
+        return distance
 
     def ring(self, x: float, y: float, radius: float, half_width: float) -> Field:
         """Distance to a circle drawn with a broad pen."""
@@ -56,7 +59,8 @@ class Plane:
 
     def box(self, x: float, y: float, half_width: float, half_height: float) -> Field:
         """Distance to an upright rectangle (the larger of the two axes', so corners stay sharp)."""
-        return np.maximum(np.abs(self.u - x) - half_width, np.abs(self.v - y) - half_height)
+        distance: Field = np.maximum(np.abs(self.u - x) - half_width, np.abs(self.v - y) - half_height)
+        return distance
 
     def segment(self, start: Point, end: Point, half_width: float) -> Field:
         """Distance to a straight line drawn with a round pen."""
@@ -86,20 +90,21 @@ class Plane:
         """Stripes: 1 on a `share` of each period of the coordinate `across`, else 0, with soft edges."""
         phase = across / period
         phase = phase - np.floor(phase)
-        return self.cover((np.abs(phase - np.float32(0.5)) - share / 2) * period)
+        return self.cover((np.abs(phase - 0.5) - share / 2) * period)
 
     def spokes(self, count: int, share: float, start: float = 0.0) -> Field:
         """Wedges: 1 on a `share` of each of `count` equal angles around the origin, else 0, with soft edges."""
         phase = self.turns * count + start
         phase = phase - np.floor(phase)
-        arc = self.radius * np.float32(2 * math.pi / count)
-        return self.cover((np.abs(phase - np.float32(0.5)) - share / 2) * arc)
+        arc = self.radius * (2 * math.pi / count)
+        return self.cover((np.abs(phase - 0.5) - share / 2) * arc)
 
     def beam(self, count: int, half_width: float, start: float = 0.0) -> Field:
         """Distance to `count` straight beams of equal width from the origin outwards."""
         phase = self.turns * count + start
         phase = phase - np.floor(phase)
-        return np.abs(phase - np.float32(0.5)) * self.radius * np.float32(2 * math.pi / count) - half_width
+        distance: Field = np.abs(phase - 0.5) * self.radius * (2 * math.pi / count) - half_width
+        return distance
 
 
 def either(a: Field, b: Field) -> Field:

@@ -7,12 +7,13 @@ from the stream; so distributions are made here, of whole numbers and exactly ro
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating[Any]]
+"""float32 always; numpy's annotations say float64 of its product with a Python number, which in fact keeps it."""
 _T = TypeVar("_T")
 
 _STEPS = 2.0**20
@@ -49,7 +50,7 @@ class Stream:
         raw: NDArray[np.uint64] = self._bits.random_raw(math.prod(shape))
         parts = raw.view(np.uint16).reshape(*shape, 4).astype(np.int32)
         total = parts[..., 0] + parts[..., 1] + parts[..., 2] + parts[..., 3]
-        scaled: Field = (total - _MEAN).astype(np.float32) * np.float32(_SCALE)
+        scaled: Field = (total - _MEAN).astype(np.float32) * _SCALE
         return scaled
 
 

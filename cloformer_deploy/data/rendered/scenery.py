@@ -4,6 +4,7 @@ Dead leaves: D. L. Ruderman, "Origins of scaling in natural images", Vision Rese
 D. Mumford, J. Huang, "Occlusion models for natural images", Int. J. Computer Vision 41 (2001).
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,14 +22,14 @@ _TEXTURED_FROM = 14.0
 
 
 def cloud(random: Stream, size: int) -> Field:
-    """1/f noise, (size, size), of deviation about 1: white noise at each octave, and little less at the finer."""
+    """1/f noise, (size, size), of deviation about 0.8: white noise at each octave, and little less at the finer."""
     field = random.noise(_COARSEST, _COARSEST)
     strength = 1.0
     while len(field) < size:
         field = doubled(field)
         strength *= 0.83
-        field += np.float32(strength) * random.noise(*field.shape)
-    scaled: Field = field * np.float32(0.75)
+        field += strength * random.noise(*field.shape)
+    scaled: Field = field * 0.75
     return scaled
 
 
@@ -38,8 +39,8 @@ def doubled(field: Field) -> Field:
         before = np.concatenate([field[:1], field[:-1]])
         after = np.concatenate([field[1:], field[-1:]])
         wide = np.empty((2 * len(field), field.shape[1]), np.float32)
-        wide[0::2] = field * np.float32(0.75) + before * np.float32(0.25)
-        wide[1::2] = field * np.float32(0.75) + after * np.float32(0.25)
+        wide[0::2] = field * 0.75 + before * 0.25
+        wide[1::2] = field * 0.75 + after * 0.25
         field = wide.T
     return np.ascontiguousarray(field)
 
@@ -59,12 +60,6 @@ def distance(a: Colour, b: Colour) -> float:
     return abs(brightness) + 0.25 * (abs(red - brightness) + abs(green - brightness) + abs(blue - brightness))
 
 
-def blend(canvas: Field, window: tuple[slice, slice], cover: Field, tone: Field, colours: Sequence[Colour]) -> None:
-    """Paint on a canvas (3, H, W), in place: the first colour where `tone` is 0, the second where it is 1."""
-    for channel, first, second in zip(canvas[:, *window], *colours, strict=True):
-        channel += cover * (tone * (second - first) + (first - channel))
-
-
 def background(random: Stream, palette: Sequence[Colour], roughness: Field) -> Field:
     """A canvas (3, size, size) of 1/f noise under dead leaves in a palette's colours."""
     size = len(roughness)
@@ -74,7 +69,7 @@ def background(random: Stream, palette: Sequence[Colour], roughness: Field) -> F
         channel[:] = level + contrast * roughness
     for _ in range(random.whole(10, 90)):
         # Sizes fall off with their cube, as they do in photographs.
-        half_side = _SMALLEST / (1 - random.uniform(0, 1) * (1 - (_SMALLEST / _LARGEST) ** 2)) ** 0.5
+        half_side = _SMALLEST / math.sqrt(1 - random.uniform(0, 1) * (1 - (_SMALLEST / _LARGEST) ** 2))
         leaf(canvas, random, palette, roughness, (random.uniform(0, size), random.uniform(0, size)), half_side)
     return canvas
 
@@ -95,7 +90,7 @@ def leaf(
     patterned = half_side > _TEXTURED_FROM and random.chance(0.5)
     tone = texture(plane, random) if patterned else np.zeros_like(plane.u)
     # The noise from another place, so that a leaf does not continue what it lies on.
-    rough = roughness[::-1, ::-1][window] * np.float32(random.uniform(0.02, 0.12))
+    rough = roughness[::-1, ::-1][window] * (random.uniform(0.02, 0.12))
     first, second = random.choice(palette), random.choice(palette)
     for channel, low, high in zip(canvas[:, *window], first, second, strict=True):
         channel += cover * (tone * (high - low) + rough + (low - channel))
@@ -108,5 +103,5 @@ def _shape(plane: Plane, random: Stream) -> Field:
     if kind == "oblong":
         return plane.box(0, 0, 0.9, 0.9)
     # Three half-planes: cheaper than a polygon.
-    slope = np.abs(plane.u) * np.float32(0.9) - plane.v * np.float32(0.45)
-    return np.maximum(plane.v - np.float32(0.9), slope - np.float32(0.4))
+    triangle: Field = np.maximum(plane.v - 0.9, np.abs(plane.u) * 0.9 - plane.v * 0.45 - 0.4)
+    return triangle

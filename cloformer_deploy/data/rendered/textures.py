@@ -1,4 +1,4 @@
-"""Surfaces that say nothing about the class: what outlines are filled with, so that texture alone names none of them."""
+"""Surfaces that say nothing about the class: outlines are filled with any of them, and so are the dead leaves."""
 
 import numpy as np
 
@@ -30,5 +30,5 @@ def texture(plane: Plane, random: Stream) -> Field:
 
 def _dots(plane: Plane, period: float, size: float) -> Field:
     u, v = plane.u / period, plane.v / period
-    du, dv = u - np.floor(u) - np.float32(0.5), v - np.floor(v) - np.float32(0.5)
+    du, dv = u - np.floor(u) - 0.5, v - np.floor(v) - 0.5
     return plane.cover((np.sqrt(du * du + dv * dv) - size) * period)

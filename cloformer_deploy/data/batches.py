@@ -1,0 +1,70 @@
+"""Pictures as a stream of batches, whatever they come from."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloformer_deploy.data.preprocessing import Preprocessing
+
+LOADING_THREADS = 2
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures (B, 3, H, W), RGB uint8, and their labels, (B,) int64, or None where unlabelled."""
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None
+
+
+class Pictures(Protocol):
+    """A set of pictures."""
+
+    @property
+    def name(self) -> str:
+        """Which they are, for people."""
+        ...
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was assumed about their labels, for the user to check."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def batches(self, preprocessing: Preprocessing, size: int) -> Iterator[Batch]:
+        """The pictures in order, at the input's size; the last batch may be smaller.
+
+        Raises:
+            DataError: a picture cannot be used (raised when its batch is reached).
+        """
+        ...
+
+
+def stream(
+    items: Sequence[_T], labels: Sequence[int] | None, load: Callable[[_T], NDArray[np.uint8]], size: int
+) -> Iterator[Batch]:
+    """Load (3, H, W) pictures batch by batch, one batch ahead of the consumer."""
+    with ThreadPoolExecutor(LOADING_THREADS) as pool:
+        ahead: list[Future[NDArray[np.uint8]]] = []
+        start = 0
+        for first in range(0, len(items), size):
+            upcoming = [pool.submit(load, item) for item in items[first : first + size]]
+            if ahead:
+                yield _collect(ahead, labels, start)
+                start += len(ahead)
+            ahead = upcoming
+        if ahead:
+            yield _collect(ahead, labels, start)
+
+
+def _collect(pictures: Sequence[Future[NDArray[np.uint8]]], labels: Sequence[int] | None, start: int) -> Batch:
+    pixels = np.stack([picture.result() for picture in pictures])
+    if labels is None:
+        return Batch(pixels, None)
+    return Batch(pixels, np.asarray(labels[start : start + len(pictures)], np.int64))

@@ -1,0 +1,61 @@
+"""The same picture on every machine: pinned bytes, whatever instructions numpy chooses."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloformer_deploy.data.rendered import CLASSES, SIZE, SPLITS, label, render
+
+PINNED = json.loads(Path(__file__).with_name("sha256.json").read_text())
+"""The sha256 of the first 20 test pictures."""
+
+PRINTS_SHA256 = """
+import hashlib, json
+from cloformer_deploy.data.rendered import render
+print(json.dumps([hashlib.sha256(render("test", index).tobytes()).hexdigest() for index in range(20)]))
+"""
+
+
+def test_pinned() -> None:
+    assert len(PINNED) == 20
+    assert [hashlib.sha256(render("test", index).tobytes()).hexdigest() for index in range(20)] == PINNED
+
+
+def test_numpys_choice_of_instructions_does_not_show() -> None:
+    listed = "from numpy._core import _multiarray_umath as m; print(*m.__cpu_dispatch__)"
+    features = subprocess.run([sys.executable, "-c", listed], check=True, capture_output=True, text=True).stdout
+    env = {**os.environ, "NPY_DISABLE_CPU_FEATURES": features.strip()}
+    # numpy warns of the features that this machine has not got anyway.
+    command = [sys.executable, "-W", "ignore", "-c", PRINTS_SHA256]
+    done = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout) == PINNED
+
+
+def test_shape_and_type() -> None:
+    picture = render("train", 7)
+    assert picture.shape == (SIZE, SIZE, 3)
+    assert picture.dtype == np.uint8
+    assert picture.flags.c_contiguous
+
+
+def test_no_picture_is_in_two_places() -> None:
+    seen = {render(split, index).tobytes() for split in SPLITS for index in (0, 1, 20, 10**6)}
+    assert len(seen) == len(SPLITS) * 4
+
+
+def test_every_run_of_20_has_each_class_once() -> None:
+    assert len(CLASSES) == 20
+    assert list(CLASSES) == sorted(CLASSES)  # so that the sorted sub-folders of an image folder are the labels
+    assert {label(index) for index in range(33, 53)} == set(range(20))
+
+
+@pytest.mark.parametrize(("split", "index"), [("holdout", 0), ("test", -1)])
+def test_there_is_no_such_picture(split: str, index: int) -> None:
+    with pytest.raises(ValueError, match="there is no picture"):
+        render(split, index)

@@ -1,0 +1,90 @@
+"""Ranges of the task as sets of pictures: streamed, written as folders, for other inputs, as a calibration set."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloformer_deploy.data import Preprocessing, default_calibration, open_folder, probe_pictures
+from cloformer_deploy.data.calibration import Recipe, measured
+from cloformer_deploy.data.rendered import CLASSES, SIZE, RenderedPictures, render
+from cloformer_deploy.data.rendered.writing import write_folder
+from cloformer_deploy.errors import RequestError
+from cloformer_deploy.progress import Silent
+
+PLAIN = Preprocessing.published(SIZE, SIZE)
+
+
+def test_batches_are_the_pictures_in_order() -> None:
+    first, second = RenderedPictures("train", range(18, 23)).batches(PLAIN, 3)
+    assert np.array_equal(first.pixels[2].transpose(1, 2, 0), render("train", 20))
+    assert first.labels is not None
+    assert second.labels is not None
+    assert [*first.labels, *second.labels] == [18, 19, 0, 1, 2]
+    assert (first.pixels.shape, second.pixels.shape) == ((3, 3, SIZE, SIZE), (2, 3, SIZE, SIZE))
+
+
+def test_without_labels() -> None:
+    (batch,) = RenderedPictures("train", range(2), labelled=False).batches(PLAIN, 4)
+    assert batch.labels is None
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (64, 96), (256, 192)])
+def test_probe_pictures_are_of_any_size(height: int, width: int) -> None:
+    pictures = probe_pictures(2, Preprocessing.published(height, width))
+    assert pictures.shape == (2, 3, height, width)
+    assert pictures.dtype == np.uint8
+    assert pictures.std() > 20
+    assert not np.array_equal(pictures[0], pictures[1])
+
+
+def test_a_written_folder_gives_the_same_pictures_and_labels(tmp_path: Path) -> None:
+    pictures = RenderedPictures("validation", range(100, 124))
+    write_folder(pictures, tmp_path / "made", Silent())
+    folder = open_folder(tmp_path / "made", len(CLASSES), CLASSES)
+    assert len(folder) == 24
+    assert not folder.warnings
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    by_name = dict(zip((path.stem for path in folder.paths), folder.labels or (), strict=True))
+    assert by_name == {f"validation-{index:06}": index % 20 for index in range(100, 124)}
+    (batch,) = folder.batches(PLAIN, 24)
+    place = [path.stem for path in folder.paths].index("validation-000107")
+    assert np.array_equal(batch.pixels[place].transpose(1, 2, 0), render("validation", 107))
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(RequestError, match="not an empty folder"):
+        write_folder(RenderedPictures("test", range(1)), tmp_path, Silent())
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_an_interrupted_folder_leaves_nothing(tmp_path: Path) -> None:
+    class Interrupts(Silent):
+        def advance(self, done: int, total: int) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(RenderedPictures("test", range(3)), tmp_path / "made", Interrupts())
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_default_calibration_set_can_be_made_again() -> None:
+    shipped = default_calibration()
+    assert shipped.manifest.n == 256
+    assert measured(shipped.recipe) == shipped
+
+
+def test_calibration_sets_are_balanced_and_disjoint() -> None:
+    sets = [Recipe(count=256, seed=seed).pictures for seed in (0, 1)]
+    for pictures in sets:
+        labels = np.concatenate([np.asarray([index % 20 for index in pictures.indices])])
+        counts = np.bincount(labels, minlength=20)
+        assert counts.max() - counts.min() <= 1
+    assert not set(sets[0].indices) & set(sets[1].indices)
+
+
+@pytest.mark.parametrize("change", [{"version": 2}, {"count": 19}, {"seed": -1}, {"task": "photographs"}])
+def test_a_recipe_of_something_else_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
+        Recipe.model_validate({"count": 256, **change})
