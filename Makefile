@@ -41,6 +41,7 @@ lint: install
 benchmarks: install
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/rendering.py
 
 clean:
 	rm -rf $(VENV) $(OLD_VENV) exports build dist

@@ -72,8 +72,8 @@ def render(split: str, index: int) -> NDArray[np.uint8]:
 
 
 def _add_object(canvas: Field, random: Stream, painter: Painter, roughness: Field) -> None:
-    half_side = random.uniform(0.17, 0.42) * SIZE
-    room = SIZE / 2 - 0.8 * half_side
+    half_side = random.uniform(0.24, 0.46) * SIZE
+    room = SIZE / 2 - 0.88 * half_side
     place = (SIZE / 2 + random.uniform(-room, room), SIZE / 2 + random.uniform(-room, room))
     turns = random.uniform(-0.13, 0.13)
     shape = Placement.at(*place, half_side, turns, random.uniform(0.82, 1.22), random.uniform(-0.25, 0.25))
@@ -92,7 +92,7 @@ def _add_object(canvas: Field, random: Stream, painter: Painter, roughness: Fiel
     for channel, first, second in zip(canvas[:, *window], *colours, strict=True):
         channel += figure.cover * ((figure.tone * (second - first) + first) * light - channel)
     palette = [colour(random) for _ in range(2)]
-    for _ in range(random.choice((0, 0, 1, 1, 2, 3))):
+    for _ in range(random.choice((0, 0, 1, 1, 2))):
         _occlude(canvas, random, palette, roughness, place, half_side)
 
 
@@ -100,7 +100,7 @@ def _pair(random: Stream, behind: Colour) -> tuple[Colour, Colour]:
     """Two colours that can be told apart, and the first, which most outlines have, from what is behind it too."""
     while True:
         first, second = colour(random), colour(random)
-        if distance(first, second) > 0.17 and distance(first, behind) > 0.1:
+        if distance(first, second) > 0.2 and distance(first, behind) > 0.13:
             return first, second
 
 
@@ -146,5 +146,5 @@ def _occlude(
         palette,
         roughness,
         (place[0] + x * away, place[1] + y * away),
-        random.uniform(0.15, 0.4) * half_side,
+        random.uniform(0.15, 0.35) * half_side,
     )

@@ -67,7 +67,7 @@ def background(random: Stream, palette: Sequence[Colour], roughness: Field) -> F
     contrast = random.uniform(0.06, 0.2)
     for channel, level in zip(canvas, random.choice(palette), strict=True):
         channel[:] = level + contrast * roughness
-    for _ in range(random.whole(10, 90)):
+    for _ in range(random.whole(5, 60)):
         # Sizes fall off with their cube, as they do in photographs.
         half_side = _SMALLEST / math.sqrt(1 - random.uniform(0, 1) * (1 - (_SMALLEST / _LARGEST) ** 2))
         leaf(canvas, random, palette, roughness, (random.uniform(0, size), random.uniform(0, size)), half_side)

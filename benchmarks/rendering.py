@@ -1,0 +1,47 @@
+"""How many pictures of the rendered task one core makes in a second.
+
+    python benchmarks/rendering.py [--rounds N] [--limit PICTURES_PER_S]
+
+With --limit, exit code 1 if the median is below it.
+"""
+
+import argparse
+import platform
+import statistics
+import sys
+import time
+
+from cloformer_deploy.data.rendered import CLASSES, render
+
+PICTURES = 2 * len(CLASSES)
+
+
+def main() -> int:
+    """Measure, print, and compare with the limit."""
+    parser = argparse.ArgumentParser(description="Speed of rendering.")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--limit", type=float, nargs="?", const=40, help="fail below this (40 without a value)")
+    args = parser.parse_args()
+    if args.rounds < 1:
+        parser.error(f"--rounds {args.rounds} is less than 1")
+    render("test", 0)  # loads what is loaded late
+    speeds = []
+    for number in range(args.rounds):
+        start = time.process_time()  # of this process alone: one thread, whatever else the machine does
+        for index in range(number * PICTURES, (number + 1) * PICTURES):
+            render("test", index)
+        speeds.append(PICTURES / (time.process_time() - start))
+    median = statistics.median(speeds)
+    print(f"median {median:.0f} pictures a second of CPU time, min {min(speeds):.0f}, max {max(speeds):.0f}")
+    print(
+        f"n = {args.rounds} rounds of {PICTURES}; Python {platform.python_version()}, {platform.system()} "
+        f"{platform.machine()}, {platform.processor() or 'processor unknown'}"
+    )
+    if args.limit is not None and median < args.limit:
+        print(f"below the limit of {args.limit:g}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
