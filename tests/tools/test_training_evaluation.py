@@ -1,0 +1,58 @@
+"""Top-1, and how pictures are prepared for it."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from cloformer_deploy.data import Preprocessing
+from tools.training.evaluation import Accuracy, evaluate, published, whole
+
+
+class Reds:
+    """Pictures whose red says their number."""
+
+    identity = "reds"
+    labels: Sequence[int] = (0, 1, 2, 1)
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return Image.new("RGB", (40, 48), (index, 0, 0)), self.labels[index]
+
+
+class Reader(nn.Module):
+    """Takes the red for the class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        preprocessing = Preprocessing.published(32, 32)
+        red = (images[:, 0].mean((1, 2)) * preprocessing.std[0] + preprocessing.mean[0]) * 255
+        return -(red[:, None] - torch.arange(4)).abs()
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_top_1_is_the_share_of_right_first_choices(final: bool) -> None:
+    assert evaluate(Reader(), Reds(), range(4), 32, final=final) == Accuracy(32, 4, 0.75)
+    assert evaluate(Reader(), Reds(), [3], 32, final=final) == Accuracy(32, 1, 0)
+
+
+@pytest.mark.parametrize("prepare", [whole, published])
+def test_a_picture_of_the_size_is_taken_as_it_is(prepare: Callable[[Image.Image, int], NDArray[np.uint8]]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    assert np.array_equal(prepare(Image.fromarray(pixels), 64), pixels.transpose(2, 0, 1))
+
+
+def test_while_training_the_whole_picture_is_shown_and_finally_its_centre() -> None:
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[:4] = 255  # the published evaluation crops an eighth away
+    assert whole(Image.fromarray(pixels), 32)[:, 0].min() == 255
+    assert published(Image.fromarray(pixels), 32)[:, 0].max() < 128

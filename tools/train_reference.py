@@ -1,0 +1,213 @@
+"""Train a CloFormer, and write the form that ships in `models/`: safetensors, float32, labels in the metadata.
+
+python tools/train_reference.py --variant xxs --data rendered --val rendered --schedule 64:15,96:9,128:9,224:1 \
+    --output RUN_DIR
+
+Killed at any moment, the same command goes on where it was at most half a minute before.
+"""
+
+import argparse
+import dataclasses
+import importlib.util
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from cloformer_deploy.architecture import VARIANTS
+from cloformer_deploy.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from cloformer_deploy.data.rendered import CLASSES
+from cloformer_deploy.errors import CloformerDeployError, MissingPartError, RequestError
+from cloformer_deploy.pipeline import read_labels
+from tools.training.evaluation import estimate_statistics, evaluate
+from tools.training.loop import Machine, Trainer
+from tools.training.progress import say
+from tools.training.recipe import Recipe, parse_schedule
+from tools.training.record import CURVE, RECIPE, draw_curve, images_per_second, write_text
+from tools.training.rendered import RenderedSource
+from tools.training.sources import FolderSource, Source
+
+WEIGHTS = "weights.safetensors"
+FINAL_SIZE = 224
+RENDERED = "rendered"
+RENDERED_VALIDATION_PICTURES = 1000
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train, and print the sha256 of the weights."""
+    arguments = arguments_parser().parse_args(argv)
+    try:
+        trainer = prepare(arguments)
+        statistics = None if arguments.statistics is None else FolderSource(arguments.statistics)
+        trainer.run()
+        digest = finish(trainer, statistics, ["tools/train_reference.py", *(sys.argv[1:] if argv is None else argv)])
+    except CloformerDeployError as error:
+        print(f"{error.message}. {error.hint}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted. The same command goes on from the saved state", file=sys.stderr)
+        return 130
+    print(f"{digest}  {arguments.output / WEIGHTS}")
+    return 0
+
+
+def arguments_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    pictures = f"a folder with one sub-folder of pictures a class, or '{RENDERED}': the rendered task"
+    add("--variant", choices=list(VARIANTS), required=True)
+    add("--data", required=True, help=f"pictures to train on: {pictures}")
+    add("--val", required=True, help="pictures to choose by, given likewise; not those of the final test")
+    add("--schedule", required=True, metavar="PX:EPOCHS,...", help="stages, for example 64:15,96:9,128:9,224:1.5")
+    add("--output", type=Path, required=True, metavar="RUN_DIR", help="the folder for the weights and their record")
+    add("--labels", type=Path, help="a text file with one class name a line, in the order of the sorted sub-folders")
+    add("--init", type=Path, metavar="WEIGHTS", help="weights to start from instead of fresh ones")
+    add("--statistics", type=Path, metavar="DIR", help="pictures for BatchNorm's final statistics, labels not used")
+    add("--count", type=positive, default=20_000, help="rendered pictures to train on (default 20000)")
+    add("--batch", type=positive, default=64, help="pictures a step (default 64)")
+    add("--lr", type=float, default=1.5e-3, help="peak learning rate (default 1.5e-3)")
+    add("--crop-area", type=float, default=0.3, help="lowest share of a picture in a random crop (default 0.3)")
+    add("--augmentation", type=float, default=1.0, help="strength of jitter and cutout, 0 to 2 (default 1)")
+    add("--sharpen", type=float, metavar="PERCENT", help="unsharp mask on crops scaled up to the double (default none)")
+    add("--ema", type=float, default=0.998, help="decay of the weights' moving average (default 0.998)")
+    add("--seed", type=int, default=0, help="of weights, order and augmentation (default 0)")
+    add("--cache", type=Path, help="where rendered pictures are kept (default RUN_DIR/pictures)")
+    add("--threads", type=positive, help="torch's threads (default: its own choice)")
+    add("--workers", type=positive, help="processes that load pictures (default: half the cores, at most 8)")
+    add("--save-every", type=float, default=30, metavar="SECONDS", help="between two saved states (default 30)")
+    return parser
+
+
+def positive(text: str) -> int:
+    """A whole number above 0 (argparse tells the user of the ValueError)."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def prepare(arguments: argparse.Namespace) -> Trainer:
+    """Read the pictures and the weights that the arguments name, and take up a saved state if there is one.
+
+    Raises:
+        CloformerDeployError: the arguments cannot be followed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingPartError("matplotlib, which draws the curve, is missing", "pip install matplotlib")
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    schedule = parse_schedule(arguments.schedule)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    source, labels = open_training(arguments)
+    validation = open_validation(arguments, labels)
+    init = None if arguments.init is None else matching(load_checkpoint(arguments.init, arguments.variant), labels)
+    recipe = Recipe(
+        variant=arguments.variant,
+        labels=labels,
+        data=source.identity,
+        num_pictures=len(source),
+        init=None if init is None else init.sha256,
+        schedule=schedule,
+        seed=arguments.seed,
+        batch=arguments.batch,
+        peak_lr=arguments.lr,
+        crop_area=arguments.crop_area,
+        augmentation=arguments.augmentation,
+        ema=arguments.ema,
+        sharpen=arguments.sharpen,
+    )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    workers = arguments.workers or min(8, max(1, (os.cpu_count() or 1) // 2))
+    machine = Machine(device, workers, arguments.save_every)
+    return Trainer(recipe, source, validation, init, arguments.output, machine)
+
+
+def open_training(arguments: argparse.Namespace) -> tuple[Source, tuple[str, ...]]:
+    """The training pictures, and the classes' names."""
+    if arguments.data == RENDERED:
+        if arguments.labels is not None:
+            raise RequestError("the classes of the rendered task have names already", "leave --labels out")
+        return RenderedSource("train", arguments.count, cache(arguments)), CLASSES
+    source = FolderSource(Path(arguments.data))
+    if arguments.labels is None:
+        return source, source.classes
+    return source, read_labels(arguments.labels, len(source.classes))
+
+
+def open_validation(arguments: argparse.Namespace, labels: tuple[str, ...]) -> Source:
+    """The pictures to choose by, whose classes are those of the training."""
+    if arguments.val != RENDERED:
+        return FolderSource(Path(arguments.val), labels)
+    if labels != CLASSES:
+        raise RequestError("--val rendered has other classes than the training pictures", "give --val a folder")
+    return RenderedSource("validation", RENDERED_VALIDATION_PICTURES, cache(arguments))
+
+
+def cache(arguments: argparse.Namespace) -> Path:
+    """The folder for rendered pictures."""
+    folder: Path = arguments.cache or arguments.output / "pictures"
+    return folder
+
+
+def matching(init: Checkpoint, labels: tuple[str, ...]) -> Checkpoint:
+    """The weights to start from, if they have the data's classes."""
+    if init.num_classes != len(labels) or init.labels not in (None, labels):
+        raise RequestError(
+            f"the weights to start from are for {init.num_classes} other classes than the {len(labels)} of the data",
+            "give weights for the same classes (and their names with --labels), or leave --init out",
+        )
+    return init
+
+
+def finish(trainer: Trainer, statistics: Source | None, command: Sequence[str]) -> str:
+    """Judge the averaged weights on all validation pictures, and write them with their record.
+
+    Args:
+        trainer: at the end of its schedule.
+        statistics: pictures to take BatchNorm's statistics from, instead of the training's.
+        command: of which the weights come.
+
+    Returns:
+        The sha256 of the weights file.
+    """
+    folder, recipe, validation = trainer.folder, trainer.recipe, trainer.validation
+    average = trainer.training.average
+    if statistics is not None:
+        estimate_statistics(average, statistics, FINAL_SIZE)
+    accuracy = evaluate(average, validation, range(len(validation)), FINAL_SIZE, final=True)
+    weights = {name: tensor.cpu().contiguous() for name, tensor in average.state_dict().items()}
+    checkpoint = Checkpoint(recipe.variant, "", recipe.variant, len(recipe.labels), recipe.labels, state_dict=weights)
+    digest = save_checkpoint(checkpoint, folder / WEIGHTS)
+    lines = trainer.log.lines()
+    draw_curve(folder / CURVE, lines, recipe)
+    record = {
+        "command": shlex.join(["python", *command]),
+        "recipe": recipe.fingerprint(),
+        "statistics": None if statistics is None else statistics.identity,
+        "weights_sha256": digest,
+        "validation": {"data": validation.identity, **dataclasses.asdict(accuracy)},
+        "steps": recipe.steps,
+        "seconds": round(trainer.progress.seconds, 1),
+        "images_per_s": images_per_second(lines),
+        "device": trainer.machine.device.type,
+        "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("cloformer-deploy", "torch", "numpy", "pillow")},
+    }
+    write_text(folder / RECIPE, json.dumps(record, indent=2) + "\n")
+    say(f"top-1 {accuracy.top1:.1%} of {accuracy.n} at {accuracy.size} px")
+    return digest
+
+
+if __name__ == "__main__":
+    sys.exit(main())

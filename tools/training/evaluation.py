@@ -1,0 +1,90 @@
+"""Top-1 on labelled pictures, and BatchNorm's statistics on pictures like those of the test."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from cloformer_deploy.data.preprocessing import Preprocessing, fit
+from tools.training.loading import epoch_order
+from tools.training.sources import Source
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Of `n` pictures at `size` px, the share `top1` whose class was the model's first choice."""
+
+    size: int
+    n: int
+    top1: float
+
+
+def whole(picture: Image.Image, size: int) -> NDArray[np.uint8]:
+    """The whole picture at `size` px, bilinear with antialiasing: what a training at that size is judged by.
+
+    RGB uint8, (3, size, size); a picture that has the size already is taken as it is.
+    """
+    if picture.size != (size, size):
+        picture = picture.resize((size, size), Image.Resampling.BILINEAR)
+    return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
+
+
+def published(picture: Image.Image, size: int) -> NDArray[np.uint8]:
+    """The picture as the command line's validation sees it: RGB uint8, (3, size, size)."""
+    return fit(picture, Preprocessing.published(size, size))
+
+
+def evaluate(model: nn.Module, source: Source, indices: Sequence[int], size: int, *, final: bool) -> Accuracy:
+    """Top-1 of a model in eval mode on the source's pictures of these indices.
+
+    Args:
+        model: with normalised input (B, 3, size, size).
+        source: of the pictures.
+        indices: which of them.
+        size: in px.
+        final: prepare them as the command line does, instead of showing the whole picture.
+    """
+    device = next(model.parameters()).device
+    right = 0
+    with torch.inference_mode():
+        for images, labels in _batches(source, indices, size, published if final else whole):
+            right += int((model(images.to(device)).argmax(1).cpu() == labels).sum())
+    return Accuracy(size, len(indices), right / len(indices))
+
+
+def estimate_statistics(model: nn.Module, source: Source, size: int) -> None:
+    """Replace BatchNorm's running statistics by those of the source's pictures at `size` px; labels are not used.
+
+    Statistics of training pictures that are softer than real ones do not fit the real ones.
+    """
+    device = next(model.parameters()).device
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # all batches weigh the same
+        layer.train()
+    # At random: a batch of one class would vary less than the pictures do.
+    order = [int(index) for index in epoch_order(0, 0, len(source))]
+    with torch.no_grad():
+        for images, _ in _batches(source, order, size, published):
+            model(images.to(device))
+    for layer in layers:
+        layer.eval()
+
+
+def _batches(
+    source: Source, indices: Sequence[int], size: int, prepare: Callable[[Image.Image, int], NDArray[np.uint8]]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Normalised pictures (B, 3, size, size), channels last, and their classes (B,)."""
+    preprocessing = Preprocessing.published(size, size)
+    for first in range(0, len(indices), BATCH):
+        taken = [source[index] for index in indices[first : first + BATCH]]
+        images = preprocessing.normalise(np.stack([prepare(picture, size) for picture, _ in taken]))
+        labels = torch.tensor([label for _, label in taken])
+        yield torch.from_numpy(images).contiguous(memory_format=torch.channels_last), labels

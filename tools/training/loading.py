@@ -1,0 +1,73 @@
+"""From a source to batches: which pictures a step sees, and their augmentation in worker processes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from tools.training.augmentation import augment, generator
+from tools.training.recipe import Recipe
+from tools.training.sources import Source
+
+Key = tuple[int, int]
+"""A picture in the training: (epoch, index)."""
+
+
+def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """The numbers below `count` in the order in which the epoch takes them."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch)))).permutation(count)
+
+
+@dataclass(frozen=True)
+class Steps(Sampler[list[Key]]):
+    """The keys of each step from `start` to before `end`, both counted from the start of the training."""
+
+    recipe: Recipe
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        recipe, order, order_epoch = self.recipe, np.empty(0, np.int64), -1
+        for step in range(self.start, self.end):
+            epoch, batch = divmod(step, recipe.steps_per_epoch)
+            if epoch != order_epoch:
+                order, order_epoch = epoch_order(recipe.seed, epoch, recipe.num_pictures), epoch
+            chosen = order[batch * recipe.batch : (batch + 1) * recipe.batch]
+            yield [(epoch, int(index)) for index in chosen]
+
+
+@dataclass(frozen=True)
+class Augmented(Dataset[tuple[Tensor, int]]):
+    """The source's pictures, augmented to `size` px, by key."""
+
+    source: Source
+    recipe: Recipe
+    size: int
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
+        """Pixels (3, size, size), uint8, and the class."""
+        epoch, index = key
+        recipe = self.recipe
+        picture, label = self.source[index]
+        rng = generator(recipe.seed, epoch, index)
+        pixels = augment(picture, self.size, recipe.crop_area, recipe.augmentation, recipe.sharpen, rng)
+        return torch.from_numpy(pixels), label
+
+
+def batches(
+    source: Source, recipe: Recipe, size: int, start: int, end: int, workers: int, pin: bool
+) -> DataLoader[tuple[Tensor, int]]:
+    """Batches of steps `start` to before `end`: pixels (B, 3, size, size) uint8 and classes (B,) int64."""
+    return DataLoader(
+        Augmented(source, recipe, size),
+        batch_sampler=Steps(recipe, start, end),
+        num_workers=workers,
+        pin_memory=pin,
+    )

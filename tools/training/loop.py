@@ -1,0 +1,202 @@
+"""The training itself: stage by stage, step by step, saving as it goes."""
+
+import copy
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from cloformer_deploy.architecture import create_model
+from cloformer_deploy.checkpoints import Checkpoint, build_model
+from cloformer_deploy.data import Preprocessing
+from cloformer_deploy.errors import ToolError
+from tools.training.averaging import decay_at, update
+from tools.training.evaluation import evaluate
+from tools.training.loading import batches
+from tools.training.progress import say
+from tools.training.recipe import BETAS, CLIP_NORM, LABEL_SMOOTHING, WEIGHT_DECAY, Recipe, Stage
+from tools.training.record import CURVE, LOG, Log, draw_curve
+from tools.training.sources import Source, spread
+from tools.training.state import Progress, Training, load_state, save_state
+
+STATE = "state.pt"
+VALIDATION_PICTURES = 500
+_VALIDATE_EVERY_S = 180
+_VALIDATION_SHARE = 0.03
+_REPORT_EVERY_S = 10
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What changes only the speed: the device, processes that load pictures, seconds between two saved states."""
+
+    device: torch.device
+    workers: int
+    save_every_s: float
+
+
+def prepare(recipe: Recipe, init: Checkpoint | None, device: torch.device) -> Training:
+    """The training before its first step: fresh weights from the recipe's seed, or those of `init`."""
+    if init is None:
+        torch.manual_seed(recipe.seed)
+        model = create_model(recipe.variant, len(recipe.labels))
+    else:
+        model = build_model(init)
+    model.to(device)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # left out of torch's annotations
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=recipe.peak_lr, betas=BETAS)
+    average = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
+    return Training(model.train(), average, optimizer)
+
+
+class Trainer:
+    """Runs a recipe in a folder, from the beginning or from the folder's saved state."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        source: Source,
+        validation: Source,
+        init: Checkpoint | None,
+        folder: Path,
+        machine: Machine,
+    ) -> None:
+        """Prepare, and take up the folder's state if there is one.
+
+        Raises:
+            RequestError: the state is damaged or of another training.
+        """
+        self.recipe, self.source, self.validation = recipe, source, validation
+        self.folder, self.machine = folder, machine
+        self.training = prepare(recipe, init, machine.device)
+        self.progress = Progress()
+        if (folder / STATE).exists():
+            self.progress = load_state(folder / STATE, recipe.fingerprint(), self.training)
+            say(f"going on from step {self.progress.step} of {recipe.steps}")
+        self.log = Log(folder / LOG, self.progress.step)
+        self._started = time.monotonic() - self.progress.seconds
+        self._saved = self._judged = time.monotonic()
+        self._judging_s = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Spent on this training so far, without the time between a kill and going on."""
+        return time.monotonic() - self._started
+
+    def run(self) -> None:
+        """Train to the end of the schedule.
+
+        Raises:
+            ToolError: the loss is no longer a number.
+        """
+        start = 0
+        for stage, end in zip(self.recipe.schedule, self.recipe.stage_ends, strict=True):
+            if self.progress.step < end:
+                self._run_stage(stage, max(start, self.progress.step), end)
+                self._judge(stage.size)
+                self._save()
+                draw_curve(self.folder / CURVE, self.log.lines(), self.recipe)
+            start = end
+
+    def _run_stage(self, stage: Stage, start: int, end: int) -> None:
+        machine = self.machine
+        loader = batches(
+            self.source, self.recipe, stage.size, start, end, machine.workers, machine.device.type == "cuda"
+        )
+        preprocessing = Preprocessing.published(stage.size, stage.size)
+        mean = torch.tensor(preprocessing.mean, device=machine.device).reshape(3, 1, 1) * 255
+        std = torch.tensor(preprocessing.std, device=machine.device).reshape(3, 1, 1) * 255
+        report = Report(self, stage)
+        for step, (pixels, labels) in enumerate(loader, start):
+            images = (pixels.to(machine.device, non_blocking=True) - mean) / std
+            images = images.contiguous(memory_format=torch.channels_last)
+            loss = float(train_step(self.training, images, labels.to(machine.device), step, self.recipe))
+            if not math.isfinite(loss):
+                raise ToolError(f"the loss is {loss} at step {step}", "take another --output and a lower --lr")
+            self.progress = Progress(step + 1, self.seconds)
+            report.add(loss)
+            judge = step + 1 < end and self._judging_is_due()
+            if judge or time.monotonic() - self._saved >= machine.save_every_s:
+                self._save()
+            if judge:
+                self._judge(stage.size)
+        report.flush()
+
+    def _judging_is_due(self) -> bool:
+        pause = max(_VALIDATE_EVERY_S, self._judging_s / _VALIDATION_SHARE)
+        return time.monotonic() - self._judged >= pause
+
+    def _judge(self, size: int) -> None:
+        began = time.monotonic()
+        indices = spread(self.validation.labels, VALIDATION_PICTURES)
+        accuracy = evaluate(self.training.average, self.validation, indices, size, final=False)
+        self.log.add(step=self.progress.step, seconds=round(self.seconds, 1), **asdict(accuracy))
+        say(f"{size} px: top-1 {accuracy.top1:.1%} of {accuracy.n}")
+        self._judged = time.monotonic()
+        self._judging_s = self._judged - began
+
+    def _save(self) -> None:
+        save_state(self.folder / STATE, self.recipe.fingerprint(), self.progress, self.training)
+        self._saved = time.monotonic()
+
+
+def train_step(training: Training, images: Tensor, labels: Tensor, step: int, recipe: Recipe) -> Tensor:
+    """One step on a batch: normalised images (B, 3, H, W) and classes (B,). Returns the loss, a scalar."""
+    for group in training.optimizer.param_groups:
+        group["lr"] = recipe.learning_rate(step)
+    loss = cross_entropy(training.model(images), labels, label_smoothing=LABEL_SMOOTHING)
+    training.optimizer.zero_grad()
+    torch.autograd.backward(loss)
+    nn.utils.clip_grad_norm_(training.model.parameters(), CLIP_NORM)
+    training.optimizer.step()
+    update(training.average, training.model, decay_at(step, recipe.ema))
+    return loss.detach()
+
+
+class Report:
+    """Gathers losses, and every ten seconds tells and logs their mean and the speed."""
+
+    def __init__(self, trainer: Trainer, stage: Stage) -> None:
+        self._trainer, self._stage = trainer, stage
+        self._restart()
+
+    def add(self, loss: float) -> None:
+        """Take a step's loss."""
+        self._losses.append(loss)
+        if time.monotonic() - self._since >= _REPORT_EVERY_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Tell and log what was gathered since the last time."""
+        if not self._losses:
+            return
+        trainer, recipe = self._trainer, self._trainer.recipe
+        step = trainer.progress.step
+        loss = fmean(self._losses)
+        speed = len(self._losses) * recipe.batch / (time.monotonic() - self._since)
+        trainer.log.add(
+            step=step,
+            epoch=round(step / recipe.steps_per_epoch, 3),
+            size=self._stage.size,
+            lr=recipe.learning_rate(step - 1),
+            loss=round(loss, 4),
+            images_per_s=round(speed, 1),
+            seconds=round(trainer.seconds, 1),
+        )
+        say(
+            f"{self._stage.size} px  epoch {step / recipe.steps_per_epoch:.2f}  step {step}/{recipe.steps}  "
+            f"loss {loss:.3f}  {speed:.1f} images/s"
+        )
+        self._restart()
+
+    def _restart(self) -> None:
+        self._losses: list[float] = []
+        self._since = time.monotonic()

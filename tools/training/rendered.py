@@ -1,0 +1,112 @@
+"""The rendered task as a source. Pictures are rendered once, in chunks that are files, and read from there."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from os import cpu_count, fsync
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from cloformer_deploy.data.rendered import SIZE, VERSION, label, render
+from tools.training.progress import say
+
+CHUNK = 500
+"""Pictures in a file (75 MB): what a kill can lose on each core."""
+
+
+@dataclass(frozen=True)
+class _Split(Dataset[Tensor]):
+    """The pictures of a split as they are rendered: (SIZE, SIZE, 3) uint8."""
+
+    split: str
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.from_numpy(render(self.split, index))
+
+
+@dataclass(frozen=True)
+class RenderedSource:
+    """The first `count` pictures of a split of the rendered task, SIZE px, kept in `cache`.
+
+    Another version of the task draws other pictures, so each version has a folder of its own.
+    """
+
+    split: str
+    count: int
+    cache: Path
+    labels: tuple[int, ...] = field(init=False)
+    _opened: dict[int, NDArray[np.uint8]] = field(init=False, default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        """Render what the cache does not hold yet, on all cores."""
+        object.__setattr__(self, "labels", tuple(label(index) for index in range(self.count)))
+        self._folder.mkdir(parents=True, exist_ok=True)
+        chunks = [self._chunk(first) for first in range(0, self.count, CHUNK)]
+        missing = [chunk for chunk in chunks if not self._is_whole(chunk)]
+        done = self.count - sum(map(len, missing))
+        for chunk, pixels in zip(missing, _rendered(self.split, missing), strict=True):
+            _write(self._path(chunk), pixels)
+            done += len(chunk)
+            say(f"rendered {done} of {self.count} {self.split} pictures")
+
+    @property
+    def identity(self) -> str:
+        """Split, version and number of the pictures."""
+        return f"rendered task version {VERSION}, {self.count} {self.split} pictures"
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        """The picture, RGB, SIZE px, and its class."""
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        first = index - index % CHUNK
+        if first not in self._opened:
+            self._opened[first] = np.load(self._path(self._chunk(first)), mmap_mode="r")
+        return Image.fromarray(self._opened[first][index - first]), self.labels[index]
+
+    def __getstate__(self) -> dict[str, object]:
+        # A memory map would be pickled as the pictures themselves, for every worker process that is spawned.
+        return {**self.__dict__, "_opened": {}}
+
+    @property
+    def _folder(self) -> Path:
+        return self.cache / f"rendered-v{VERSION}" / self.split
+
+    def _chunk(self, first: int) -> range:
+        return range(first, min(first + CHUNK, self.count))
+
+    def _path(self, chunk: range) -> Path:
+        return self._folder / f"{chunk.start:06d}-{chunk.stop:06d}.npy"
+
+    def _is_whole(self, chunk: range) -> bool:
+        try:
+            pixels = np.load(self._path(chunk), mmap_mode="r")
+        except (OSError, ValueError):
+            return False
+        return bool(pixels.shape == (len(chunk), SIZE, SIZE, 3) and pixels.dtype == np.uint8)
+
+
+def _rendered(split: str, chunks: list[range]) -> Iterator[NDArray[np.uint8]]:
+    """The pictures of each chunk, (n, SIZE, SIZE, 3), rendered on all cores."""
+    if not chunks:
+        return
+    # A DataLoader's workers, unlike a process pool's, end by themselves when this process is killed.
+    workers = min(cpu_count() or 1, len(chunks))
+    for pixels in DataLoader(_Split(split), batch_sampler=[*map(list, chunks)], num_workers=workers, prefetch_factor=1):
+        yield pixels.numpy()
+
+
+def _write(path: Path, pixels: NDArray[np.uint8]) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        np.save(file, pixels)
+        file.flush()
+        fsync(file.fileno())
+    partial.replace(path)

@@ -1,0 +1,104 @@
+"""Where labelled pictures come from: one small Protocol, and the image folder behind it."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image, ImageOps
+
+from cloformer_deploy.data.folders import open_folder
+from cloformer_deploy.data.preprocessing import MAX_PIXELS, REPAIR
+from cloformer_deploy.errors import DataError
+
+_FORMATS = ("JPEG", "PNG", "WEBP")
+
+
+class Source(Protocol):
+    """Labelled pictures by number; `labels` are the numbers of their classes, in the same order."""
+
+    @property
+    def identity(self) -> str:
+        """A text that differs where the pictures or their labels differ."""
+
+    @property
+    def labels(self) -> Sequence[int]:
+        """The class of each picture."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        """The picture, RGB, and its class."""
+
+
+class FolderSource:
+    """An image folder: one sub-folder a class. The files' bytes are kept in memory, and decoded each time."""
+
+    def __init__(self, root: Path, classes: Sequence[str] | None = None) -> None:
+        """Read every picture of the folder.
+
+        Args:
+            root: the folder.
+            classes: the names of the classes, where the sub-folders bear them; otherwise sorted sub-folders
+                are the classes.
+
+        Raises:
+            DataError: no pictures, no sub-folders, more sub-folders than classes, or a damaged picture.
+        """
+        self.classes = class_names(root)
+        folder = open_folder(root, len(classes or self.classes), classes)
+        if folder.labels is None:
+            raise DataError(f"{root} has no sub-folders, so no labels", "give a folder with one sub-folder a class")
+        self.labels = folder.labels
+        self._files = [path.read_bytes() for path in folder.paths]
+        # Found now, a damaged picture costs a minute; found in the third epoch, a night.
+        with ThreadPoolExecutor() as pool:
+            for path, problem in zip(folder.paths, pool.map(_problem, self._files), strict=True):
+                if problem is not None:
+                    raise DataError(f"{path} cannot be decoded: {problem}", REPAIR)
+        digest = hashlib.sha256()
+        for file, label in zip(self._files, self.labels, strict=True):
+            digest.update(f"{label} {len(file)} ".encode() + file)
+        self.identity = f"folder of {len(self._files)} pictures, sha256 {digest.hexdigest()[:16]}"
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        """The decoded picture, RGB and upright, and its class."""
+        return _decoded(self._files[index]), self.labels[index]
+
+
+def class_names(root: Path) -> tuple[str, ...]:
+    """The sorted names of a folder's sub-folders."""
+    try:
+        return tuple(sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")))
+    except OSError as error:
+        raise DataError(
+            f"{root} cannot be read: {error.strerror}", "give a folder with one sub-folder a class"
+        ) from error
+
+
+def spread(labels: Sequence[int], limit: int) -> list[int]:
+    """The numbers of at most `limit` pictures, of each class its share, spread evenly over the class."""
+    by_class = sorted(range(len(labels)), key=lambda index: labels[index])
+    limit = min(limit, len(labels))
+    return sorted(by_class[index * len(labels) // limit] for index in range(limit))
+
+
+def _decoded(data: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+        return ImageOps.exif_transpose(picture).convert("RGB")
+
+
+def _problem(data: bytes) -> str | None:
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                return f"{picture.width} x {picture.height} pixels are more than {MAX_PIXELS:,}"
+            picture.load()
+    except Exception as error:  # damaged bytes come out of the decoders as nearly any kind
+        return str(error)
+    return None
