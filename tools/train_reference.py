@@ -25,7 +25,7 @@ from cloformer_deploy.checkpoints import Checkpoint, load_checkpoint, save_check
 from cloformer_deploy.data.rendered import CLASSES
 from cloformer_deploy.errors import CloformerDeployError, MissingPartError, RequestError
 from cloformer_deploy.pipeline import read_labels
-from tools.training.evaluation import estimate_statistics, evaluate
+from tools.training.evaluation import evaluate
 from tools.training.loop import Machine, Trainer
 from tools.training.progress import say
 from tools.training.recipe import Recipe, parse_schedule
@@ -44,9 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = arguments_parser().parse_args(argv)
     try:
         trainer = prepare(arguments)
-        statistics = None if arguments.statistics is None else FolderSource(arguments.statistics)
         trainer.run()
-        digest = finish(trainer, statistics, ["tools/train_reference.py", *(sys.argv[1:] if argv is None else argv)])
+        digest = finish(trainer, ["tools/train_reference.py", *(sys.argv[1:] if argv is None else argv)])
     except CloformerDeployError as error:
         print(f"{error.message}. {error.hint}", file=sys.stderr)
         return error.exit_code
@@ -72,7 +71,6 @@ def arguments_parser() -> argparse.ArgumentParser:
     add("--output", type=Path, required=True, metavar="RUN_DIR", help="the folder for the weights and their record")
     add("--labels", type=Path, help="a text file with one class name a line, in the order of the sorted sub-folders")
     add("--init", type=Path, metavar="WEIGHTS", help="weights to start from instead of fresh ones")
-    add("--statistics", type=Path, metavar="DIR", help="pictures for BatchNorm's final statistics, labels not used")
     add("--count", type=positive, default=20_000, help="rendered pictures to train on (default 20000)")
     add("--batch", type=positive, default=64, help="pictures a step (default 64)")
     add("--lr", type=float, default=1.5e-3, help="peak learning rate (default 1.5e-3)")
@@ -147,7 +145,10 @@ def open_training(arguments: argparse.Namespace) -> tuple[Source, tuple[str, ...
 def open_validation(arguments: argparse.Namespace, labels: tuple[str, ...]) -> Source:
     """The pictures to choose by, whose classes are those of the training."""
     if arguments.val != RENDERED:
-        return FolderSource(Path(arguments.val), labels)
+        source = FolderSource(Path(arguments.val), labels)
+        for warning in source.warnings:
+            say(f"warning: {warning}")
+        return source
     if labels != CLASSES:
         raise RequestError("--val rendered has other classes than the training pictures", "give --val a folder")
     return RenderedSource("validation", RENDERED_VALIDATION_PICTURES, cache(arguments))
@@ -169,12 +170,11 @@ def matching(init: Checkpoint, labels: tuple[str, ...]) -> Checkpoint:
     return init
 
 
-def finish(trainer: Trainer, statistics: Source | None, command: Sequence[str]) -> str:
+def finish(trainer: Trainer, command: Sequence[str]) -> str:
     """Judge the averaged weights on all validation pictures, and write them with their record.
 
     Args:
         trainer: at the end of its schedule.
-        statistics: pictures to take BatchNorm's statistics from, instead of the training's.
         command: of which the weights come.
 
     Returns:
@@ -182,8 +182,6 @@ def finish(trainer: Trainer, statistics: Source | None, command: Sequence[str]) 
     """
     folder, recipe, validation = trainer.folder, trainer.recipe, trainer.validation
     average = trainer.training.average
-    if statistics is not None:
-        estimate_statistics(average, statistics, FINAL_SIZE)
     accuracy = evaluate(average, validation, range(len(validation)), FINAL_SIZE, final=True)
     weights = {name: tensor.cpu().contiguous() for name, tensor in average.state_dict().items()}
     checkpoint = Checkpoint(recipe.variant, "", recipe.variant, len(recipe.labels), recipe.labels, state_dict=weights)
@@ -193,7 +191,6 @@ def finish(trainer: Trainer, statistics: Source | None, command: Sequence[str]) 
     record = {
         "command": shlex.join(["python", *command]),
         "recipe": recipe.fingerprint(),
-        "statistics": None if statistics is None else statistics.identity,
         "weights_sha256": digest,
         "validation": {"data": validation.identity, **dataclasses.asdict(accuracy)},
         "steps": recipe.steps,

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from cloformer_deploy.architecture import VARIANTS, create_model
-from cloformer_deploy.checkpoints import WRAPPER_KEYS, build_model, load_checkpoint
-from cloformer_deploy.model_zoo import DEFAULT, bundled_checkpoints
+from cloformer_deploy.checkpoints import WRAPPER_KEYS, build_model
 from tests.checkpoints.weights_files import CONTAINERS, COUNTER, Weights, assert_same, load, safe, torch_zip
 
 
@@ -71,11 +70,6 @@ def test_variants_are_told(variant: str, tmp_path: Path) -> None:
     assert load(tmp_path, safe(weights)).variant == variant
     checkpoint = load(tmp_path, safe(weights), variant)
     assert (checkpoint.variant, checkpoint.num_classes) == (variant, 3)
-
-
-def test_source_of_the_bundled_checkpoint(shared: Path) -> None:
-    source = load_checkpoint(shared / "checkpoints" / "cloformer_xxs_imagenette.pth")
-    assert_same(load_checkpoint(bundled_checkpoints()[DEFAULT]).state_dict, source.state_dict)
 
 
 def test_files_without_checksums_are_read(xxs_weights: Weights, tmp_path: Path) -> None:

@@ -2,15 +2,12 @@
 
 import dataclasses
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 
 from cloformer_deploy.checkpoints import load_checkpoint, save_checkpoint
-from cloformer_deploy.model_zoo import DEFAULT, bundled_checkpoints
 from tests.checkpoints.weights_files import LABELS, Weights, assert_same, load, safe, torch_zip
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,25 +44,3 @@ def test_failed_save_leaves_what_stood_there(
         save_checkpoint(checkpoint, path)
     assert path.read_text() == "before"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["saved.safetensors", "weights.bin"]
-
-
-def test_import_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    source = bundled_checkpoints()[DEFAULT]
-    output = tmp_path / "copy.safetensors"
-    labels = ROOT / "tools" / "imagenette_labels.txt"
-
-    def run(*arguments: str) -> object:
-        monkeypatch.setattr(sys, "argv", ["import_checkpoint.py", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            runpy.run_path(str(ROOT / "tools" / "import_checkpoint.py"), run_name="__main__")
-        return caught.value.code
-
-    assert run(str(source), str(output), "--labels", str(labels)) == 0
-    assert output.read_bytes() == source.read_bytes()
-    assert load_checkpoint(source).sha256 in capsys.readouterr().out
-    short = tmp_path / "short.txt"
-    short.write_text("tench\n")
-    assert run(str(source), str(output), "--labels", str(short)) == 2
-    assert "has 1 lines, the model 10 classes" in capsys.readouterr().err
-    assert run(str(source), str(output), "--labels", str(tmp_path / "none.txt")) == 2
-    assert "none.txt" in capsys.readouterr().err

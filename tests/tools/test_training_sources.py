@@ -29,7 +29,15 @@ def test_sub_folders_are_the_classes(folder: Path) -> None:
 
 
 def test_sub_folders_named_like_the_classes_are_matched_by_name(folder: Path) -> None:
-    assert FolderSource(folder, ("dot", "cross")).labels == (1, 1, 1, 0, 0, 0)
+    source = FolderSource(folder, ("dot", "cross"))
+    assert source.labels == (1, 1, 1, 0, 0, 0)
+    assert not source.warnings
+
+
+def test_what_is_assumed_about_other_names_is_told(folder: Path) -> None:
+    source = FolderSource(folder, ("plus", "point"))
+    assert source.labels == (0, 0, 0, 1, 1, 1)
+    assert "cross is taken as plus" in source.warnings[0]
 
 
 def test_the_identity_is_of_the_content(folder: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Top-1 on labelled pictures, and BatchNorm's statistics on pictures like those of the test."""
+"""Top-1 on labelled pictures."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cloformer_deploy.data.preprocessing import Preprocessing, fit
-from tools.training.loading import epoch_order
 from tools.training.sources import Source
 
 BATCH = 32
@@ -56,26 +55,6 @@ def evaluate(model: nn.Module, source: Source, indices: Sequence[int], size: int
         for images, labels in _batches(source, indices, size, published if final else whole):
             right += int((model(images.to(device)).argmax(1).cpu() == labels).sum())
     return Accuracy(size, len(indices), right / len(indices))
-
-
-def estimate_statistics(model: nn.Module, source: Source, size: int) -> None:
-    """Replace BatchNorm's running statistics by those of the source's pictures at `size` px; labels are not used.
-
-    Statistics of training pictures that are softer than real ones do not fit the real ones.
-    """
-    device = next(model.parameters()).device
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # all batches weigh the same
-        layer.train()
-    # At random: a batch of one class would vary less than the pictures do.
-    order = [int(index) for index in epoch_order(0, 0, len(source))]
-    with torch.no_grad():
-        for images, _ in _batches(source, order, size, published):
-            model(images.to(device))
-    for layer in layers:
-        layer.eval()
 
 
 def _batches(

@@ -34,7 +34,10 @@ class Source(Protocol):
 
 
 class FolderSource:
-    """An image folder: one sub-folder a class. The files' bytes are kept in memory, and decoded each time."""
+    """An image folder: one sub-folder a class. The files' bytes are kept in memory, and decoded each time.
+
+    `warnings` says what was assumed about the labels, for the user to check.
+    """
 
     def __init__(self, root: Path, classes: Sequence[str] | None = None) -> None:
         """Read every picture of the folder.
@@ -51,7 +54,7 @@ class FolderSource:
         folder = open_folder(root, len(classes or self.classes), classes)
         if folder.labels is None:
             raise DataError(f"{root} has no sub-folders, so no labels", "give a folder with one sub-folder a class")
-        self.labels = folder.labels
+        self.labels, self.warnings = folder.labels, folder.warnings
         self._files = [path.read_bytes() for path in folder.paths]
         # Found now, a damaged picture costs a minute; found in the third epoch, a night.
         with ThreadPoolExecutor() as pool:
