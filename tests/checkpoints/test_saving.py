@@ -1,4 +1,4 @@
-"""Saving weights, and the tool that imports a checkpoint."""
+"""Saving weights: they come back, in the same bytes each time, whole or not at all."""
 
 import dataclasses
 import json
@@ -9,8 +9,6 @@ import safetensors.torch
 
 from cloformer_deploy.checkpoints import load_checkpoint, save_checkpoint
 from tests.checkpoints.weights_files import LABELS, Weights, assert_same, load, safe, torch_zip
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_saved_checkpoint_comes_back(xxs_weights: Weights, tmp_path: Path) -> None:
