@@ -57,13 +57,13 @@ def clock(plane: Plane, random: Stream) -> Figure:
 
 def dartboard(plane: Plane, random: Stream) -> Figure:
     """Closed rings around the centre. Any part of it looks like a part of a spiral."""
-    period = _RADIUS / (random.whole(5, 9) / 2)
+    period = _RADIUS / (random.whole(4, 7) / 2)
     return Figure(_disc(plane), plane.waves(plane.radius + random.uniform(0, period), period))
 
 
 def spiral(plane: Plane, random: Stream) -> Figure:
     """One or two arms that wind outwards. Any part of it looks like a part of a dartboard."""
-    period = _RADIUS / (random.whole(5, 9) / 2)
+    period = _RADIUS / (random.whole(4, 7) / 2)
     sense = random.choice((-1, 1)) * random.choice((1, 1, 2))
     wound = plane.radius + plane.turns * (sense * period) + random.uniform(0, period)
     return Figure(_disc(plane), plane.waves(wound, period))

@@ -7,7 +7,7 @@ import numpy as np
 from cloformer_deploy.data.rendered.figure import Figure
 from cloformer_deploy.data.rendered.plane import Plane
 from cloformer_deploy.data.rendered.randomness import Field, Stream, direction, on_grid
-from cloformer_deploy.data.rendered.textures import texture
+from cloformer_deploy.data.rendered.textures import filling
 
 
 def _union(*distances: Field) -> Field:
@@ -22,13 +22,13 @@ def arrow(plane: Plane, random: Stream) -> Figure:
     neck, half = random.uniform(-0.1, 0.25), random.uniform(0.13, 0.26)
     head = plane.polygon([(neck, -0.65), (0.95, 0), (neck, 0.65)])
     shaft = plane.box((neck - 0.9) / 2, 0, (neck + 0.95) / 2, half)
-    return Figure(plane.cover(_union(head, shaft)), texture(plane, random))
+    return Figure(plane.cover(_union(head, shaft)), filling(plane, random))
 
 
 def crescent(plane: Plane, random: Stream) -> Figure:
     """A disc less a disc beside it."""
     bite = plane.disc(random.uniform(0.35, 0.5), 0, random.uniform(0.66, 0.76))
-    return Figure(plane.cover(np.maximum(plane.disc(-0.05, 0, 0.92), -bite)), texture(plane, random))
+    return Figure(plane.cover(np.maximum(plane.disc(-0.05, 0, 0.92), -bite)), filling(plane, random))
 
 
 def fish(plane: Plane, random: Stream) -> Figure:
@@ -39,7 +39,7 @@ def fish(plane: Plane, random: Stream) -> Figure:
     tail = plane.polygon([(0.25, 0), (0.95, -0.5), (random.uniform(0.7, 0.85), 0), (0.95, 0.5)])
     fin = plane.polygon([(-0.4, 0), (-0.05, -random.uniform(0.5, 0.62)), (0.1, 0)])
     eye = plane.cover(plane.disc(-0.6, -0.07, 0.07))
-    pattern = texture(plane, random)
+    pattern = filling(plane, random)
     return Figure(plane.cover(_union(body, tail, fin)), pattern + eye * (1 - 2 * pattern))
 
 
@@ -49,7 +49,7 @@ def heart(plane: Plane, random: Stream) -> Figure:
     aside = half * 0.70710678
     moved = Plane(np.abs(plane.u), plane.v - 0.1, plane.pixel)
     square = (moved.u + np.abs(moved.v) - half * 1.41421356) * 0.70710678
-    return Figure(plane.cover(np.minimum(square, moved.disc(aside, -aside, half))), texture(plane, random))
+    return Figure(plane.cover(np.minimum(square, moved.disc(aside, -aside, half))), filling(plane, random))
 
 
 def house(plane: Plane, random: Stream) -> Figure:
@@ -61,8 +61,8 @@ def house(plane: Plane, random: Stream) -> Figure:
     door = plane.box(side, 0.6, 0.13, 0.27)
     window = plane.box(-side, 0.35, 0.15, 0.15)
     openings = plane.cover(np.minimum(door, window))
-    filling = texture(plane, random) * plane.cover(roof)
-    return Figure(plane.cover(np.minimum(walls, roof)), np.maximum(filling, openings))
+    pattern = filling(plane, random) * plane.cover(roof)
+    return Figure(plane.cover(np.minimum(walls, roof)), np.maximum(pattern, openings))
 
 
 def key(plane: Plane, random: Stream) -> Figure:
@@ -74,7 +74,7 @@ def key(plane: Plane, random: Stream) -> Figure:
         plane.box(place, 0.15, random.uniform(0.05, 0.07), random.uniform(0.14, 0.24))
         for place in (0.85, 0.65, 0.45)[: random.whole(2, 3)]
     ]
-    return Figure(plane.cover(_union(ring, shaft, *teeth)), texture(plane, random))
+    return Figure(plane.cover(_union(ring, shaft, *teeth)), filling(plane, random))
 
 
 def mushroom(plane: Plane, random: Stream) -> Figure:
@@ -101,7 +101,7 @@ def star(plane: Plane, random: Stream) -> Figure:
         x, y = direction(corner / 10 - 0.25)
         length = inner if corner % 2 else 0.95
         points.append((x * length, y * length))
-    return Figure(plane.cover(plane.polygon(points)), texture(plane, random))
+    return Figure(plane.cover(plane.polygon(points)), filling(plane, random))
 
 
 def umbrella(plane: Plane, random: Stream) -> Figure:

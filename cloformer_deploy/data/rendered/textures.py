@@ -8,6 +8,11 @@ from cloformer_deploy.data.rendered.randomness import Field, Stream, direction
 _KINDS = ("plain", "plain", "stripes", "checks", "dots", "rings", "wedges")
 
 
+def filling(plane: Plane, random: Stream) -> Field:
+    """What an outline is filled with: often one colour, else any texture, so that no texture speaks for a class."""
+    return np.zeros_like(plane.u) if random.chance(0.5) else texture(plane, random)
+
+
 def texture(plane: Plane, random: Stream) -> Field:
     """The share of the second colour at each pixel, 0..1: plain, or a pattern of random size, angle and place."""
     kind = random.choice(_KINDS)
