@@ -56,17 +56,17 @@ def clock(plane: Plane, random: Stream) -> Figure:
 
 
 def dartboard(plane: Plane, random: Stream) -> Figure:
-    """Closed rings around the centre. Any part of it looks like a part of a spiral."""
+    """Closed rings around the centre."""
     period = _RADIUS / (random.whole(4, 7) / 2)
     return Figure(_disc(plane), plane.waves(plane.radius + random.uniform(0, period), period))
 
 
 def spiral(plane: Plane, random: Stream) -> Figure:
-    """One or two arms that wind outwards. Any part of it looks like a part of a dartboard."""
-    period = _RADIUS / (random.whole(4, 7) / 2)
-    sense = random.choice((-1, 1)) * random.choice((1, 1, 2))
-    wound = plane.radius + plane.turns * (sense * period) + random.uniform(0, period)
-    return Figure(_disc(plane), plane.waves(wound, period))
+    """An arm that winds outwards, of two to four turns; one sees through between them."""
+    period = _RADIUS / random.uniform(2.2, 3.6)
+    wound = plane.radius + plane.turns * (random.choice((-1, 1)) * period)
+    arm = plane.waves(wound, period, random.uniform(0.4, 0.55))
+    return Figure(_disc(plane) * arm, np.zeros_like(plane.u))
 
 
 def gear(plane: Plane, random: Stream) -> Figure:

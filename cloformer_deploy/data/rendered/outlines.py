@@ -19,7 +19,7 @@ def _union(*distances: Field) -> Field:
 
 def arrow(plane: Plane, random: Stream) -> Figure:
     """A shaft and a triangular head."""
-    neck, half = random.uniform(-0.1, 0.25), random.uniform(0.13, 0.26)
+    neck, half = random.uniform(0.1, 0.35), random.uniform(0.1, 0.18)
     head = plane.polygon([(neck, -0.65), (0.95, 0), (neck, 0.65)])
     shaft = plane.box((neck - 0.9) / 2, 0, (neck + 0.95) / 2, half)
     return Figure(plane.cover(_union(head, shaft)), filling(plane, random))
