@@ -38,7 +38,7 @@ def fish(plane: Plane, random: Stream) -> Figure:
     body = np.maximum(plane.disc(-0.25, aside, reach), plane.disc(-0.25, -aside, reach))
     tail = plane.polygon([(0.25, 0), (0.95, -0.5), (random.uniform(0.7, 0.85), 0), (0.95, 0.5)])
     fin = plane.polygon([(-0.4, 0), (-0.05, -random.uniform(0.5, 0.62)), (0.1, 0)])
-    eye = plane.cover(plane.disc(-0.6, -0.07, 0.07))
+    eye = plane.cover(plane.disc(-0.6, -0.07, 0.1))
     pattern = filling(plane, random)
     return Figure(plane.cover(_union(body, tail, fin)), pattern + eye * (1 - 2 * pattern))
 

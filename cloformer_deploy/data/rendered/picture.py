@@ -100,7 +100,7 @@ def _pair(random: Stream, behind: Colour) -> tuple[Colour, Colour]:
     """Two colours that can be told apart, and the first, which most outlines have, from what is behind it too."""
     while True:
         first, second = colour(random), colour(random)
-        if distance(first, second) > 0.2 and distance(first, behind) > 0.18:
+        if distance(first, second) > 0.2 and distance(first, behind) > 0.22:
             return first, second
 
 

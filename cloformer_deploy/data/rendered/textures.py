@@ -9,8 +9,8 @@ _KINDS = ("plain", "plain", "stripes", "checks", "dots", "rings", "wedges")
 
 
 def filling(plane: Plane, random: Stream) -> Field:
-    """What an outline is filled with: often one colour, else any texture, so that no texture speaks for a class."""
-    return np.zeros_like(plane.u) if random.chance(0.6) else texture(plane, random)
+    """What an outline is filled with: mostly one colour, else any texture, so that no texture speaks for a class."""
+    return np.zeros_like(plane.u) if random.chance(0.8) else texture(plane, random)
 
 
 def texture(plane: Plane, random: Stream) -> Field:
