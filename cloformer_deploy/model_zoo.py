@@ -4,21 +4,15 @@ from pathlib import Path
 
 from cloformer_deploy.architecture import VARIANTS
 from cloformer_deploy.errors import CheckpointError
+from cloformer_deploy.packages import shipped_folder
 
-DEFAULT = "xxs-imagenette"
-"""The bundled weights that are meant when neither weights nor a variant are named."""
-
-
-def _models_dir() -> Path:
-    package = Path(__file__).resolve().parent
-    packaged = package / "models"
-    # A wheel carries the folder inside the package; a checkout has it at the repository's root.
-    return packaged if packaged.is_dir() else package.parent / "models"
+DEFAULT = "xxs-rendered"
+"""The bundled weights that are meant when none are named."""
 
 
 def bundled_checkpoints() -> dict[str, Path]:
     """The bundled weights files by name, sorted; a name is `{variant}-{data set}`."""
-    return {path.stem: path for path in sorted(_models_dir().glob("*.safetensors"))}
+    return {path.stem: path for path in sorted(shipped_folder("models").glob("*.safetensors"))}
 
 
 def resolve_weights(weights: str | None = None, variant: str | None = None) -> Path:
@@ -53,6 +47,7 @@ def resolve_weights(weights: str | None = None, variant: str | None = None) -> P
         wanted = f"named {DEFAULT!r}"
     else:
         found = [path for name, path in bundled.items() if name.startswith(f"{variant}-")]
+        found.sort(key=lambda path: path.stem != DEFAULT)
         wanted = f"for variant {variant!r}"
     if not found:
         raise CheckpointError(

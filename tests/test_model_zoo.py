@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cloformer_deploy import model_zoo
+from cloformer_deploy import model_zoo, packages
 from cloformer_deploy.checkpoints import load_checkpoint
 from cloformer_deploy.errors import CheckpointError
 from cloformer_deploy.model_zoo import DEFAULT, bundled_checkpoints, resolve_weights
@@ -68,7 +68,7 @@ def test_unknown_variant() -> None:
 
 
 def test_nothing_bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_zoo, "_models_dir", lambda: tmp_path)
+    monkeypatch.setattr(model_zoo, "shipped_folder", lambda _: tmp_path)
     with pytest.raises(CheckpointError, match=rf"no weights named '{DEFAULT}' are bundled \(there are: none\)"):
         resolve_weights()
 
@@ -77,7 +77,7 @@ def test_packaged_models_go_before_the_checkouts(tmp_path: Path, monkeypatch: py
     package = tmp_path / "cloformer_deploy"
     (package / "models").mkdir(parents=True)
     (package / "models" / "xs-other.safetensors").touch()
-    monkeypatch.setattr(model_zoo, "__file__", str(package / "model_zoo.py"))
+    monkeypatch.setattr(packages, "__file__", str(package / "packages.py"))
     assert list(bundled_checkpoints()) == ["xs-other"]
 
 

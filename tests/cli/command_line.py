@@ -24,7 +24,7 @@ from cloformer_deploy.packages import installed_version
 CopyBundle = Callable[..., Path]
 """`copy(name="bundle")`: a copy of a bundle in the test's folder."""
 COMMAND = (sys.executable, "-m", "cloformer_deploy")
-CLASSES = 10
+CLASSES = 20
 """Of the bundled weights, and of the drafted bundle."""
 FAVOURITE = 6
 

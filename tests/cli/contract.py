@@ -55,6 +55,7 @@ VERDICT = {
 }
 VALIDATION = {
     "schema_version": int,
+    "pictures": str,
     "reference": {"runtime": str, "n": int, "top1": (float, None)},
     "artifacts": [VERDICT],
 }

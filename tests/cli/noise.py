@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.cli.command_line import CLASSES
 
-PICTURES = 12
+PICTURES = CLASSES + 2
 
 
 def spread(predicted: list[int]) -> list[int]:

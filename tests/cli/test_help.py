@@ -35,9 +35,10 @@ COMMANDS = {
     ),
     "validate": ("BUNDLE", "--data", "--limit", "--json"),
     "inspect": ("ARTIFACT|BUNDLE", "--json"),
+    "render": ("--split", "--first", "--count", "--output", "--json"),
     "doctor": ("--json",),
 }
-"""The commands of the contract that exist, and their options."""
+"""The commands that exist, and their options."""
 
 LISTS_MODULES = """
 import json, sys

@@ -13,6 +13,7 @@ import pytest
 
 from cloformer_deploy.cli.app import EXIT_INTERRUPTED
 from tests.cli.command_line import (
+    CLASSES,
     COMMAND,
     CopyBundle,
     Outcome,
@@ -285,7 +286,7 @@ def test_killed_before_each_operation(change: str, exported_bundle: Path, tmp_pa
     made = exported_bundle / "cloformer_xxs-fp32.onnx"
     args = list(AGAIN)
     if change == "labels":
-        (tmp_path / "names.txt").write_text("".join(f"class {index}\n" for index in range(10)))
+        (tmp_path / "names.txt").write_text("".join(f"class {index}\n" for index in range(CLASSES)))
         args += ["--labels", "names.txt"]
     bundle = tmp_path / "bundle"
     broken = []

@@ -78,7 +78,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "key-unknown": (in_manifest(lambda m: m.update(extra=1)), ["manifest.json", "extra"]),
     "value-of-wrong-type": (in_manifest(lambda m: m.update(num_classes="ten")), ["manifest.json", "num_classes"]),
     "variant-unknown": (in_manifest(lambda m: m.update(variant="xxl")), ["manifest.json", "'xxl'"]),
-    "labels-too-few": (in_manifest(lambda m: m.update(labels=["a"])), ["manifest.json", "1 labels", "10 classes"]),
+    "labels-too-few": (
+        in_manifest(lambda m: m.update(labels=["a"])),
+        ["manifest.json", "1 labels", f"{CLASSES} classes"],
+    ),
     "artefact-listed-twice": (in_manifest(twice), ["manifest.json", "twice"]),
     "path-upwards": (listed(path="../outside.onnx"), ["manifest.json", "artifacts.0.path"]),
     "path-absolute": (listed(path="/etc/passwd"), ["manifest.json", "artifacts.0.path"]),

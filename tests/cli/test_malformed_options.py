@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cloformer_deploy.model_zoo import DEFAULT
-from tests.cli.command_line import CopyBundle, edit_manifest, put
+from tests.cli.command_line import CLASSES, CopyBundle, edit_manifest, put
 from tests.cli.refusals import Case, check, ids
 
 
@@ -79,12 +79,12 @@ OPTIONS = [
     Case("limit-zero", ("validate", "out", "--limit", "0"), ("--limit",), usage=True),
     Case("limit-text", ("validate", "out", "--limit", "few"), ("--limit",), usage=True),
     labels("missing", None),
-    labels("too-few", text(lines(9)), "9 lines", "10 classes"),
-    labels("too-many", text(lines(11)), "11 lines", "10 classes"),
+    labels("too-few", text(lines(CLASSES - 1)), f"{CLASSES - 1} lines", f"{CLASSES} classes"),
+    labels("too-many", text(lines(CLASSES + 1)), f"{CLASSES + 1} lines", f"{CLASSES} classes"),
     labels("none", b"", "0 lines"),
-    labels("duplicate", text([*lines(9), "class 3"]), "'class 3'", "4 and 10"),
-    labels("empty-line", text([*lines(4), " ", *lines(10)[5:]]), "line 5"),
-    labels("not-utf-8", "é\n".encode("latin-1") * 10, "utf-8"),
+    labels("duplicate", text([*lines(CLASSES - 1), "class 3"]), "'class 3'", f"4 and {CLASSES}"),
+    labels("empty-line", text([*lines(4), " ", *lines(CLASSES)[5:]]), "line 5"),
+    labels("not-utf-8", "é\n".encode("latin-1") * CLASSES, "utf-8"),
 ]
 
 

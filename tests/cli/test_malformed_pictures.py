@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.command_line import CopyBundle
+from tests.cli.command_line import CLASSES, CopyBundle
 from tests.cli.refusals import Case, check, ids
 
 
@@ -61,6 +61,7 @@ def pictures(name: str, make: Callable[[Path], object], *told: str, fresh: bool 
     return Case(name, ("validate", "bundle", "--data", "data"), ("data", *told), make=make, fresh=fresh)
 
 
+MANY_FOLDERS = files(*(f"c{index}/a.png" for index in range(CLASSES + 1)))
 PICTURES = [
     pictures("text", written("text.jpg", b"not a picture"), "data/text.jpg", fresh=True),
     pictures("empty-file", written("empty.png", b""), "data/empty.png"),
@@ -74,8 +75,8 @@ PICTURES = [
     pictures("missing-folder", lambda folder: None, "not a folder"),
     pictures("a-file", lambda folder: (folder / "data").touch(), "not a folder"),
     pictures("mixed-layout", files("a.png", "b.png", "class/c.png"), "2 pictures beside sub-folders"),
-    pictures("too-many-classes", files(*(f"c{index}/a.png" for index in range(11))), "11 sub-folders", "10 classes"),
-    pictures("only-some-labels-known", files("tench/a.png", "carp/a.png"), "carp"),
+    pictures("too-many-classes", MANY_FOLDERS, f"{CLASSES + 1} sub-folders", f"{CLASSES} classes"),
+    pictures("only-some-labels-known", files("fish/a.png", "carp/a.png"), "carp"),
 ]
 
 

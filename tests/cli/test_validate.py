@@ -57,6 +57,17 @@ def test_unlabelled_pictures(drafted: CopyBundle, pixels: NDArray[np.uint8], tmp
     assert verdict["max_abs_diff"] > 0.1
 
 
+def test_rendered_pictures_have_labels_for_the_rendered_task_alone(drafted: CopyBundle) -> None:
+    bundle = drafted()
+    answer = validated("--limit", "3", code=1)
+    assert answer["pictures"] == "rendered test 0-2"
+    assert answer["reference"]["top1"] is not None
+    edit_manifest(bundle, lambda manifest: manifest.update(labels=[f"class {index}" for index in range(CLASSES)]))
+    answer = validated(code=1)
+    assert answer["pictures"] == "rendered test 0-15"
+    assert answer["reference"]["top1"] is answer["artifacts"][0]["top1"] is None
+
+
 @pytest.mark.parametrize(("limit", "n"), [(1, 1), (5, 5), (PICTURES, PICTURES), (99, PICTURES)])
 def test_limit(
     limit: int,

@@ -1,0 +1,44 @@
+"""What the wheel carries: installed outside the checkout, it exports its packaged default."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cloformer_deploy.model_zoo import DEFAULT, bundled_checkpoints
+
+ROOT = Path(__file__).resolve().parents[1]
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
+
+LISTS_WHAT_SHIPS = """
+import json
+from cloformer_deploy.data import default_calibration
+from cloformer_deploy.model_zoo import bundled_checkpoints
+print(json.dumps([default_calibration().manifest.n, {name: str(path) for name, path in bundled_checkpoints().items()}]))
+"""
+
+
+@pytest.mark.integration
+def test_the_wheel_exports_its_packaged_default(tmp_path: Path) -> None:
+    built = [*PIP, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path / "dist"), str(ROOT)]
+    subprocess.run(built, check=True, cwd=tmp_path)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    site = tmp_path / "site"
+    subprocess.run([*PIP, "install", "--no-deps", "--target", str(site), str(wheel)], check=True, cwd=tmp_path)
+    env = {**os.environ, "PYTHONPATH": str(site)}
+
+    def run(*args: str) -> str:
+        done = subprocess.run([sys.executable, "-P", *args], cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    count, weights = json.loads(run("-c", LISTS_WHAT_SHIPS))
+    assert count == 256
+    assert weights.keys() == bundled_checkpoints().keys()
+    assert all(Path(path).is_relative_to(site) for path in weights.values())
+    made = json.loads(run("-m", "cloformer_deploy", "export", "--format", "coreml", "--json"))
+    assert [item["path"] for item in made["artifacts"]] == ["cloformer_xxs-fp32.mlpackage"]
+    assert (tmp_path / "exports" / DEFAULT / "cloformer_xxs-fp32.mlpackage").is_dir()
