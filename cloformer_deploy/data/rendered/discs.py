@@ -1,4 +1,4 @@
-"""Classes whose outline is a disc: only what is on it, or how that is laid out as a whole, tells them apart."""
+"""Classes that fill a disc: what is on it, and how that is laid out as a whole, tells them apart."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Classes whose outline tells them apart; what fills it is any texture (see `textures`)."""
+"""Classes whose outline tells them apart, whatever fills it."""
 
 import math
 
