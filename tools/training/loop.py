@@ -101,8 +101,8 @@ class Trainer:
         for stage, end in zip(self.recipe.schedule, self.recipe.stage_ends, strict=True):
             if self.progress.step < end:
                 self._run_stage(stage, max(start, self.progress.step), end)
+                self._save()  # first: judging takes a while, in which a kill must not lose what was trained
                 self._judge(stage.size)
-                self._save()
                 draw_curve(self.folder / CURVE, self.log.lines(), self.recipe)
             start = end
 
