@@ -3,7 +3,7 @@
 import numpy as np
 
 from cloformer_deploy.data.rendered.figure import Figure
-from cloformer_deploy.data.rendered.plane import Plane
+from cloformer_deploy.data.rendered.plane import Plane, union
 from cloformer_deploy.data.rendered.randomness import Field, Stream, direction
 
 _RADIUS = 0.95
@@ -11,13 +11,6 @@ _RADIUS = 0.95
 
 def _disc(plane: Plane) -> Field:
     return plane.cover(plane.radius - _RADIUS)
-
-
-def _any(*covers: Field) -> Field:
-    result = covers[0]
-    for cover in covers[1:]:
-        result = np.maximum(result, cover)
-    return result
 
 
 def beach_ball(plane: Plane, random: Stream) -> Figure:
@@ -37,22 +30,19 @@ def button(plane: Plane, random: Stream) -> Figure:
     holes = [plane.disc(aside, 0, size), plane.disc(-aside, 0, size)]
     if random.chance(0.6):
         holes += [plane.disc(0, aside, size), plane.disc(0, -aside, size)]
-    return Figure(_disc(plane) * (1 - _any(*map(plane.cover, holes))), rim)
+    return Figure(_disc(plane) * (1 - plane.cover(union(*holes))), rim)
 
 
 def clock(plane: Plane, random: Stream) -> Figure:
     """A rim, twelve ticks, and two hands."""
-    rim = plane.cover(_RADIUS - random.uniform(0.06, 0.14) - plane.radius)
-    ticks = plane.cover(
-        np.maximum(plane.beam(12, random.uniform(0.025, 0.04), 0.5), plane.ring(0, 0, 0.7, random.uniform(0.05, 0.09)))
-    )
+    rim = _RADIUS - random.uniform(0.06, 0.14) - plane.radius
+    ray = plane.beam(12, random.uniform(0.025, 0.04), 0.5)
+    ticks = np.maximum(ray, plane.ring(0, 0, 0.7, random.uniform(0.05, 0.09)))
     hour, minute = direction(random.uniform(0, 1)), direction(random.uniform(0, 1))
     width = random.uniform(0.04, 0.06)
-    hands = np.minimum(
-        plane.segment((0, 0), (0.35 * hour[0], 0.35 * hour[1]), width * 1.3),
-        plane.segment((0, 0), (0.58 * minute[0], 0.58 * minute[1]), width),
-    )
-    return Figure(_disc(plane), _any(rim, ticks, plane.cover(hands)))
+    short = plane.segment((0, 0), (0.35 * hour[0], 0.35 * hour[1]), width * 1.3)
+    long = plane.segment((0, 0), (0.58 * minute[0], 0.58 * minute[1]), width)
+    return Figure(_disc(plane), plane.cover(union(rim, ticks, short, long)))
 
 
 def dartboard(plane: Plane, random: Stream) -> Figure:

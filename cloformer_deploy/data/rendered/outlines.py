@@ -5,16 +5,9 @@ import math
 import numpy as np
 
 from cloformer_deploy.data.rendered.figure import Figure
-from cloformer_deploy.data.rendered.plane import Plane
-from cloformer_deploy.data.rendered.randomness import Field, Stream, direction, on_grid
+from cloformer_deploy.data.rendered.plane import Plane, union
+from cloformer_deploy.data.rendered.randomness import Stream, direction, on_grid
 from cloformer_deploy.data.rendered.textures import filling
-
-
-def _union(*distances: Field) -> Field:
-    result = distances[0]
-    for distance in distances[1:]:
-        result = np.minimum(result, distance)
-    return result
 
 
 def arrow(plane: Plane, random: Stream) -> Figure:
@@ -22,7 +15,7 @@ def arrow(plane: Plane, random: Stream) -> Figure:
     neck, half = random.uniform(0.1, 0.35), random.uniform(0.1, 0.18)
     head = plane.polygon([(neck, -0.65), (0.95, 0), (neck, 0.65)])
     shaft = plane.box((neck - 0.9) / 2, 0, (neck + 0.95) / 2, half)
-    return Figure(plane.cover(_union(head, shaft)), filling(plane, random))
+    return Figure(plane.cover(union(head, shaft)), filling(plane, random))
 
 
 def crescent(plane: Plane, random: Stream) -> Figure:
@@ -40,7 +33,7 @@ def fish(plane: Plane, random: Stream) -> Figure:
     fin = plane.polygon([(-0.4, 0), (-0.05, -random.uniform(0.5, 0.62)), (0.1, 0)])
     eye = plane.cover(plane.disc(-0.6, -0.07, 0.1))
     pattern = filling(plane, random)
-    return Figure(plane.cover(_union(body, tail, fin)), pattern + eye * (1 - 2 * pattern))
+    return Figure(plane.cover(union(body, tail, fin)), pattern + eye * (1 - 2 * pattern))
 
 
 def heart(plane: Plane, random: Stream) -> Figure:
@@ -74,7 +67,7 @@ def key(plane: Plane, random: Stream) -> Figure:
         plane.box(place, 0.15, random.uniform(0.05, 0.07), random.uniform(0.14, 0.24))
         for place in (0.85, 0.65, 0.45)[: random.whole(2, 3)]
     ]
-    return Figure(plane.cover(_union(ring, shaft, *teeth)), filling(plane, random))
+    return Figure(plane.cover(union(ring, shaft, *teeth)), filling(plane, random))
 
 
 def mushroom(plane: Plane, random: Stream) -> Figure:
@@ -84,7 +77,7 @@ def mushroom(plane: Plane, random: Stream) -> Figure:
     squeezed = Plane(plane.u / width, (plane.v - low) / (low + 0.9), plane.pixel)
     cap = np.maximum((squeezed.radius - 1) * width, plane.v - low)
     stem = plane.box(0, (low + 0.85) / 2, random.uniform(0.16, 0.26), (0.9 - low) / 2)
-    spots = _union(
+    spots = union(
         *(
             plane.disc(x * width, low - y, random.uniform(0.08, 0.14))
             for x, y in ((-0.55, 0.25), (0.0, 0.3), (0.5, 0.2), (-0.2, 0.68), (0.3, 0.62))
@@ -108,7 +101,7 @@ def umbrella(plane: Plane, random: Stream) -> Figure:
     """A canopy of panels with a scalloped edge, a stick and a hooked handle."""
     panels = random.whole(4, 6)
     width = 1.8 / panels
-    scallops = _union(*(plane.disc(-0.9 + width * (i + 0.5), 0.08, width * 0.52) for i in range(panels)))
+    scallops = union(*(plane.disc(-0.9 + width * (i + 0.5), 0.08, width * 0.52) for i in range(panels)))
     canopy = np.maximum(np.maximum(plane.radius - 0.9, plane.v), -scallops)
     stick = plane.box(0, 0.2, random.uniform(0.035, 0.05), 0.5)
     hook = np.maximum(plane.ring(0.14, 0.7, 0.14, 0.045), 0.7 - plane.v)
@@ -116,4 +109,4 @@ def umbrella(plane: Plane, random: Stream) -> Figure:
     # The panels' seams run together at the top.
     seam = plane.u / np.sqrt(np.maximum(0.82 - plane.v * plane.v, 0.01))
     tone = plane.waves(seam, 4 / panels) * plane.cover(canopy)
-    return Figure(plane.cover(_union(canopy, stick, hook, tip)), tone)
+    return Figure(plane.cover(union(canopy, stick, hook, tip)), tone)

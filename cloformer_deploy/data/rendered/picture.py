@@ -1,7 +1,6 @@
 """One picture of the task: scenery, an object of its class, things before it, a camera."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +9,7 @@ from cloformer_deploy.data.rendered import discs, outlines, panels
 from cloformer_deploy.data.rendered.camera import photograph
 from cloformer_deploy.data.rendered.figure import Figure, Painter
 from cloformer_deploy.data.rendered.placement import Placement
-from cloformer_deploy.data.rendered.plane import Plane
+from cloformer_deploy.data.rendered.plane import Plane, Point
 from cloformer_deploy.data.rendered.randomness import Field, Stream, direction
 from cloformer_deploy.data.rendered.scenery import Colour, background, cloud, colour, distance, doubled, leaf
 
@@ -93,7 +92,8 @@ def _add_object(canvas: Field, random: Stream, painter: Painter, roughness: Fiel
         channel += figure.cover * ((figure.tone * (second - first) + first) * light - channel)
     palette = [colour(random) for _ in range(2)]
     for _ in range(random.choice((0, 0, 1, 1, 2))):
-        _occlude(canvas, random, palette, roughness, place, half_side)
+        before = _over_the_edge(random, place, half_side)
+        leaf(canvas, random, palette, roughness, before, random.uniform(0.15, 0.35) * half_side)
 
 
 def _pair(random: Stream, behind: Colour) -> tuple[Colour, Colour]:
@@ -129,22 +129,8 @@ def _cast_shadow(canvas: Field, random: Stream, window: tuple[slice, slice], fig
     canvas[:, rows, columns] *= 1 - part * depth
 
 
-def _occlude(
-    canvas: Field,
-    random: Stream,
-    palette: Sequence[Colour],
-    roughness: Field,
-    place: tuple[float, float],
-    half_side: float,
-) -> None:
-    """A leaf before the object, over its edge rather than its middle."""
+def _over_the_edge(random: Stream, place: Point, half_side: float) -> Point:
+    """A place for something before the object, nearer to its edge than to its middle."""
     x, y = direction(random.uniform(0, 1))
     away = random.uniform(0.45, 0.95) * half_side
-    leaf(
-        canvas,
-        random,
-        palette,
-        roughness,
-        (place[0] + x * away, place[1] + y * away),
-        random.uniform(0.15, 0.35) * half_side,
-    )
+    return place[0] + x * away, place[1] + y * away

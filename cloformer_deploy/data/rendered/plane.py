@@ -7,7 +7,7 @@ only +, -, *, /, square roots and comparisons, which IEEE 754 rounds the same wa
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 
@@ -105,6 +105,11 @@ class Plane:
         phase = phase - np.floor(phase)
         distance: Field = np.abs(phase - 0.5) * self.radius * (2 * math.pi / count) - half_width
         return distance
+
+
+def union(*distances: Field) -> Field:
+    """Distance to the nearest of several shapes."""
+    return reduce(np.minimum, distances)
 
 
 def either(a: Field, b: Field) -> Field:
