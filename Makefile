@@ -30,8 +30,9 @@ demo: install
 test: lint $(OLD_VENV)/.installed
 	$(BIN)/python -m pytest
 
+# One thread for each of the processes: they fill the cores already.
 test-fast: install
-	$(BIN)/python -m pytest -m "not integration" --numprocesses auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not integration" --numprocesses auto
 
 lint: install
 	$(BIN)/ruff check

@@ -8,6 +8,7 @@ from tests.cli.command_line import CopyBundle, invoke, parsed
 from tests.cli.contract import validated
 
 
+@pytest.mark.integration
 def test_rendered_folder_is_what_validate_looks_at_by_itself(drafted: CopyBundle, tmp_path: Path) -> None:
     drafted()
     made = invoke("render", "--count", "20", "--output", "pictures", "--json")

@@ -69,6 +69,7 @@ def test_an_interrupted_folder_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.integration
 def test_the_default_calibration_set_can_be_made_again() -> None:
     shipped = default_calibration()
     assert shipped.manifest.n == 256
