@@ -1,10 +1,10 @@
 """What this machine can do: packages, formats, runtimes, devices and bundled weights. Imports none of them."""
 
-import os
 import platform
 from dataclasses import dataclass
 
 from cloformer_deploy import __version__
+from cloformer_deploy.cores import usable_cores
 from cloformer_deploy.errors import CloformerDeployError
 from cloformer_deploy.formats import FORMATS
 from cloformer_deploy.model_zoo import bundled_checkpoints
@@ -50,7 +50,7 @@ def survey() -> Survey:
         runtimes=tuple(
             _part(runtime.title, runtime.missing(), f"runs {runtime.format}") for runtime in RUNTIMES.values()
         ),
-        devices=(Part("host", ready=True, detail=f"this machine, {os.cpu_count()} cores"),),
+        devices=(Part("host", ready=True, detail=f"this machine, {usable_cores()} cores"),),
         weights=tuple(bundled_checkpoints()),
     )
 

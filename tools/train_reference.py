@@ -10,7 +10,6 @@ import argparse
 import dataclasses
 import importlib.util
 import json
-import os
 import platform
 import shlex
 import sys
@@ -22,6 +21,7 @@ import torch
 
 from cloformer_deploy.architecture import VARIANTS
 from cloformer_deploy.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from cloformer_deploy.cores import usable_cores
 from cloformer_deploy.data.rendered import CLASSES
 from cloformer_deploy.errors import CloformerDeployError, MissingPartError, RequestError
 from cloformer_deploy.pipeline import read_labels
@@ -125,7 +125,7 @@ def prepare(arguments: argparse.Namespace) -> Trainer:
         sharpen=arguments.sharpen,
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    workers = arguments.workers or min(8, max(1, (os.cpu_count() or 1) // 2))
+    workers = arguments.workers or min(8, max(1, usable_cores() // 2))
     machine = Machine(device, workers, arguments.save_every)
     return Trainer(recipe, source, validation, init, arguments.output, machine)
 

@@ -7,7 +7,6 @@ with PyTorch, because a file that was not loaded and run is not done.
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import tempfile
@@ -18,6 +17,7 @@ from typing import IO, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
+from cloformer_deploy.cores import usable_cores
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.errors import CloformerDeployError, MissingPartError, ToolError
 from cloformer_deploy.formats.base import InputKind
@@ -94,7 +94,7 @@ def run(jobs: Sequence[Job], progress: Progress) -> list[list[Check]]:
         MissingPartError: a package is missing.
     """
     workers = _Workers()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         try:
             running = [pool.submit(_run, job, progress, workers) for job in jobs]
             for failed in (item for item in wait(running, return_when=FIRST_EXCEPTION).done if item.exception()):

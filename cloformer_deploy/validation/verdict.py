@@ -1,6 +1,5 @@
 """`validate`: every artefact of a bundle against PyTorch, on the same pictures."""
 
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.cores import usable_cores
 from cloformer_deploy.data import Batch, Pictures, Preprocessing, RenderedPictures, open_folder
 from cloformer_deploy.data.rendered import CLASSES
 from cloformer_deploy.errors import BundleError, MissingPartError, ToolError
@@ -129,7 +129,7 @@ def validate(bundle: Bundle, data: Path | None, limit: int | None, progress: Pro
     candidates, missing = _load(bundle, model)
     reference = Drift()
     progress.step(f"Comparing {sum(item.session is not None for item in candidates)} artefacts with PyTorch")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for batch in pictures.batches(manifest.input, BATCH_SIZE):
             expected = reference_logits(model, batch.pixels, manifest.input)
             reference.update(expected, expected, batch.labels)

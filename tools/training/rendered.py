@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from os import cpu_count, fsync
+from os import fsync
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from cloformer_deploy.cores import usable_cores
 from cloformer_deploy.data.rendered import SIZE, VERSION, label, render
 from tools.training.progress import say
 
@@ -98,7 +99,7 @@ def _rendered(split: str, chunks: list[range]) -> Iterator[NDArray[np.uint8]]:
     if not chunks:
         return
     # A DataLoader's workers, unlike a process pool's, end by themselves when this process is killed.
-    workers = min(cpu_count() or 1, len(chunks))
+    workers = min(usable_cores(), len(chunks))
     for pixels in DataLoader(_Split(split), batch_sampler=[*map(list, chunks)], num_workers=workers, prefetch_factor=1):
         yield pixels.numpy()
 
