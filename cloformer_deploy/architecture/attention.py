@@ -23,6 +23,33 @@ class AttnMap(nn.Module):
         return out
 
 
+class GlobalAttention(nn.Module):
+    """Attention of every pixel to a pooled map, head by head. Without parameters: a lowering can put another form here.
+
+    Args:
+        heads: the channels of q, k and v are divided among them.
+        dropout: on the softmax, in training.
+    """
+
+    def __init__(self, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads = heads
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, q: Tensor, kv: Tensor) -> Tensor:
+        """Scaled queries (B, C, H, W), keys and then values (B, 2 C, h, w), to (B, C, H, W).
+
+        Heads are a separate axis of 4-D tensors throughout: a fifth dimension costs a converter's
+        correctness (litert-torch) and the Neural Engine.
+        """
+        batch, channels = q.shape[:2]
+        queries = q.reshape(batch, self.heads, channels // self.heads, -1)
+        keys, values = kv.reshape(batch, 2 * self.heads, channels // self.heads, -1).chunk(2, dim=1)
+        weights = self.drop((queries.transpose(2, 3) @ keys).softmax(dim=-1))
+        attended: Tensor = (weights @ values.transpose(2, 3)).transpose(2, 3)
+        return attended.reshape(q.shape)
+
+
 class CloAttention(nn.Module):
     """Attention with shared and context-aware local weights, and global attention on pooled keys.
 
@@ -81,6 +108,7 @@ class CloAttention(nn.Module):
             self.global_q = nn.Conv2d(dim, global_dim, 1, bias=qkv_bias)
             self.global_kv = nn.Conv2d(dim, 2 * global_dim, 1, bias=qkv_bias)
             self.avgpool = nn.AvgPool2d(window_size) if window_size > 1 else nn.Identity()
+            self.global_attention: nn.Module = GlobalAttention(self.global_heads, attn_drop)
         self.convs = nn.ModuleList(
             nn.Conv2d(3 * m, 3 * m, kernel, padding=kernel // 2, groups=3 * m)
             for m, kernel in zip(self.local_dims, kernels, strict=True)
@@ -95,25 +123,19 @@ class CloAttention(nn.Module):
         """AttnConv of local group `index`: (B, dim, H, W) to (B, m, H, W)."""
         qkv = self.convs[index](self.qkvs[index](x))
         q, k, v = qkv.chunk(3, dim=1)
-        gate = torch.tanh(self.act_blocks[index](q * k) * self.scale)
+        gate = torch.tanh(self._scaled(self.act_blocks[index](q * k)))
         out: Tensor = self.attn_drop(gate) * v
         return out
 
     def global_branch(self, x: Tensor) -> Tensor:
-        """Attention of every pixel to the pooled map: (B, dim, H, W) to (B, global heads * dim_head, H, W).
-
-        Heads are a separate axis of 4-D tensors throughout: a fifth dimension costs a converter's
-        correctness (litert-torch) and the Neural Engine.
-        """
-        batch, _, height, width = x.shape
-        q: Tensor = self.global_q(x)
-        k, v = self.global_kv(self.avgpool(x)).chunk(2, dim=1)
-        per_head = (batch, self.global_heads, self.dim_head, -1)
-        q, k, v = q.reshape(per_head), k.reshape(per_head), v.reshape(per_head)
-        attn = (self.scale * q.transpose(2, 3) @ k).softmax(dim=-1)
-        attended = self.attn_drop(attn) @ v.transpose(2, 3)
-        out: Tensor = attended.transpose(2, 3).reshape(batch, -1, height, width)
+        """Attention of every pixel to the pooled map: (B, dim, H, W) to (B, global heads * dim_head, H, W)."""
+        q = self._scaled(self.global_q(x))
+        out: Tensor = self.global_attention(q, self.global_kv(self.avgpool(x)))
         return out
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        # Exporters keep a product with 1, which is what a folded scale is.
+        return x if self.scale == 1 else x * self.scale
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, dim, H, W) to (B, dim, H, W).

@@ -1,8 +1,8 @@
 """CloFormer in PyTorch: a plain transcription of arXiv 2303.17803, with the published parameter names. NCHW."""
 
+from collections.abc import Iterator
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from cloformer_deploy.architecture.attention import CloAttention
@@ -41,7 +41,7 @@ class PatchEmbed(nn.Module):
         self.conv3 = ConvBNReLU(dim, dim, 1)
         self.conv4 = ConvBNReLU(dim, dim, 1)
         self.conv5 = nn.Conv2d(dim, dim, 1)
-        self.layernorm = group_norm(dim)
+        self.layernorm: nn.Module = group_norm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map an image (B, 3, H, W) to (B, dim, H / 4, W / 4)."""
@@ -77,9 +77,9 @@ class CloBlock(nn.Module):
         super().__init__()
         dim, kernel = variant.embed_dims[stage], variant.mlp_kernel_size
         heads = variant.group_splits[stage]
-        self.norm1 = group_norm(dim)
+        self.norm1: nn.Module = group_norm(dim)
         self.attn = CloAttention(dim, sum(heads), heads, variant.kernel_sizes[stage], variant.window_sizes[stage])
-        self.norm2 = group_norm(dim)
+        self.norm2: nn.Module = group_norm(dim)
         self.downsample: nn.Module = nn.Identity()
         if stride > 1:
             self.downsample = nn.Sequential(
@@ -87,7 +87,7 @@ class CloBlock(nn.Module):
                 nn.BatchNorm2d(dim),
                 nn.Conv2d(dim, out_dim, 1),
             )
-        self.mlp = ConvFFN(dim, variant.mlp_ratio * dim, out_dim, kernel, stride)
+        self.mlp: nn.Module = ConvFFN(dim, variant.mlp_ratio * dim, out_dim, kernel, stride)
 
     def attend(self, x: Tensor) -> Tensor:
         """The first half: x + attention, (B, C, H, W) to the same shape."""
@@ -139,8 +139,16 @@ class CloFormer(nn.Module):
         self.num_classes = num_classes
         self.patch_embed = PatchEmbed(variant.embed_dims[0])
         self.layers = nn.ModuleList(CloLayer(variant, stage) for stage in range(len(variant.embed_dims)))
-        self.norm = group_norm(variant.embed_dims[-1])
+        self.norm: nn.Module = group_norm(variant.embed_dims[-1])
+        self.pool: nn.Module = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Linear(variant.embed_dims[-1], num_classes)
+
+    @property
+    def blocks(self) -> Iterator[CloBlock]:
+        """The blocks of all stages, first to last."""
+        for layer in self.layers:
+            for block in cast(CloLayer, layer).blocks:
+                yield cast(CloBlock, block)
 
     def features(self, x: Tensor) -> list[Tensor]:
         """The pyramid for detection and segmentation, finest first: strides 4, 8, 16, 32.
@@ -168,7 +176,7 @@ class CloFormer(nn.Module):
             ValueError: H or W is not a multiple of 32.
         """
         x = self.norm(self.features(x)[-1])
-        logits: Tensor = self.head(torch.mean(x, dim=(2, 3)))
+        logits: Tensor = self.head(self.pool(x).flatten(1))
         return logits
 
 

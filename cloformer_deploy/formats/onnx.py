@@ -31,7 +31,7 @@ class OnnxFormat:
     suffix = ".onnx"
     extra = "onnx"
     packages: tuple[str, ...] = ("onnx", "onnxruntime", "onnxsim", "onnxscript")
-    targets: tuple[str, ...] = ("cpu",)
+    targets: tuple[str, ...] = ("cpu", "hexagon")
     dynamic_batch = True
 
     def convert(self, graph: Graph, outputs: Mapping[str, Path], note: Callable[[str], None]) -> Iterator[str]:

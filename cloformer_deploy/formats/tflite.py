@@ -19,7 +19,7 @@ class TFLiteFormat:
     suffix = ".tflite"
     extra = "tflite"
     packages: tuple[str, ...] = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer")
-    targets: tuple[str, ...] = ("cpu",)
+    targets: tuple[str, ...] = ("cpu", "ethos-u")
     dynamic_batch = False
 
     def convert(self, graph: Graph, outputs: Mapping[str, Path], note: Callable[[str], None]) -> Iterator[str]:  # noqa: ARG002

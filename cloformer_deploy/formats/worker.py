@@ -51,7 +51,7 @@ def _convert(job: Job, tell: Tell) -> None:
 
     torch.manual_seed(0)
     reference = build_model(load_checkpoint(job.weights))
-    lowered = lower(reference, job.target)
+    lowered = lower(reference, job.format, job.target)
     graph = Graph(
         model=lowered,
         preprocessing=job.preprocessing,

@@ -1,29 +1,45 @@
-"""Exact rewrites of the architecture into the graph a target wants; a target is a list of rewrites."""
+"""Exact rewrites of the architecture into the graph a target runs best; a target is a list of rewrites."""
 
 import copy
-from collections.abc import Callable
-
-from torch import nn
+from collections.abc import Callable, Mapping
 
 from cloformer_deploy.architecture import CloFormer
+from cloformer_deploy.lowering.affine import fold_group_norm_affine
+from cloformer_deploy.lowering.attention import attend_channels_last, attend_head_by_head, attend_keys_first
 from cloformer_deploy.lowering.batch_norm import fold_batch_norm
+from cloformer_deploy.lowering.branches import separate_branches
+from cloformer_deploy.lowering.depthwise import split_large_depthwise_kernels
+from cloformer_deploy.lowering.hidden_groups import group_hidden_channels
+from cloformer_deploy.lowering.normalization import normalize_in_float16, normalize_in_two_steps
 from cloformer_deploy.lowering.scales import fold_scales
 
-Rewrite = Callable[[nn.Module], None]
+Rewrite = Callable[[CloFormer], None]
 """Changes a model in evaluation mode in place; its float32 output moves by rounding only (<= 1e-5)."""
 
-REWRITES: dict[str, tuple[Rewrite, ...]] = {
-    "cpu": (fold_batch_norm, fold_scales),
-    "ane": (fold_batch_norm, fold_scales),
+_FOLDS: tuple[Rewrite, ...] = (fold_batch_norm, fold_scales, fold_group_norm_affine)
+
+LOWERINGS: Mapping[tuple[str, str], tuple[Rewrite, ...]] = {
+    ("onnx", "cpu"): (*_FOLDS, attend_keys_first, separate_branches),
+    ("onnx", "hexagon"): (*_FOLDS, normalize_in_two_steps),
+    ("tflite", "cpu"): (
+        *_FOLDS,
+        normalize_in_two_steps,
+        attend_channels_last,
+        split_large_depthwise_kernels,
+        group_hidden_channels,
+    ),
+    ("tflite", "ethos-u"): (*_FOLDS, normalize_in_two_steps, attend_channels_last),
+    ("coreml", "ane"): (*_FOLDS, normalize_in_float16, attend_head_by_head),
 }
+"""The rewrites for each format and target, in the order they are applied. `docs/lowering.md` has what each brings."""
 
 
-def lower(model: CloFormer, target: str) -> CloFormer:
+def lower(model: CloFormer, format_name: str, target: str) -> CloFormer:
     """A lowered copy, in evaluation mode; the original is left as it was."""
     lowered = copy.deepcopy(model).eval()
-    for rewrite in REWRITES[target]:
+    for rewrite in LOWERINGS[format_name, target]:
         rewrite(lowered)
     return lowered
 
 
-__all__ = ["REWRITES", "Rewrite", "fold_batch_norm", "fold_scales", "lower"]
+__all__ = ["LOWERINGS", "Rewrite", "lower"]

@@ -180,7 +180,7 @@ def _load(bundle: Bundle, model: "CloFormer") -> tuple[list[_Candidate], list[Mi
             continue
         path = bundle.path(artifact)
         session = runtime.open(path)
-        failures = weight_failures(path, artifact.format, lower(model, artifact.target))
+        failures = weight_failures(path, artifact.format, lower(model, artifact.format, artifact.target))
         candidates.append(_Candidate(artifact, runtime.name, session, failures))
     return candidates, list(missing.values())
 

@@ -1,4 +1,8 @@
-"""Every rewrite is exact, and does what it is for."""
+"""Every rewrite is exact over random weights and sizes, and does what it is for."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import cast
 
 import pytest
 import torch
@@ -7,9 +11,39 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cloformer_deploy.architecture import VARIANTS, CloAttention, CloFormer, create_model
-from cloformer_deploy.lowering import REWRITES, Rewrite, fold_batch_norm, fold_scales, lower
+from cloformer_deploy.architecture.attention import GlobalAttention
+from cloformer_deploy.architecture.cloformer import ConvFFN
+from cloformer_deploy.formats import FORMATS
+from cloformer_deploy.lowering import LOWERINGS, Rewrite, lower
+from cloformer_deploy.lowering.affine import fold_group_norm_affine
+from cloformer_deploy.lowering.attention import attend_channels_last, attend_head_by_head, attend_keys_first
+from cloformer_deploy.lowering.batch_norm import fold_batch_norm
+from cloformer_deploy.lowering.branches import BranchSumBlock, separate_branches
+from cloformer_deploy.lowering.depthwise import MAX_TAPS, RowSplitConv, split_large_depthwise_kernels
+from cloformer_deploy.lowering.hidden_groups import MAX_CHANNELS, GroupedConvFFN, group_hidden_channels
+from cloformer_deploy.lowering.normalization import normalize_in_float16, normalize_in_two_steps
+from cloformer_deploy.lowering.scales import fold_scales
 
 TOLERANCE = 1e-5
+REWRITES: list[tuple[Rewrite, ...]] = [
+    (fold_batch_norm,),
+    (fold_scales,),
+    (fold_group_norm_affine,),
+    (fold_group_norm_affine, normalize_in_two_steps),
+    (fold_group_norm_affine, normalize_in_float16),
+    (attend_keys_first,),
+    (attend_channels_last,),
+    (attend_head_by_head,),
+    (split_large_depthwise_kernels,),
+    (group_hidden_channels,),
+    (fold_scales, separate_branches),
+    *LOWERINGS.values(),
+]
+"""Each with those that must come before it."""
+
+
+def names(rewrites: Sequence[Rewrite]) -> str:
+    return "+".join(rewrite.__name__ for rewrite in rewrites)
 
 
 def random_model(variant: str, seed: int) -> CloFormer:
@@ -27,28 +61,125 @@ def random_model(variant: str, seed: int) -> CloFormer:
     return model
 
 
-@pytest.mark.parametrize("rewrite", [fold_batch_norm, fold_scales])
+@pytest.mark.parametrize("rewrites", REWRITES, ids=names)
 @settings(max_examples=8, deadline=None)
 @given(
     st.sampled_from(sorted(VARIANTS)), st.integers(0, 2**31), st.integers(1, 2), st.integers(1, 3), st.integers(1, 3)
 )
-def test_a_rewrite_changes_nothing(rewrite: Rewrite, variant: str, seed: int, batch: int, rows: int, cols: int) -> None:
+def test_a_rewrite_changes_nothing(
+    rewrites: Sequence[Rewrite], variant: str, seed: int, batch: int, rows: int, cols: int
+) -> None:
     model = random_model(variant, seed)
     image = torch.randn(batch, 3, 32 * rows, 32 * cols)
     with torch.inference_mode():
         before = model(image)
-        rewrite(model)
+        for rewrite in rewrites:
+            rewrite(model)
         torch.testing.assert_close(model(image), before, rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("target", REWRITES)
-def test_lowering_leaves_the_original_alone(target: str) -> None:
+@pytest.mark.parametrize(("format_name", "target"), LOWERINGS)
+def test_lowering_leaves_the_original_alone(format_name: str, target: str) -> None:
     model = random_model("xxs", seed=1)
     image = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         before = model(image)
-        lowered = lower(model, target)
+        lowered = lower(model, format_name, target)
         assert torch.equal(model(image), before)
         torch.testing.assert_close(lowered(image), before, rtol=0, atol=TOLERANCE)
+
+
+def test_there_is_a_lowering_for_every_target_and_no_other() -> None:
+    assert set(LOWERINGS) == {(name, target) for name, item in FORMATS.items() for target in item.targets}
+
+
+@pytest.mark.parametrize(("format_name", "target"), LOWERINGS)
+def test_a_lowered_model_has_no_scale_or_shift_left_but_the_stem_s(format_name: str, target: str) -> None:
+    lowered = lower(random_model("xxs", seed=2), format_name, target)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in lowered.modules())
-    assert {module.scale for module in lowered.modules() if isinstance(module, CloAttention)} == {1.0}
+    assert not any(module.affine for module in lowered.modules() if isinstance(module, nn.GroupNorm))
+    assert {module.scale for module in lowered.modules() if isinstance(module, CloAttention)} <= {1.0}
+    pointwise = [
+        name
+        for name, module in lowered.named_modules()
+        if isinstance(module, nn.Conv2d) and module.weight[0].numel() == 1
+    ]
+    assert pointwise == ["patch_embed.layernorm.1"]
+
+
+def test_folding_an_affine_gives_a_bias_to_projections_without_one() -> None:
+    model = random_model("xxs", seed=3)
+    next(model.blocks).attn = CloAttention(32, 4, (3, 1), (3,), 8, qkv_bias=False).eval()
+    image = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        before = model(image)
+        fold_group_norm_affine(model)
+        torch.testing.assert_close(model(image), before, rtol=0, atol=TOLERANCE)
+
+
+def test_two_step_norms_need_the_affine_folded() -> None:
+    with pytest.raises(ValueError, match="has parameters"):
+        normalize_in_two_steps(random_model("xxs", seed=4))
+
+
+def test_separate_branches_need_the_scales_folded() -> None:
+    with pytest.raises(ValueError, match="folded into the weights first"):
+        separate_branches(random_model("xxs", seed=5))
+
+
+@pytest.mark.parametrize("rewrite", [attend_keys_first, attend_channels_last, attend_head_by_head])
+def test_every_global_attention_is_replaced(rewrite: Rewrite) -> None:
+    model = random_model("xxs", seed=6)
+    rewrite(model)
+    assert not any(type(module) is GlobalAttention for module in model.modules())
+
+
+def test_no_large_depthwise_kernel_is_left() -> None:
+    model = random_model("s", seed=7)
+    split_large_depthwise_kernels(model)
+    depthwise = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
+    assert max(conv.weight[0].numel() for conv in depthwise) <= MAX_TAPS
+    split = [module for module in model.modules() if isinstance(module, RowSplitConv)]
+    assert {tuple(cast(nn.Conv2d, part).kernel_size) for part in split[-1].parts} == {(2, 9), (1, 9)}
+
+
+@pytest.mark.parametrize("variant", ["xxs", "xs", "s"])
+def test_hidden_groups_are_small_and_even(variant: str) -> None:
+    model = random_model(variant, seed=8)
+    group_hidden_channels(model)
+    grouped = [block.mlp for block in model.blocks if isinstance(block.mlp, GroupedConvFFN)]
+    for ffn in grouped:
+        sizes = [cast(nn.Conv2d, conv).out_channels for conv in ffn.fc1]
+        assert max(sizes) <= MAX_CHANNELS
+        assert max(sizes) - min(sizes) <= 1
+    small = [block.mlp for block in model.blocks if isinstance(block.mlp, ConvFFN)]
+    assert all(ffn.fc1.out_channels <= MAX_CHANNELS for ffn in small)
+    assert len(grouped) + len(small) == 12
+
+
+def test_separate_branches_split_and_concatenate_nothing() -> None:
+    """But keys and values, which are small."""
+    model = lower(random_model("xxs", seed=9), "onnx", "cpu")
+    assert all(isinstance(block, BranchSumBlock) for block in model.blocks)
+    graph = torch.export.export(model, (torch.zeros(1, 3, 64, 64),)).graph
+    called = Counter(str(node.target) for node in graph.nodes if node.op == "call_function")
+    assert called["aten.chunk.default"] == 12
+    assert set(called).isdisjoint({"aten.split.Tensor", "aten.cat.default", "aten.slice.Tensor"})
+
+
+def test_normalisations_sum_few_terms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 320 x 320 the first stage has 80 x 80 pixels: more than one mean may sum."""
+    model = lower(random_model("xxs", seed=10), "coreml", "ane")
+    longest = 0
+    mean = torch.Tensor.mean
+
+    def counted(x: torch.Tensor, dim: int | tuple[int, ...], keepdim: bool = False) -> torch.Tensor:
+        nonlocal longest
+        axes = (dim,) if isinstance(dim, int) else dim
+        longest = max(longest, int(torch.tensor([x.shape[axis] for axis in axes]).prod()))
+        return mean(x, dim=dim, keepdim=keepdim)
+
+    monkeypatch.setattr(torch.Tensor, "mean", counted)
+    with torch.inference_mode():
+        model(torch.randn(1, 3, 320, 320))
+    assert 256 <= longest <= 4096

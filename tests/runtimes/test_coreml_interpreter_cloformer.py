@@ -53,7 +53,7 @@ def logits(model: CloFormer, image: Tensor) -> NDArray[np.float32]:
 
 @pytest.fixture(scope="module")
 def expected_weights(model: CloFormer) -> dict[str, NDArray[np.float32]]:
-    return {name: tensor.numpy() for name, tensor in lower(model, "ane").state_dict().items()}
+    return {name: tensor.numpy() for name, tensor in lower(model, "coreml", "ane").state_dict().items()}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def packages(model: CloFormer, image: Tensor, tmp_path_factory: pytest.TempPathF
     ct = coremltools()
     folder = tmp_path_factory.mktemp("cloformer")
     with quiet():
-        program = torch.export.export(lower(model, "ane"), (image,)).run_decompositions({})
+        program = torch.export.export(lower(model, "coreml", "ane"), (image,)).run_decompositions({})
         for precision in PRECISIONS:
             passes = ct.PassPipeline.DEFAULT  # a new one: converting changes it
             # It makes a scale and shift a batch_norm with variance 1 and epsilon 1e-5: 5e-6 too small.
@@ -128,7 +128,7 @@ def test_fresh_weights_are_found_although_many_are_equal(tmp_path: Path) -> None
     for name, tensor in model.state_dict().items():
         if name.endswith("bias"):
             tensor.zero_()
-    model = lower(model, "ane")
+    model = lower(model, "coreml", "ane")
     with quiet():
         program = torch.export.export(model, (torch.zeros(1, 3, 64, 64),)).run_decompositions({})
         ct.convert(

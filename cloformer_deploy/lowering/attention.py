@@ -1,0 +1,105 @@
+"""The global attention in the layout a target wants. All forms take and give what `GlobalAttention` does."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from cloformer_deploy.architecture import CloAttention
+from cloformer_deploy.architecture.attention import GlobalAttention
+
+
+class KeysFirstAttention(GlobalAttention):
+    """For ONNX Runtime: logits (B, heads, keys, queries), so that every tensor stays channels-first, untransposed.
+
+    The softmax, whose kernel wants the keys last, is spelt out. Its sums are a product with ones, which is faster than
+    ReduceSum over that axis; its division comes after the product with the values, where it is of dim_head rows
+    instead of one for every key.
+    """
+
+    def forward(self, q: Tensor, kv: Tensor) -> Tensor:
+        """See `GlobalAttention.forward`."""
+        batch, channels = q.shape[:2]
+        queries = q.reshape(batch, self.heads, channels // self.heads, -1)
+        keys, values = kv.reshape(batch, 2 * self.heads, channels // self.heads, -1).chunk(2, dim=1)
+        logits = keys.transpose(2, 3) @ queries
+        weights = torch.exp(logits - logits.amax(dim=2, keepdim=True))
+        sums = weights.new_ones(1, 1, 1, weights.shape[2]) @ weights
+        return (values @ weights / sums).reshape(q.shape)
+
+
+class ChannelsLastAttention(GlobalAttention):
+    """For TFLite: per head (B, heads, H W, dim_head), which with one head is NHWC as it is.
+
+    A batched product whose batch is 1 becomes a FULLY_CONNECTED of two computed operands, which XNNPACK does not
+    take: a single head's queries are therefore halved into a batch of two, each with the same keys and values.
+    The softmax is spelt out, with its division after the product with the values, where there is less to divide.
+    """
+
+    def forward(self, q: Tensor, kv: Tensor) -> Tensor:
+        """See `GlobalAttention.forward`."""
+        batch, channels, height, width = q.shape
+        queries = self._per_head(q, self.heads)
+        keys, values = self._per_head(kv, 2 * self.heads).chunk(2, dim=1)
+        if self.heads == 1:
+            queries = queries.reshape(batch, 2, -1, channels)
+            keys, values = (torch.cat([part, part], dim=1) for part in (keys, values))
+        logits = queries @ keys.transpose(2, 3)
+        weights = torch.exp(logits - logits.amax(dim=3, keepdim=True))
+        attended = weights @ values / weights.sum(dim=3, keepdim=True)
+        if self.heads > 1:
+            attended = attended.transpose(1, 2)
+        return attended.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def _per_head(x: Tensor, heads: int) -> Tensor:
+        """(B, C, H, W) to (B, heads, H W, C / heads)."""
+        batch, channels, height, width = x.shape
+        rows = x.permute(0, 2, 3, 1)
+        if heads == 1:
+            return rows.reshape(batch, 1, height * width, channels)
+        return rows.reshape(batch, height * width, heads, channels // heads).transpose(1, 2)
+
+
+class HeadByHeadAttention(GlobalAttention):
+    """For the Neural Engine: one head at a time in (B, C, 1, S), the layout its channels-first memory is made for.
+
+    After Apple's ml-ane-transformers ("Deploying Transformers on the Apple Neural Engine", 2022): the products are the
+    einsum nchw,nwhu->nchu, which ML programs have as an operator, and the softmax is over the channels. Only the
+    keys, the smallest of the three, are transposed.
+    """
+
+    def forward(self, q: Tensor, kv: Tensor) -> Tensor:
+        """See `GlobalAttention.forward`."""
+        width = q.shape[1] // self.heads
+        queries = torch.split(q.flatten(2).unsqueeze(2), width, dim=1)
+        k, v = kv.flatten(2).unsqueeze(2).chunk(2, dim=1)
+        keys, values = torch.split(k.transpose(1, 3), width, dim=3), torch.split(v, width, dim=1)
+        return torch.cat([_attend(*head) for head in zip(queries, keys, values, strict=True)], dim=1).reshape(q.shape)
+
+
+def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """(B, C, 1, S), (B, K, 1, C) and (B, C, 1, K) to (B, C, 1, S)."""
+    weights = torch.einsum("nchw,nwhu->nchu", keys, queries).softmax(dim=1)
+    return torch.einsum("nchw,nwhu->nchu", values, weights)
+
+
+def attend_keys_first(model: nn.Module) -> None:
+    """Replace every `GlobalAttention` by `KeysFirstAttention`, in place."""
+    _replace(model, KeysFirstAttention)
+
+
+def attend_channels_last(model: nn.Module) -> None:
+    """Replace every `GlobalAttention` by `ChannelsLastAttention`, in place."""
+    _replace(model, ChannelsLastAttention)
+
+
+def attend_head_by_head(model: nn.Module) -> None:
+    """Replace every `GlobalAttention` by `HeadByHeadAttention`, in place."""
+    _replace(model, HeadByHeadAttention)
+
+
+def _replace(model: nn.Module, form: type[GlobalAttention]) -> None:
+    for module in model.modules():
+        if isinstance(module, CloAttention) and module.global_heads:
+            module.global_attention = form(cast(GlobalAttention, module.global_attention).heads)

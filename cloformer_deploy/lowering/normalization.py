@@ -1,0 +1,88 @@
+"""GroupNorm(1, C) with its means taken in short steps: over (H, W) first, over C then.
+
+One mean over (C, H, W) sums 100,352 terms in the first stage: float16 sums overflow, float32 ones lose digits, and
+Ethos-U and Hexagon have no such operator. In two steps the longest sum has H * W terms (3,136 at 224 x 224).
+ONNX Runtime keeps GroupNorm, which ONNX writes as one InstanceNormalization: fewer, faster operators there.
+"""
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from cloformer_deploy.architecture import CloFormer
+
+LONGEST_SUM = 4096
+"""Terms in one mean: above it the rows are averaged before the columns."""
+EPS_SCALE = 16
+"""eps = 1e-5 is subnormal in float16, which the Neural Engine flushes to zero; 16 eps is not. Exact: a power of 4."""
+
+
+def short_mean(x: Tensor) -> Tensor:
+    """Mean of each sample, (B, C, H, W) to (B, 1, 1, 1)."""
+    return spatial_mean(x).mean(dim=1, keepdim=True)
+
+
+def spatial_mean(x: Tensor) -> Tensor:
+    """Mean of each channel, (B, C, H, W) to (B, C, 1, 1)."""
+    if x.shape[2] * x.shape[3] > LONGEST_SUM:
+        return x.mean(dim=3, keepdim=True).mean(dim=2, keepdim=True)
+    return x.mean(dim=(2, 3), keepdim=True)
+
+
+class TwoStepNorm(nn.Module):
+    """GroupNorm(1, C) without scale and shift; (B, C, H, W) to the same shape.
+
+    Args:
+        eps: is added to the variance.
+        float16: keep eps a normal number of float16, at the price of two products of single numbers.
+    """
+
+    def __init__(self, eps: float, float16: bool = False) -> None:
+        super().__init__()
+        self.eps = eps
+        self.float16 = float16
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Subtract each sample's mean, divide by its deviation."""
+        centred = x - short_mean(x)
+        return centred * self.inverse_deviation(centred)
+
+    def inverse_deviation(self, centred: Tensor) -> Tensor:
+        """1 / sqrt(variance + eps) of each sample of what has mean 0, (B, C, H, W) to (B, 1, 1, 1)."""
+        variance = short_mean(centred * centred)
+        if self.float16:
+            return torch.rsqrt(EPS_SCALE * variance + EPS_SCALE * self.eps) * math.sqrt(EPS_SCALE)
+        return torch.rsqrt(variance + self.eps)
+
+
+class PooledNorm(TwoStepNorm):
+    """The global average of what `TwoStepNorm` would give, without computing that; (B, C, H, W) to (B, C, 1, 1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Average, then subtract and divide."""
+        average = spatial_mean(x)
+        mean = average.mean(dim=1, keepdim=True)
+        return (average - mean) * self.inverse_deviation(x - mean)
+
+
+def normalize_in_two_steps(model: CloFormer) -> None:
+    """Replace every GroupNorm, which must have no scale and shift any more; the last one goes behind the pooling."""
+    _replace(model, float16=False)
+
+
+def normalize_in_float16(model: CloFormer) -> None:
+    """`normalize_in_two_steps`, with an eps that float16 holds."""
+    _replace(model, float16=True)
+
+
+def _replace(model: CloFormer, float16: bool) -> None:
+    model.pool = PooledNorm(cast(nn.GroupNorm, model.norm).eps, float16)
+    model.norm = nn.Identity()
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.GroupNorm):
+                if child.affine or child.num_groups != 1:
+                    raise ValueError(f"{child} cannot be replaced: it has parameters, or more than one group")
+                setattr(parent, name, TwoStepNorm(child.eps, float16))
