@@ -48,14 +48,33 @@ class TensorInfo:
 
 
 @dataclass(frozen=True)
+class GraphSummary:
+    """What a graph costs, read off the file.
+
+    Attributes:
+        transposes: operators that move data and compute nothing.
+        max_rank: axes of the tensor that has the most.
+        parameters: numbers in float tensors that are constant, quantised ones included.
+        macs: multiply-accumulates of convolutions and matrix products in one run (a dynamic batch counts as 1);
+            None where the file does not say the shapes.
+    """
+
+    transposes: int
+    max_rank: int
+    parameters: int
+    macs: int | None
+
+
+@dataclass(frozen=True)
 class Description:
-    """What a file says of itself: interface, operators by name, and its own metadata."""
+    """What a file says of itself: interface, operators by name, the graph's figures, and its own metadata."""
 
     format: str
     precision: str | None
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     operators: Mapping[str, int]
+    graph: GraphSummary
     bytes: int
     metadata: Mapping[str, Any]
 

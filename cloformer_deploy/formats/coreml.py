@@ -8,6 +8,7 @@ from cloformer_deploy import __version__
 from cloformer_deploy.errors import BundleError
 from cloformer_deploy.formats import metadata
 from cloformer_deploy.formats.base import INPUT_NAME, OUTPUT_NAME, Description, Graph, TensorInfo
+from cloformer_deploy.formats.coreml_graph import summarize
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,8 +59,11 @@ class CoreMLFormat:
         try:
             package = Package.load(path)
             package.check_weight_files()
+            graph = summarize(package)
         except BundleError as error:
             raise BundleError(f"{path}: {error.message}", error.hint) from error
+        except (ArithmeticError, LookupError) as error:  # an operation without its inputs, or with others' shapes
+            raise BundleError(f"{path} is damaged: {error!r}", "export it again") from error
         stored = metadata.parsed(package.metadata)
         return Description(
             format=self.name,
@@ -67,6 +71,7 @@ class CoreMLFormat:
             inputs=tuple(TensorInfo(item.name, item.shape, item.dtype) for item in package.inputs),
             outputs=tuple(TensorInfo(item.name, item.shape, item.dtype) for item in package.outputs),
             operators=package.operators,
+            graph=graph,
             bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
             metadata=stored,
         )

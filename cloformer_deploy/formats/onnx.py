@@ -11,6 +11,7 @@ from cloformer_deploy import __version__
 from cloformer_deploy.errors import BundleError, ToolError
 from cloformer_deploy.formats import metadata
 from cloformer_deploy.formats.base import INPUT_NAME, OUTPUT_NAME, Description, Graph, TensorInfo
+from cloformer_deploy.formats.onnx_graph import summarize
 from cloformer_deploy.packages import require
 from cloformer_deploy.subprocesses import python_command
 
@@ -64,6 +65,7 @@ class OnnxFormat:
             inputs=tuple(_tensor_info(value) for value in graph.input if value.name not in weights),
             outputs=tuple(_tensor_info(value) for value in graph.output),
             operators=dict(Counter(node.op_type for node in graph.node).most_common()),
+            graph=summarize(model),
             bytes=path.stat().st_size,
             metadata=stored,
         )

@@ -9,6 +9,7 @@ from typing import Any
 from cloformer_deploy.errors import BundleError, ToolError
 from cloformer_deploy.formats import metadata
 from cloformer_deploy.formats.base import INPUT_NAME, METADATA_PREFIX, OUTPUT_NAME, Description, Graph, TensorInfo
+from cloformer_deploy.formats.tflite_graph import summarize
 from cloformer_deploy.packages import require
 
 
@@ -41,14 +42,18 @@ class TFLiteFormat:
         model = load_model(path)
         graph = model.subgraphs[0]
         stored = metadata.parsed(_metadata(model))
+        try:
+            names = [_operator_name(model.operatorCodes[op.opcodeIndex]) for op in graph.operators]
+            summary = summarize(model, names)
+        except (LookupError, TypeError, ValueError) as error:  # indices and shapes that lead nowhere
+            raise BundleError(f"{path} is damaged: {error}", "export it again") from error
         return Description(
             format=self.name,
             precision=stored.get("precision"),
             inputs=tuple(_tensor_info(graph.tensors[index]) for index in graph.inputs),
             outputs=tuple(_tensor_info(graph.tensors[index]) for index in graph.outputs),
-            operators=dict(
-                Counter(_operator_name(model.operatorCodes[op.opcodeIndex]) for op in graph.operators).most_common()
-            ),
+            operators=dict(Counter(names).most_common()),
+            graph=summary,
             bytes=path.stat().st_size,
             metadata=stored,
         )

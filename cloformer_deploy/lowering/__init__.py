@@ -11,6 +11,7 @@ from cloformer_deploy.lowering.branches import separate_branches
 from cloformer_deploy.lowering.depthwise import split_large_depthwise_kernels
 from cloformer_deploy.lowering.hidden_groups import group_hidden_channels
 from cloformer_deploy.lowering.normalization import normalize_in_float16, normalize_in_two_steps
+from cloformer_deploy.lowering.residual_stream import shrink_residual_stream
 from cloformer_deploy.lowering.scales import fold_scales
 
 Rewrite = Callable[[CloFormer], None]
@@ -29,7 +30,7 @@ LOWERINGS: Mapping[tuple[str, str], tuple[Rewrite, ...]] = {
         group_hidden_channels,
     ),
     ("tflite", "ethos-u"): (*_FOLDS, normalize_in_two_steps, attend_channels_last),
-    ("coreml", "ane"): (*_FOLDS, normalize_in_float16, attend_head_by_head),
+    ("coreml", "ane"): (*_FOLDS, shrink_residual_stream, normalize_in_float16, attend_head_by_head),
 }
 """The rewrites for each format and target, in the order they are applied. `docs/lowering.md` has what each brings."""
 

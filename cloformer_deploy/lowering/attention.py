@@ -72,8 +72,8 @@ class HeadByHeadAttention(GlobalAttention):
     def forward(self, q: Tensor, kv: Tensor) -> Tensor:
         """See `GlobalAttention.forward`."""
         width = q.shape[1] // self.heads
-        queries = torch.split(q.flatten(2).unsqueeze(2), width, dim=1)
-        k, v = kv.flatten(2).unsqueeze(2).chunk(2, dim=1)
+        queries = torch.split(q.reshape(*q.shape[:2], 1, -1), width, dim=1)
+        k, v = kv.reshape(*kv.shape[:2], 1, -1).chunk(2, dim=1)
         keys, values = torch.split(k.transpose(1, 3), width, dim=3), torch.split(v, width, dim=1)
         return torch.cat([_attend(*head) for head in zip(queries, keys, values, strict=True)], dim=1).reshape(q.shape)
 

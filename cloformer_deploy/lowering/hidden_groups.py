@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from cloformer_deploy.architecture import CloFormer
 from cloformer_deploy.architecture.cloformer import ConvFFN
-from cloformer_deploy.lowering.convolutions import by_output_channels
+from cloformer_deploy.lowering.convolutions import by_input_channels, by_output_channels
 
 MAX_CHANNELS = 128
+MAX_CONCATENATED = 4
+"""XNNPACK concatenates no more than five tensors; of more groups, the second 1x1 conv takes its share of each four."""
 
 
 class GroupedConvFFN(nn.Module):
@@ -23,17 +25,23 @@ class GroupedConvFFN(nn.Module):
     def __init__(self, ffn: ConvFFN) -> None:
         super().__init__()
         hidden = ffn.fc1.out_channels
-        count = -(-hidden // MAX_CHANNELS)
-        sizes = [len(part) for part in torch.arange(hidden).tensor_split(count)]
+        sizes = [len(part) for part in torch.arange(hidden).tensor_split(-(-hidden // MAX_CHANNELS))]
+        shares = [sum(sizes[first : first + MAX_CONCATENATED]) for first in range(0, len(sizes), MAX_CONCATENATED)]
         self.fc1 = nn.ModuleList(by_output_channels(ffn.fc1, sizes))
         self.act = ffn.act
         self.dwconv = nn.ModuleList(by_output_channels(ffn.dwconv, sizes))
-        self.fc2 = ffn.fc2
+        self.fc2 = nn.ModuleList(by_input_channels(ffn.fc2, shares))
 
     def forward(self, x: Tensor) -> Tensor:
         """Each group on its own, then the second 1x1 conv on all of them."""
         groups = [dwconv(self.act(fc1(x))) for fc1, dwconv in zip(self.fc1, self.dwconv, strict=True)]
-        out: Tensor = self.fc2(torch.cat(groups, dim=1))
+        shares = [
+            fc2(torch.cat(groups[index * MAX_CONCATENATED : (index + 1) * MAX_CONCATENATED], dim=1))
+            for index, fc2 in enumerate(self.fc2)
+        ]
+        out: Tensor = shares[0]
+        for share in shares[1:]:
+            out = out + share
         return out
 
 

@@ -15,8 +15,8 @@ from cloformer_deploy.architecture import CloFormer
 
 LONGEST_SUM = 4096
 """Terms in one mean: above it the rows are averaged before the columns."""
-EPS_SCALE = 16
-"""eps = 1e-5 is subnormal in float16, which the Neural Engine flushes to zero; 16 eps is not. Exact: a power of 4."""
+NORMAL_IN_FLOAT16 = 1e-4
+"""Somewhat above the smallest normal number, 6.1e-5: below it the Neural Engine takes an eps for zero."""
 
 
 def short_mean(x: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ class TwoStepNorm(nn.Module):
 
     Args:
         eps: is added to the variance.
-        float16: keep eps a normal number of float16, at the price of two products of single numbers.
+        float16: keep eps a normal number of float16, at the price of a product of single numbers.
     """
 
     def __init__(self, eps: float, float16: bool = False) -> None:
@@ -52,9 +52,11 @@ class TwoStepNorm(nn.Module):
     def inverse_deviation(self, centred: Tensor) -> Tensor:
         """1 / sqrt(variance + eps) of each sample of what has mean 0, (B, C, H, W) to (B, 1, 1, 1)."""
         variance = short_mean(centred * centred)
-        if self.float16:
-            return torch.rsqrt(EPS_SCALE * variance + EPS_SCALE * self.eps) * math.sqrt(EPS_SCALE)
-        return torch.rsqrt(variance + self.eps)
+        if not self.float16:
+            return torch.rsqrt(variance + self.eps)
+        # Exact: a power of 4.
+        scale = 4.0 ** math.ceil(math.log(NORMAL_IN_FLOAT16 / self.eps, 4))
+        return torch.rsqrt(variance * scale + self.eps * scale) * math.sqrt(scale)
 
 
 class PooledNorm(TwoStepNorm):

@@ -22,6 +22,7 @@ from cloformer_deploy.lowering.branches import BranchSumBlock, separate_branches
 from cloformer_deploy.lowering.depthwise import MAX_TAPS, RowSplitConv, split_large_depthwise_kernels
 from cloformer_deploy.lowering.hidden_groups import MAX_CHANNELS, GroupedConvFFN, group_hidden_channels
 from cloformer_deploy.lowering.normalization import normalize_in_float16, normalize_in_two_steps
+from cloformer_deploy.lowering.residual_stream import SHRINK, shrink_residual_stream
 from cloformer_deploy.lowering.scales import fold_scales
 
 TOLERANCE = 1e-5
@@ -31,6 +32,7 @@ REWRITES: list[tuple[Rewrite, ...]] = [
     (fold_group_norm_affine,),
     (fold_group_norm_affine, normalize_in_two_steps),
     (fold_group_norm_affine, normalize_in_float16),
+    (fold_batch_norm, fold_group_norm_affine, shrink_residual_stream),
     (attend_keys_first,),
     (attend_channels_last,),
     (attend_head_by_head,),
@@ -165,6 +167,17 @@ def test_separate_branches_split_and_concatenate_nothing() -> None:
     called = Counter(str(node.target) for node in graph.nodes if node.op == "call_function")
     assert called["aten.chunk.default"] == 12
     assert set(called).isdisjoint({"aten.split.Tensor", "aten.cat.default", "aten.slice.Tensor"})
+
+
+def test_the_residual_stream_shrinks() -> None:
+    model = random_model("xxs", seed=11)
+    image = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        before = model.features(image)
+        for rewrite in (fold_batch_norm, fold_group_norm_affine, shrink_residual_stream):
+            rewrite(model)
+        for small, large in zip(model.features(image), before, strict=True):
+            torch.testing.assert_close(small * SHRINK, large, rtol=0, atol=1e-4)
 
 
 def test_normalisations_sum_few_terms(monkeypatch: pytest.MonkeyPatch) -> None:

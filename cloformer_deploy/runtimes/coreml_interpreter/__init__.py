@@ -4,8 +4,18 @@ Core ML itself predicts on macOS only. This reads the protobuf and the weights o
 its operations in torch, so that what a file computes can be checked where there is no Mac.
 """
 
+from cloformer_deploy.runtimes.coreml_interpreter.float16 import Float16Hazards, float16_hazards
 from cloformer_deploy.runtimes.coreml_interpreter.interpreter import Observer, Output, Program
 from cloformer_deploy.runtimes.coreml_interpreter.package import Feature, Package
 from cloformer_deploy.runtimes.coreml_interpreter.weights import compare_weights
 
-__all__ = ["Feature", "Observer", "Output", "Package", "Program", "compare_weights"]
+__all__ = [
+    "Feature",
+    "Float16Hazards",
+    "Observer",
+    "Output",
+    "Package",
+    "Program",
+    "compare_weights",
+    "float16_hazards",
+]

@@ -33,12 +33,13 @@ class Program:
 
     Attributes:
         package: the description of the model: inputs, outputs, operators, metadata.
+        plan: its steps.
         constants: the float tensors of the file by name, decoded; those stored in few bits, decompressed.
     """
 
     def __init__(self, package: Package, plan: Plan) -> None:
         self.package = package
-        self._plan = plan
+        self.plan = plan
         self.constants: Mapping[str, NDArray[Any]] = MappingProxyType(
             {name: _read_only(value) for name, value in plan.constants.items()}
         )
@@ -68,18 +69,18 @@ class Program:
             RequestError: the inputs are not what the model declares.
             ToolError: an operation failed, or its output is not of the shape or type the file declares.
         """
-        unexpected = sorted(set(inputs) ^ set(self._plan.inputs))
+        unexpected = sorted(set(inputs) ^ set(self.plan.inputs))
         if unexpected:
-            got, expected = ", ".join(sorted(inputs)) or "none", ", ".join(sorted(self._plan.inputs))
+            got, expected = ", ".join(sorted(inputs)) or "none", ", ".join(sorted(self.plan.inputs))
             raise RequestError(f"the model has the inputs {expected}, got {got}", "pass exactly the model's inputs")
-        values: list[Any] = [None] * self._plan.size
+        values: list[Any] = [None] * self.plan.size
         features = {feature.name: feature for feature in self.package.inputs}
-        for name, (slot, kind) in self._plan.inputs.items():
+        for name, (slot, kind) in self.plan.inputs.items():
             values[slot] = _input(features[name], kind, inputs[name])
         with torch.inference_mode():
-            for step in self._plan.steps:
+            for step in self.plan.steps:
                 _run(step, values, observe)
-        return {name: _output(values[slot]) for name, slot in self._plan.outputs.items()}
+        return {name: _output(values[slot]) for name, slot in self.plan.outputs.items()}
 
 
 def _run(step: Step, values: list[Any], observe: Observer | None) -> None:
