@@ -12,15 +12,15 @@ def command(
     path: Annotated[Path, typer.Argument(help="An exported file, or a bundle.", metavar="ARTIFACT|BUNDLE")],
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a file holds: interface, operators, size and its own metadata. Nothing is run."""
+    """Show what a file holds and costs, and how its runtime takes it: XNNPACK's partitions, hazards in float16."""
     from cloformer_deploy.bundle import MANIFEST_NAME, Bundle
     from cloformer_deploy.errors import BundleError
-    from cloformer_deploy.formats import format_of
+    from cloformer_deploy.inspection import inspect
     from cloformer_deploy.report import (
         bundle_json,
         bundle_tables,
-        description_json,
-        description_tables,
+        inspection_json,
+        inspection_tables,
     )
 
     if not path.is_file() and not path.is_dir():
@@ -31,20 +31,21 @@ def command(
         with progress() as steps:
             steps.step("Checking the bundle")
             bundle.verify()
-            steps.step("Reading its artefacts")
-            described = [format_of(file).describe(file) for file in files]
+            inspected = []
+            for file in files:
+                steps.step(f"Looking into {file.name}")
+                inspected.append(inspect(file))
         if as_json:
-            print_json(bundle_json(bundle, described))
+            print_json(bundle_json(bundle, inspected))
         else:
-            print_tables(*bundle_tables(bundle, described))
+            print_tables(*bundle_tables(bundle, inspected))
         return
     if path.name == MANIFEST_NAME:
         raise BundleError(f"{path} is a manifest", f"give its folder, {path.parent}")
-    file_format = format_of(path)
     with progress() as steps:
-        steps.step(f"Reading {path}")
-        description = file_format.describe(path)
+        steps.step(f"Looking into {path}")
+        inspection = inspect(path)
     if as_json:
-        print_json(description_json(description))
+        print_json(inspection_json(inspection))
     else:
-        print_tables(*description_tables(path, description))
+        print_tables(*inspection_tables(path, inspection))

@@ -165,14 +165,15 @@ def _largest_change(before: Path, after: Path, graph: Graph) -> float:
 
 
 def _to_float16(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Weights and arithmetic in float16; the interface stays float32 (or uint8)."""
+    """Weights and arithmetic in float16, but for the normalisations' sums; the interface stays float32 (or uint8)."""
     import onnx
-    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    converted = OnnxModel(convert_float_to_float16(copy, keep_io_types=True))
+    kept = [*DEFAULT_OP_BLOCK_LIST, "InstanceNormalization"]
+    converted = OnnxModel(convert_float_to_float16(copy, keep_io_types=True, op_block_list=kept))
     converted.topological_sort()  # the converter appends its casts at the end, which the checker refuses
     made: onnx.ModelProto = converted.model
     return made

@@ -2,15 +2,15 @@
 
 from cloformer_deploy.report.answers import (
     bundle_json,
-    description_json,
     export_json,
+    inspection_json,
     survey_json,
     validation_json,
 )
 from cloformer_deploy.report.tables import (
     bundle_tables,
-    description_tables,
     export_tables,
+    inspection_tables,
     survey_tables,
     validation_tables,
 )
@@ -18,10 +18,10 @@ from cloformer_deploy.report.tables import (
 __all__ = [
     "bundle_json",
     "bundle_tables",
-    "description_json",
-    "description_tables",
     "export_json",
     "export_tables",
+    "inspection_json",
+    "inspection_tables",
     "survey_json",
     "survey_tables",
     "validation_json",

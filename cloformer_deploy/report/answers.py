@@ -4,11 +4,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cloformer_deploy.formats import Description
-
 if TYPE_CHECKING:
     from cloformer_deploy.bundle import Bundle
     from cloformer_deploy.environment import Survey
+    from cloformer_deploy.inspection import Inspection
     from cloformer_deploy.pipeline import Export
     from cloformer_deploy.validation import Validation
 
@@ -37,19 +36,24 @@ def validation_json(result: "Validation") -> Answer:
     }
 
 
-def description_json(description: Description) -> Answer:
+def inspection_json(inspection: "Inspection") -> Answer:
     """One file."""
-    return {**_VERSION, **dataclasses.asdict(description)}
+    return {**_VERSION, **_flat(inspection)}
 
 
-def bundle_json(bundle: "Bundle", described: Sequence[Description]) -> Answer:
-    """The manifest, each artefact with its description."""
+def bundle_json(bundle: "Bundle", inspected: "Sequence[Inspection]") -> Answer:
+    """The manifest, each artefact with what was seen of it."""
     manifest = bundle.manifest.model_dump(mode="json")
     artifacts = [
-        {**dataclasses.asdict(description), **item}
-        for item, description in zip(manifest["artifacts"], described, strict=True)
+        {**_flat(inspection), **item} for item, inspection in zip(manifest["artifacts"], inspected, strict=True)
     ]
     return {**manifest, "artifacts": artifacts}
+
+
+def _flat(inspection: "Inspection") -> Answer:
+    """What the file says of itself, and beside it what was seen in its runtime."""
+    found = dataclasses.asdict(inspection)
+    return {**found.pop("description"), **found}
 
 
 def survey_json(found: "Survey") -> Answer:

@@ -8,11 +8,12 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from cloformer_deploy.formats import FORMATS, Description, TensorInfo
+from cloformer_deploy.formats import FORMATS, TensorInfo
 
 if TYPE_CHECKING:
     from cloformer_deploy.bundle import Bundle
     from cloformer_deploy.environment import Part, Survey
+    from cloformer_deploy.inspection import Inspection
     from cloformer_deploy.manifest import Artifact
     from cloformer_deploy.pipeline import Export
     from cloformer_deploy.validation import ArtifactVerdict, Validation
@@ -82,14 +83,20 @@ def _verdict_row(item: "ArtifactVerdict", labelled: bool) -> list[str | Text]:
     return [name, status, _percent(item.top1_agreement), *accuracy, difference, sqnr]
 
 
-def description_tables(path: Path, description: Description) -> Rendered:
-    """One file: interface, operators, metadata."""
+def inspection_tables(path: Path, inspection: "Inspection") -> Rendered:
+    """One file: interface, cost, operators, how its runtime takes it, metadata."""
+    description = inspection.description
     yield f"{path!s}: {description.format} {description.precision or ''}, {_mb(description.bytes)} MB"
     interface = _table("", "name", "shape", "type")
     for direction, tensors in (("input", description.inputs), ("output", description.outputs)):
         for tensor in tensors:
             _add(interface, direction, tensor.name, _shape(tensor), tensor.dtype)
     yield interface
+    graph = _table("graph", "", numeric=(1,))
+    for what, value in _figures(inspection):
+        _add(graph, what, value)
+    yield graph
+    yield from _findings(inspection)
     operators = _table("operator", "count", numeric=(1,))
     for name, count in description.operators.items():
         _add(operators, name, str(count))
@@ -101,8 +108,45 @@ def description_tables(path: Path, description: Description) -> Rendered:
         yield metadata
 
 
-def bundle_tables(bundle: "Bundle", described: Sequence[Description]) -> Rendered:
-    """A bundle: its model, then one row an artefact."""
+def _figures(inspection: "Inspection") -> Iterator[tuple[str, str]]:
+    description, graph = inspection.description, inspection.description.graph
+    yield "operators", str(sum(description.operators.values()))
+    yield "transposes", str(graph.transposes)
+    yield "highest rank", str(graph.max_rank)
+    yield "parameters", f"{graph.parameters:,}"
+    yield "multiply-accumulates", "-" if graph.macs is None else f"{graph.macs:,}"
+    if inspection.xnnpack is not None:
+        yield "XNNPACK partitions", str(inspection.xnnpack.partitions)
+        yield "operators XNNPACK does not take", str(sum(inspection.xnnpack.undelegated.values()))
+    if inspection.float16 is not None:
+        yield "largest value seen", f"{inspection.float16.largest[0]:,.0f}"
+        yield "longest mean or pooling, terms", f"{inspection.float16.longest_sum:,}"
+        yield "largest sum in one", f"{inspection.float16.largest_sum[0]:,.0f}"
+
+
+def _findings(inspection: "Inspection") -> Iterator[str]:
+    """What is wrong with a file, in words."""
+    if inspection.problem is not None:
+        yield f"Not looked into further: {inspection.problem}"
+    if inspection.xnnpack is not None and inspection.xnnpack.undelegated:
+        names = ", ".join(f"{name} ({count})" for name, count in inspection.xnnpack.undelegated.items())
+        yield f"Not taken by XNNPACK: {names}."
+    hazards = inspection.float16
+    if hazards is None:
+        return
+    if not hazards.found:
+        yield f"No hazard in float16 on {_counted(hazards.pictures, 'rendered picture')}."
+    for what, tensors in (
+        ("beyond 65504", hazards.overflows),
+        ("constants subnormal", hazards.subnormal_constants),
+        ("sums beyond 65504", hazards.overflowing_sums),
+    ):
+        if tensors:
+            yield f"Hazard in float16, {what}: {_abridged(tensors)}"
+
+
+def bundle_tables(bundle: "Bundle", inspected: "Sequence[Inspection]") -> Rendered:
+    """A bundle: its model, then one row an artefact, then what is wrong with one."""
     manifest = bundle.manifest
     size = f"{manifest.input.height} x {manifest.input.width}"
     classes = _counted(manifest.num_classes, "class", "classes")
@@ -110,12 +154,17 @@ def bundle_tables(bundle: "Bundle", described: Sequence[Description]) -> Rendere
         f"{bundle.root!s}: CloFormer-{manifest.variant}, {classes}, "
         f"input {size}, weights {manifest.weights.name} ({manifest.weights.sha256[:12]})"
     )
-    table = _table("artefact", "MB", "input", "operators", "sha256", numeric=(1, 3))
-    for item, description in zip(manifest.artifacts, described, strict=True):
+    table = _table("artefact", "MB", "input", "operators", "transposes", "sha256", numeric=(1, 3, 4))
+    for item, inspection in zip(manifest.artifacts, inspected, strict=True):
         interface = f"{item.input.kind}, batch {item.input.batch}"
+        description = inspection.description
         count = str(sum(description.operators.values()))
-        _add(table, _short_name(item), _mb(item.bytes), interface, count, item.sha256[:12])
+        transposes = str(description.graph.transposes)
+        _add(table, _short_name(item), _mb(item.bytes), interface, count, transposes, item.sha256[:12])
     yield table
+    for item, inspection in zip(manifest.artifacts, inspected, strict=True):
+        for finding in _findings(inspection):
+            yield f"{_short_name(item)}: {finding}"
 
 
 def survey_tables(found: "Survey") -> Rendered:
