@@ -22,8 +22,12 @@ DESCRIPTION = {
     "inputs": [TENSOR],
     "outputs": [TENSOR],
     "operators": {},
+    "graph": {"transposes": int, "max_rank": int, "parameters": int, "macs": (int, None)},
     "bytes": int,
     "metadata": {},
+    "xnnpack": ({"partitions": int, "undelegated": {}}, None),
+    "float16": ({"pictures": int, "overflows": [str], "subnormal_constants": [str], "overflowing_sums": [str]}, None),
+    "problem": (str, None),
 }
 MANIFEST = {
     "schema_version": int,

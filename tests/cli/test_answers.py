@@ -66,8 +66,12 @@ def test_inspect_artifact(tmp_path: Path) -> None:
         "inputs": [{"name": "image", "shape": [1, 3, 224, 224], "dtype": "float32"}],
         "outputs": [{"name": "logits", "shape": [1, CLASSES], "dtype": "float32"}],
         "operators": {"GlobalAveragePool": 1, "Flatten": 1, "Gemm": 1},
+        "graph": {"transposes": 0, "max_rank": 4, "parameters": 4 * CLASSES, "macs": 3 * CLASSES},
         "bytes": path.stat().st_size,
         "metadata": {"precision": "fp32", "labels": ["a"], "other": "kept"},
+        "xnnpack": None,
+        "float16": None,
+        "problem": None,
     }
 
 
