@@ -43,6 +43,7 @@ benchmarks: install
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/rendering.py
+	$(BIN)/python benchmarks/latency.py
 
 clean:
 	rm -rf $(VENV) $(OLD_VENV) exports build dist

@@ -1,0 +1,287 @@
+"""What lowering brings: latency of plain and lowered graphs, and of what a user would take instead, side by side.
+
+    python benchmarks/latency.py [--output FILE]       # measures, writes JSON, prints a table
+    python benchmarks/latency.py --table FILE          # prints the table of a JSON file, in Markdown
+
+Every candidate computes the same model on the same input. A repeat opens all of them anew, in random order (where a
+runtime's memory comes to lie is worth 2 %), and runs them in turn; its figure is the median of the rounds, and what is
+reported the median of the repeats, with the distance of the farthest.
+"""
+
+import itertools
+import json
+import multiprocessing
+import os
+import platform
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+
+from benchmarks.published import published_form
+from cloformer_deploy.architecture import CloFormer, create_model
+from cloformer_deploy.data import Preprocessing
+from cloformer_deploy.formats import FORMATS, format_of
+from cloformer_deploy.formats.base import Graph
+from cloformer_deploy.lowering import lower
+from cloformer_deploy.runtimes import RUNTIMES
+
+Run = Callable[[], Any]
+Result = TypeVar("Result")
+SIDE = 224
+REST_S = 0.03
+"""Between candidates: the threads of a runtime go on spinning for a while, on a core the next one needs."""
+CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+PACKAGES = ("torch", "onnxruntime", "ai-edge-litert", "openvino", "litert-torch", "onnxsim")
+CANDIDATES = {
+    "torch": "torch eager",
+    "onnxruntime plain": "ONNX Runtime, plain export",
+    "openvino plain": "OpenVINO, plain export",
+    "litert plain": "LiteRT, plain 4-D export",
+    "onnxruntime": "**ONNX Runtime, lowered**",
+    "litert": "**LiteRT, lowered**",
+    "roofline": "multiply-accumulates at the best GEMM rate",
+}
+
+
+def in_a_process(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function in a process of its own: nobody inherits another's threads, or its notion of the cores."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def random_model(variant: str) -> CloFormer:
+    """A model with seeded random weights; what they are does not matter to the time."""
+    torch.manual_seed(0)
+    return create_model(variant).eval()
+
+
+def export(variant: str, folder: Path) -> dict[str, Path]:
+    """The files of `random_model`: plain as a user gets them, and lowered."""
+    files = {
+        "onnx plain": folder / f"{variant}-plain.onnx",
+        "tflite plain": folder / f"{variant}-plain.tflite",
+        "onnx": folder / f"{variant}.onnx",
+        "tflite": folder / f"{variant}.tflite",
+    }
+    # The published form with default options: what torch.onnx.export gives to someone with the authors' repository.
+    torch.onnx.export(
+        published_form(random_model(variant)),
+        (torch.zeros(1, 3, SIDE, SIDE),),
+        files["onnx plain"],
+        input_names=["image"],
+        external_data=False,
+        verbose=False,
+    )
+    # In LiteRT that form cannot run, for its converter makes mistakes with five axes.
+    _convert("tflite", random_model(variant), files["tflite plain"])
+    for name in ("onnx", "tflite"):
+        _convert(name, lower(random_model(variant), name, "cpu"), files[name])
+    return files
+
+
+def _convert(format_name: str, model: torch.nn.Module, path: Path) -> None:
+    graph = Graph(model, Preprocessing.published(SIDE, SIDE), "tensor", 1, None, {}, 17)
+    list(FORMATS[format_name].convert(graph, {"fp32": path}, print))
+
+
+def open_all(
+    model: CloFormer, files: Mapping[str, Path], image: NDArray[np.float32], threads: int
+) -> Iterator[tuple[str, Run]]:
+    """Every candidate, opened anew in random order, as a call that computes the logits of `image`."""
+    openers: dict[str, Callable[[], Run]] = {
+        "torch": lambda: lambda: model(torch.from_numpy(image)).numpy(),
+        "openvino plain": lambda: _openvino(files["onnx plain"], image, threads),
+    }
+    for runtime, format_name in (("onnxruntime", "onnx"), ("litert", "tflite")):
+        for kind in ("", " plain"):
+            openers[runtime + kind] = lambda runtime=runtime, path=files[format_name + kind]: _session(  # type: ignore[misc]
+                runtime, path, image, threads
+            )
+    for name in random.sample(list(openers), len(openers)):
+        yield name, openers[name]()
+
+
+def _session(runtime: str, path: Path, image: NDArray[np.float32], threads: int) -> Run:
+    session = RUNTIMES[runtime].open(path, threads)
+    return lambda: session.run(image)
+
+
+def _openvino(path: Path, image: NDArray[np.float32], threads: int) -> Run:
+    import openvino
+
+    options = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    model = openvino.Core().compile_model(str(path), "CPU", options)
+    request = model.create_infer_request()
+    return lambda: request.infer({0: image})[model.output(0)]
+
+
+def measure(variant: str, files: Mapping[str, Path], threads: int, repeats: int, rounds: int) -> dict[str, list[float]]:
+    """Median milliseconds of each repeat, by candidate."""
+    model = random_model(variant)
+    image = np.random.default_rng(0).standard_normal((1, 3, SIDE, SIDE), np.float32)
+    medians: dict[str, list[float]] = {}
+    keep_to(threads)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(image)).numpy()
+        for _ in range(repeats):
+            runs = dict(open_all(model, files, image, threads))
+            for name, run in runs.items():
+                for _ in range(3):
+                    difference = float(np.abs(run() - expected).max())
+                if not difference <= 1e-4:
+                    raise RuntimeError(f"{name} is {difference:.1e} from PyTorch")
+            times: dict[str, list[float]] = {name: [] for name in runs}
+            for _ in range(rounds):
+                for name, run in runs.items():
+                    time.sleep(REST_S)
+                    run()  # what the one before left in the caches is not this one's doing
+                    start = time.perf_counter()
+                    run()
+                    times[name].append(1e3 * (time.perf_counter() - start))
+            for name, values in times.items():
+                medians.setdefault(name, []).append(statistics.median(values))
+    return medians
+
+
+def keep_to(threads: int) -> None:
+    """Let torch use so many threads, and the process so many cores: the last, the first being the busier."""
+    torch.set_num_threads(threads)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(CORES)[-threads:])
+
+
+def gemm_macs_per_ms(threads: int) -> float:
+    """The best rate of a float32 matrix product in torch, over sizes like those of the 1x1 convolutions and larger."""
+    keep_to(threads)
+    best = 0.0
+    with torch.inference_mode():
+        for rows, inner, columns in ((196, 512, 512), (784, 256, 256), (512, 512, 512), (1024, 1024, 1024)):
+            a, b = torch.randn(rows, inner), torch.randn(inner, columns)
+            for _ in range(30):
+                start = time.perf_counter()
+                torch.mm(a, b)
+                elapsed_ms = 1e3 * (time.perf_counter() - start)
+                best = max(best, rows * inner * columns / elapsed_ms)
+    return best
+
+
+def machine() -> dict[str, str]:
+    """The processor, and how much of it there is."""
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    fields = dict(line.split("\t: ", 1) for line in text.replace("\t\t", "\t").splitlines() if "\t: " in line)
+    names = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "asimd": "Neon"}
+    flags = fields.get("flags", fields.get("Features", "")).split()
+    return {
+        "processor": fields.get("model name", platform.processor() or platform.machine()),
+        "instructions": ", ".join(name for flag, name in names.items() if flag in flags),
+        "cores": str(os.cpu_count()),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def table(measured: Mapping[str, Any]) -> str:
+    """The results in Markdown: milliseconds, and how many times as fast as the plain export on the same runtime."""
+    results = {(item["variant"], item["threads"], item["candidate"]): item for item in measured["results"]}
+    columns = list(dict.fromkeys((variant, threads) for variant, threads, _ in results))
+    lines = [
+        "| ms, float32 | " + " | ".join(f"{name}, {n} thread{'s' * (n > 1)}" for name, n in columns) + " |",
+        "|---|" + "---|" * len(columns),
+    ]
+    for candidate, title in CANDIDATES.items():
+        cells = []
+        for variant, threads in columns:
+            cell = f"{results[variant, threads, candidate]['ms']:.1f}"
+            if f"{candidate} plain" in CANDIDATES:
+                speedup = statistics.median(speedups(measured, variant, threads, candidate, f"{candidate} plain"))
+                cell += f" (**{speedup:.2f}x**)"
+            cells.append(cell)
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", _conditions(measured, columns)])
+
+
+def speedups(measured: Mapping[str, Any], variant: str, threads: int, candidate: str, baseline: str) -> list[float]:
+    """How many times as fast as `baseline` a candidate was, in each repeat: what slows the machine slows both."""
+    ms = {
+        item["candidate"]: item["repeats_ms"]
+        for item in measured["results"]
+        if (item["variant"], item["threads"]) == (variant, threads)
+    }
+    return [slow / fast for slow, fast in zip(ms[baseline], ms[candidate], strict=True)]
+
+
+def _conditions(measured: Mapping[str, Any], columns: list[tuple[str, int]]) -> str:
+    about, protocol = measured["machine"], measured["protocol"]
+    packages = ", ".join(f"{name} {number}" for name, number in measured["versions"].items())
+    spread = 0.0
+    for (variant, threads), runtime in itertools.product(columns, ("onnxruntime", "litert")):
+        ratios = speedups(measured, variant, threads, runtime, f"{runtime} plain")
+        if threads == 1:
+            middle = sorted(ratios)[len(ratios) // 4 : -(len(ratios) // 4) or None]
+            spread = max(spread, max(middle) / min(middle) - 1)
+    return (
+        f"{about['processor']} ({about['instructions']}), {about['cores']} cores, {about['system']}, "
+        f"Python {about['python']}; {packages}. {protocol['side']} x {protocol['side']} px, batch 1, random weights; "
+        f"medians of {protocol['repeats']} repeats of {protocol['rounds']} rounds, interleaved; ratios within a repeat. "
+        f"With one thread the middle half of a ratio's repeats lies within {100 * spread:.1f} %."
+    )
+
+
+def main(
+    variants: Annotated[list[str], typer.Option("--variant")] = ["xxs", "s"],  # noqa: B006 - typer reads it as the default
+    threads: Annotated[list[int], typer.Option()] = [1, 2],  # noqa: B006
+    repeats: Annotated[int, typer.Option(min=1)] = 9,
+    rounds: Annotated[int, typer.Option(min=1)] = 15,
+    output: Annotated[Path | None, typer.Option(help="Write the JSON here.")] = None,
+    from_file: Annotated[
+        Path | None, typer.Option("--table", help="Print this file's table, and measure nothing.")
+    ] = None,
+) -> None:
+    """Measure, write, print."""
+    if from_file is not None:
+        print(table(json.loads(from_file.read_text())))
+        return
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        for variant in variants:
+            files = in_a_process(export, variant, Path(folder))
+            macs = format_of(files["onnx plain"]).describe(files["onnx plain"]).graph.macs or 0
+            for count in threads:
+                medians = in_a_process(measure, variant, files, count, repeats, rounds)
+                medians["roofline"] = [macs / in_a_process(gemm_macs_per_ms, count)]
+                results += [
+                    {
+                        "variant": variant,
+                        "threads": count,
+                        "candidate": candidate,
+                        "ms": round(statistics.median(medians[candidate]), 3),
+                        "repeats_ms": [round(value, 3) for value in medians[candidate]],
+                    }
+                    for candidate in CANDIDATES
+                ]
+    measured = {
+        "schema_version": 1,
+        "machine": machine(),
+        "versions": {package: version(package) for package in PACKAGES},
+        "protocol": {"repeats": repeats, "rounds": rounds, "side": SIDE},
+        "results": results,
+    }
+    if output is not None:
+        output.write_text(json.dumps(measured, indent=1) + "\n")
+    print(table(measured))
+
+
+if __name__ == "__main__":
+    typer.run(main)
