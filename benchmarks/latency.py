@@ -8,6 +8,7 @@ runtime's memory comes to lie is worth 2 %), and runs them in turn; its figure i
 reported the median of the repeats, with the distance of the farthest.
 """
 
+import functools
 import itertools
 import json
 import multiprocessing
@@ -17,7 +18,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -56,7 +57,8 @@ CANDIDATES = {
 
 def in_a_process(function: Callable[..., Result], *arguments: Any) -> Result:
     """Call a function in a process of its own: nobody inherits another's threads, or its notion of the cores."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    # Its standard output goes where errors go: converters print what they do.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), os.dup2, (2, 1)) as pool:
         return pool.submit(function, *arguments).result()
 
 
@@ -84,32 +86,30 @@ def export(variant: str, folder: Path) -> dict[str, Path]:
         verbose=False,
     )
     # In LiteRT that form cannot run, for its converter makes mistakes with five axes.
-    _convert("tflite", random_model(variant), files["tflite plain"])
+    convert("tflite", random_model(variant), files["tflite plain"])
     for name in ("onnx", "tflite"):
-        _convert(name, lower(random_model(variant), name, "cpu"), files[name])
+        convert(name, lower(random_model(variant), name, "cpu"), files[name])
     return files
 
 
-def _convert(format_name: str, model: torch.nn.Module, path: Path) -> None:
+def convert(format_name: str, model: torch.nn.Module, path: Path) -> None:
+    """Write a model as float32 in a format."""
     graph = Graph(model, Preprocessing.published(SIDE, SIDE), "tensor", 1, None, {}, 17)
     list(FORMATS[format_name].convert(graph, {"fp32": path}, print))
 
 
-def open_all(
+def openers(
     model: CloFormer, files: Mapping[str, Path], image: NDArray[np.float32], threads: int
-) -> Iterator[tuple[str, Run]]:
-    """Every candidate, opened anew in random order, as a call that computes the logits of `image`."""
-    openers: dict[str, Callable[[], Run]] = {
+) -> dict[str, Callable[[], Run]]:
+    """For each candidate, what opens it and gives a call that computes the logits of `image`."""
+    found: dict[str, Callable[[], Run]] = {
         "torch": lambda: lambda: model(torch.from_numpy(image)).numpy(),
         "openvino plain": lambda: _openvino(files["onnx plain"], image, threads),
     }
     for runtime, format_name in (("onnxruntime", "onnx"), ("litert", "tflite")):
         for kind in ("", " plain"):
-            openers[runtime + kind] = lambda runtime=runtime, path=files[format_name + kind]: _session(  # type: ignore[misc]
-                runtime, path, image, threads
-            )
-    for name in random.sample(list(openers), len(openers)):
-        yield name, openers[name]()
+            found[runtime + kind] = functools.partial(_session, runtime, files[format_name + kind], image, threads)
+    return found
 
 
 def _session(runtime: str, path: Path, image: NDArray[np.float32], threads: int) -> Run:
@@ -127,30 +127,35 @@ def _openvino(path: Path, image: NDArray[np.float32], threads: int) -> Run:
 
 
 def measure(variant: str, files: Mapping[str, Path], threads: int, repeats: int, rounds: int) -> dict[str, list[float]]:
-    """Median milliseconds of each repeat, by candidate."""
+    """Median milliseconds of each repeat, by candidate, each of which is held against PyTorch first."""
     model = random_model(variant)
     image = np.random.default_rng(0).standard_normal((1, 3, SIDE, SIDE), np.float32)
-    medians: dict[str, list[float]] = {}
     keep_to(threads)
     with torch.inference_mode():
         expected = model(torch.from_numpy(image)).numpy()
-        for _ in range(repeats):
-            runs = dict(open_all(model, files, image, threads))
+        candidates = openers(model, files, image, threads)
+        for name, opener in candidates.items():
+            difference = float(np.abs(opener()() - expected).max())
+            if not difference <= 1e-4:
+                raise RuntimeError(f"{name} is {difference:.1e} from PyTorch")
+        return interleaved(candidates, repeats, rounds)
+
+
+def interleaved(candidates: Mapping[str, Callable[[], Run]], repeats: int, rounds: int) -> dict[str, list[float]]:
+    """Median milliseconds of each repeat, by candidate; see the top of this file."""
+    medians: dict[str, list[float]] = {}
+    for _ in range(repeats):
+        runs = {name: candidates[name]() for name in random.sample(list(candidates), len(candidates))}
+        times: dict[str, list[float]] = {name: [] for name in runs}
+        for _ in range(rounds):
             for name, run in runs.items():
-                for _ in range(3):
-                    difference = float(np.abs(run() - expected).max())
-                if not difference <= 1e-4:
-                    raise RuntimeError(f"{name} is {difference:.1e} from PyTorch")
-            times: dict[str, list[float]] = {name: [] for name in runs}
-            for _ in range(rounds):
-                for name, run in runs.items():
-                    time.sleep(REST_S)
-                    run()  # what the one before left in the caches is not this one's doing
-                    start = time.perf_counter()
-                    run()
-                    times[name].append(1e3 * (time.perf_counter() - start))
-            for name, values in times.items():
-                medians.setdefault(name, []).append(statistics.median(values))
+                time.sleep(REST_S)
+                run()  # what the one before left in the caches is not this one's doing
+                start = time.perf_counter()
+                run()
+                times[name].append(1e3 * (time.perf_counter() - start))
+        for name, values in times.items():
+            medians.setdefault(name, []).append(statistics.median(values))
     return medians
 
 
@@ -225,18 +230,24 @@ def speedups(measured: Mapping[str, Any], variant: str, threads: int, candidate:
 def _conditions(measured: Mapping[str, Any], columns: list[tuple[str, int]]) -> str:
     about, protocol = measured["machine"], measured["protocol"]
     packages = ", ".join(f"{name} {number}" for name, number in measured["versions"].items())
-    spread = 0.0
-    for (variant, threads), runtime in itertools.product(columns, ("onnxruntime", "litert")):
-        ratios = speedups(measured, variant, threads, runtime, f"{runtime} plain")
-        if threads == 1:
-            middle = sorted(ratios)[len(ratios) // 4 : -(len(ratios) // 4) or None]
-            spread = max(spread, max(middle) / min(middle) - 1)
+    spread = max(
+        _spread(speedups(measured, variant, threads, runtime, f"{runtime} plain"))
+        for (variant, threads), runtime in itertools.product(columns, ("onnxruntime", "litert"))
+        if threads == 1
+    )
     return (
         f"{about['processor']} ({about['instructions']}), {about['cores']} cores, {about['system']}, "
         f"Python {about['python']}; {packages}. {protocol['side']} x {protocol['side']} px, batch 1, random weights; "
-        f"medians of {protocol['repeats']} repeats of {protocol['rounds']} rounds, interleaved; ratios within a repeat. "
-        f"With one thread the middle half of a ratio's repeats lies within {100 * spread:.1f} %."
+        f"medians of {protocol['repeats']} repeats of {protocol['rounds']} rounds, interleaved; ratios are within a "
+        f"repeat. With one thread the middle half of a ratio's repeats lies within {100 * spread:.1f} %."
     )
+
+
+def _spread(ratios: list[float]) -> float:
+    """How far apart the middle half of some figures is, as a share."""
+    outer = len(ratios) // 4
+    middle = sorted(ratios)[outer : len(ratios) - outer]
+    return middle[-1] / middle[0] - 1
 
 
 def main(

@@ -5,7 +5,12 @@ from collections.abc import Callable, Mapping
 
 from cloformer_deploy.architecture import CloFormer
 from cloformer_deploy.lowering.affine import fold_group_norm_affine
-from cloformer_deploy.lowering.attention import attend_channels_last, attend_head_by_head, attend_keys_first
+from cloformer_deploy.lowering.attention import (
+    attend_channels_last,
+    attend_head_by_head,
+    attend_keys_first,
+    attend_with_late_division,
+)
 from cloformer_deploy.lowering.batch_norm import fold_batch_norm
 from cloformer_deploy.lowering.branches import separate_branches
 from cloformer_deploy.lowering.depthwise import split_large_depthwise_kernels
@@ -25,7 +30,7 @@ LOWERINGS: Mapping[tuple[str, str], tuple[Rewrite, ...]] = {
     ("tflite", "cpu"): (
         *_FOLDS,
         normalize_in_two_steps,
-        attend_channels_last,
+        attend_with_late_division,
         split_large_depthwise_kernels,
         group_hidden_channels,
     ),

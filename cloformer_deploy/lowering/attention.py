@@ -33,7 +33,6 @@ class ChannelsLastAttention(GlobalAttention):
 
     A batched product whose batch is 1 becomes a FULLY_CONNECTED of two computed operands, which XNNPACK does not
     take: a single head's queries are therefore halved into a batch of two, each with the same keys and values.
-    The softmax is spelt out, with its division after the product with the values, where there is less to divide.
     """
 
     def forward(self, q: Tensor, kv: Tensor) -> Tensor:
@@ -44,12 +43,13 @@ class ChannelsLastAttention(GlobalAttention):
         if self.heads == 1:
             queries = queries.reshape(batch, 2, -1, channels)
             keys, values = (torch.cat([part, part], dim=1) for part in (keys, values))
-        logits = queries @ keys.transpose(2, 3)
-        weights = torch.exp(logits - logits.amax(dim=3, keepdim=True))
-        attended = weights @ values / weights.sum(dim=3, keepdim=True)
+        attended = self._weighted(queries @ keys.transpose(2, 3), values)
         if self.heads > 1:
             attended = attended.transpose(1, 2)
         return attended.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+
+    def _weighted(self, logits: Tensor, values: Tensor) -> Tensor:
+        return logits.softmax(dim=3) @ values
 
     @staticmethod
     def _per_head(x: Tensor, heads: int) -> Tensor:
@@ -59,6 +59,14 @@ class ChannelsLastAttention(GlobalAttention):
         if heads == 1:
             return rows.reshape(batch, 1, height * width, channels)
         return rows.reshape(batch, height * width, heads, channels // heads).transpose(1, 2)
+
+
+class LateDivisionAttention(ChannelsLastAttention):
+    """For XNNPACK: the softmax spelt out, its division after the product with the values, where there is less of it."""
+
+    def _weighted(self, logits: Tensor, values: Tensor) -> Tensor:
+        weights = torch.exp(logits - logits.amax(dim=3, keepdim=True))
+        return weights @ values / weights.sum(dim=3, keepdim=True)
 
 
 class HeadByHeadAttention(GlobalAttention):
@@ -92,6 +100,11 @@ def attend_keys_first(model: nn.Module) -> None:
 def attend_channels_last(model: nn.Module) -> None:
     """Replace every `GlobalAttention` by `ChannelsLastAttention`, in place."""
     _replace(model, ChannelsLastAttention)
+
+
+def attend_with_late_division(model: nn.Module) -> None:
+    """Replace every `GlobalAttention` by `LateDivisionAttention`, in place."""
+    _replace(model, LateDivisionAttention)
 
 
 def attend_head_by_head(model: nn.Module) -> None:

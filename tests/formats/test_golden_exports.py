@@ -9,8 +9,12 @@ import pytest
 from torch import Tensor
 
 from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.formats import format_of
+from cloformer_deploy.inspection import inspect
+from cloformer_deploy.manifest import Artifact
 from cloformer_deploy.pipeline import Export, ExportRequest
 from cloformer_deploy.runtimes import runtime_for
+from cloformer_deploy.runtimes.xnnpack import Placement
 from cloformer_deploy.validation import Drift
 
 pytestmark = pytest.mark.integration
@@ -19,6 +23,9 @@ FORMATS = ("onnx", "coreml", "tflite")
 FP32_MAX_ABS_DIFF = 1e-4
 FP16_SQNR_DB = (50.0, 90.0)
 """float16 that is better than its 11 bits allow has not been converted."""
+
+
+BLOCKS = 12
 
 
 def check(bundle: Bundle, images: np.ndarray, expected: np.ndarray) -> None:
@@ -30,7 +37,23 @@ def check(bundle: Bundle, images: np.ndarray, expected: np.ndarray) -> None:
             assert drift.max_abs_diff <= FP32_MAX_ABS_DIFF, artifact.path
         else:
             assert FP16_SQNR_DB[0] <= drift.sqnr_db <= FP16_SQNR_DB[1], artifact.path
+        check_graph(bundle, artifact)
     assert {artifact.format for artifact in bundle.manifest.artifacts} == set(FORMATS)
+
+
+def check_graph(bundle: Bundle, artifact: Artifact) -> None:
+    """What the lowering is for: one partition, few axes, few transposes, nothing unsafe in float16."""
+    found = inspect(bundle.path(artifact))
+    assert found.problem is None
+    assert found.description.graph.max_rank <= 4, artifact.path
+    if artifact.format == "tflite":
+        assert found.xnnpack == Placement(1, {}), artifact.path
+    if artifact.format == "coreml":
+        assert found.description.graph.transposes == BLOCKS
+        assert found.float16 is not None
+        assert not found.float16.found, artifact.path
+        assert found.float16.longest_sum <= 4096
+        assert found.float16.pictures >= 1
 
 
 @pytest.mark.parametrize(
@@ -56,6 +79,29 @@ def test_golden_logits(
     made = export_weights(golden_state_dict(variant), request)
     images = golden_fill.image(int(seed.removeprefix("seed")), batch, height, width)
     check(made.bundle, images, np.load(shared / "golden" / f"{case}.npz")["logits"])
+
+
+@pytest.mark.parametrize(("format_name", "target"), [("onnx", "hexagon"), ("tflite", "ethos-u")])
+def test_golden_logits_for_other_targets(
+    format_name: str,
+    target: str,
+    shared: Path,
+    golden_fill: ModuleType,
+    golden_state_dict: Callable[[str], dict[str, Tensor]],
+    export_weights: Callable[[dict[str, Tensor], ExportRequest], Export],
+) -> None:
+    request = ExportRequest((format_name,), height=256, width=192, target=target)
+    made = export_weights(golden_state_dict("xxs"), request)
+    (artifact,) = made.bundle.manifest.artifacts
+    assert artifact.target == target
+    assert target in artifact.path
+    found = runtime_for(format_name).open(made.bundle.path(artifact)).run(golden_fill.image(1, 1, 256, 192))
+    expected = np.load(shared / "golden" / "xxs_seed1_1x3x256x192.npz")["logits"]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=FP32_MAX_ABS_DIFF)
+    # No mean over more than two axes, which neither NPU's compiler takes, in any of its shapes.
+    operators = format_of(made.bundle.path(artifact)).describe(made.bundle.path(artifact)).operators
+    assert operators.keys().isdisjoint({"InstanceNormalization", "GroupNormalization", "LayerNormalization"})
+    assert operators.get("ReduceMean", operators.get("MEAN")) >= 4 * 2 * BLOCKS
 
 
 @pytest.mark.parametrize("variant", ["global", "local"])

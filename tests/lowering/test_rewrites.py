@@ -16,7 +16,12 @@ from cloformer_deploy.architecture.cloformer import ConvFFN
 from cloformer_deploy.formats import FORMATS
 from cloformer_deploy.lowering import LOWERINGS, Rewrite, lower
 from cloformer_deploy.lowering.affine import fold_group_norm_affine
-from cloformer_deploy.lowering.attention import attend_channels_last, attend_head_by_head, attend_keys_first
+from cloformer_deploy.lowering.attention import (
+    attend_channels_last,
+    attend_head_by_head,
+    attend_keys_first,
+    attend_with_late_division,
+)
 from cloformer_deploy.lowering.batch_norm import fold_batch_norm
 from cloformer_deploy.lowering.branches import BranchSumBlock, separate_branches
 from cloformer_deploy.lowering.depthwise import MAX_TAPS, RowSplitConv, split_large_depthwise_kernels
@@ -35,6 +40,7 @@ REWRITES: list[tuple[Rewrite, ...]] = [
     (fold_batch_norm, fold_group_norm_affine, shrink_residual_stream),
     (attend_keys_first,),
     (attend_channels_last,),
+    (attend_with_late_division,),
     (attend_head_by_head,),
     (split_large_depthwise_kernels,),
     (group_hidden_channels,),
@@ -129,7 +135,9 @@ def test_separate_branches_need_the_scales_folded() -> None:
         separate_branches(random_model("xxs", seed=5))
 
 
-@pytest.mark.parametrize("rewrite", [attend_keys_first, attend_channels_last, attend_head_by_head])
+@pytest.mark.parametrize(
+    "rewrite", [attend_keys_first, attend_channels_last, attend_with_late_division, attend_head_by_head]
+)
 def test_every_global_attention_is_replaced(rewrite: Rewrite) -> None:
     model = random_model("xxs", seed=6)
     rewrite(model)

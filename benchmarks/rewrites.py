@@ -1,0 +1,82 @@
+"""What each rewrite brings: the lowered graph beside the same without one of its rewrites, on its runtime.
+
+    python benchmarks/rewrites.py [--variant V ...]
+
+One thread. A rewrite that others stand on goes together with them: without the affine folded, GroupNorm stays whole.
+"""
+
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from benchmarks.latency import SIDE, convert, in_a_process, interleaved, keep_to, random_model
+from cloformer_deploy.cores import usable_cores
+from cloformer_deploy.lowering import LOWERINGS, Rewrite
+from cloformer_deploy.runtimes import RUNTIMES
+
+RUNTIME = {"onnx": "onnxruntime", "tflite": "litert"}
+STANDS_ON = {"normalize_in_two_steps": "fold_group_norm_affine", "separate_branches": "fold_scales"}
+
+
+def without(rewrites: Sequence[Rewrite], left_out: str) -> list[Rewrite]:
+    """The rewrites but the named one and those that stand on it."""
+    return [item for item in rewrites if left_out not in (item.__name__, STANDS_ON.get(item.__name__))]
+
+
+def export(variant: str, format_name: str, left_out: str, path: Path) -> None:
+    """Write the lowered graph, less a rewrite ("" for none)."""
+    model = random_model(variant)
+    for rewrite in without(LOWERINGS[format_name, "cpu"], left_out):
+        rewrite(model)
+    convert(format_name, model, path)
+
+
+def measure(format_name: str, paths: dict[str, Path], repeats: int, rounds: int) -> dict[str, list[float]]:
+    """Median milliseconds of each repeat, by the rewrite left out."""
+    keep_to(1)
+    image = np.random.default_rng(0).standard_normal((1, 3, SIDE, SIDE), np.float32)
+
+    def opener(path: Path) -> Callable[[], Callable[[], object]]:
+        def opened() -> Callable[[], object]:
+            session = RUNTIMES[RUNTIME[format_name]].open(path)
+            return lambda: session.run(image)
+
+        return opened
+
+    return interleaved({name: opener(path) for name, path in paths.items()}, repeats, rounds)
+
+
+def main(
+    variants: Annotated[list[str], typer.Option("--variant")] = ["xxs", "s"],  # noqa: B006 - typer's default
+    repeats: Annotated[int, typer.Option(min=1)] = 9,
+    rounds: Annotated[int, typer.Option(min=1)] = 9,
+) -> None:
+    """Measure and print."""
+    for variant in variants:
+        for format_name, runtime in RUNTIME.items():
+            with tempfile.TemporaryDirectory() as folder:
+                rewrites = [item.__name__ for item in LOWERINGS[format_name, "cpu"]]
+                paths = {name: Path(folder, f"{name or 'all'}.{format_name}") for name in ["", *rewrites]}
+                # Side by side, one a core: the processes are only waited for here.
+                with ThreadPoolExecutor(usable_cores()) as pool:
+                    jobs = [
+                        pool.submit(in_a_process, export, variant, format_name, name, path)
+                        for name, path in paths.items()
+                    ]
+                    for job in jobs:
+                        job.result()
+                medians = in_a_process(measure, format_name, paths, repeats, rounds)
+            print(f"{variant}, {runtime}: all rewrites {statistics.median(medians['']):.1f} ms")
+            for name in rewrites:
+                ratios = [slow / fast for slow, fast in zip(medians[name], medians[""], strict=True)]
+                print(f"  without {name:32} {statistics.median(ratios):.3f} times as long")
+
+
+if __name__ == "__main__":
+    typer.run(main)

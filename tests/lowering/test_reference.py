@@ -1,0 +1,62 @@
+"""Lowered for any target, the model is still the published one, and says the same of photographs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cloformer_deploy.architecture import create_model
+from cloformer_deploy.checkpoints import build_model, load_checkpoint
+from cloformer_deploy.data import Preprocessing, open_folder
+from cloformer_deploy.lowering import LOWERINGS, lower
+from cloformer_deploy.model_zoo import resolve_weights
+
+MAX_ABS_DIFF = 1e-4
+PHOTOGRAPHS = 100
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.mark.parametrize(("format_name", "target"), LOWERINGS)
+@pytest.mark.parametrize(
+    "case", ["xxs_seed0_2x3x224x224", "xxs_seed1_1x3x256x192", "xs_seed2_1x3x224x224", "s_seed3_1x3x224x224"]
+)
+def test_golden_logits(
+    case: str,
+    format_name: str,
+    target: str,
+    shared: Path,
+    golden_fill: ModuleType,
+    golden_state_dict: Callable[[str], dict[str, Tensor]],
+) -> None:
+    variant, seed, shape = case.split("_")
+    batch, _, height, width = (int(side) for side in shape.split("x"))
+    model = create_model(variant).eval()
+    model.load_state_dict(golden_state_dict(variant))
+    image = torch.from_numpy(golden_fill.image(int(seed.removeprefix("seed")), batch, height, width))
+    with torch.inference_mode():
+        logits = lower(model, format_name, target)(image).numpy()
+    expected = np.load(shared / "golden" / f"{case}.npz")["logits"]
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=MAX_ABS_DIFF)
+
+
+def test_photographs(shared: Path) -> None:
+    model = build_model(load_checkpoint(resolve_weights("xxs-imagenette")))
+    lowered = {key: lower(model, *key) for key in LOWERINGS}
+    preprocessing = Preprocessing.published(224, 224)
+    pictures = open_folder(shared / "imagenette" / "drift224", model.num_classes, None).limited(PHOTOGRAPHS)
+    seen = 0
+    with torch.inference_mode():
+        for batch in pictures.batches(preprocessing, 20):
+            images = torch.from_numpy(preprocessing.normalise(batch.pixels))
+            expected = model(images)
+            for key, candidate in lowered.items():
+                logits = candidate(images)
+                torch.testing.assert_close(logits, expected, rtol=0, atol=MAX_ABS_DIFF, msg=str(key))
+                assert torch.equal(logits.argmax(1), expected.argmax(1)), key
+            seen += len(images)
+    assert seen == PHOTOGRAPHS
