@@ -56,9 +56,9 @@ def _float16_hazards(path: Path, description: Description) -> "Float16Hazards":
 
     preprocessing = Preprocessing.model_validate(description.metadata["preprocessing"])
     program = Program.load(path)
-    (batch, *_), image = program.package.inputs[0].shape, program.package.inputs[0].kind == "image"
+    (image,) = program.package.inputs
+    batch = image.shape[0]
     pixels = probe_pictures(max(HAZARD_PICTURES, batch), preprocessing)
-    pictures = pixels if image else preprocessing.normalise(pixels)
-    return float16_hazards(
-        program, ({INPUT_NAME: pictures[first : first + batch]} for first in range(0, len(pictures) - batch + 1, batch))
-    )
+    pictures = pixels if image.kind == "image" else preprocessing.normalise(pixels)
+    starts = range(0, len(pictures) - batch + 1, batch)
+    return float16_hazards(program, ({INPUT_NAME: pictures[start : start + batch]} for start in starts))

@@ -25,7 +25,7 @@ class Float16Hazards:
     """What was seen; of a float32 program, what would happen were it float16. Tensors are named as in the program.
 
     Attributes:
-        pictures: how many were looked at.
+        pictures: how many inputs were run.
         largest: the largest absolute value of any tensor, and where it is.
         overflows: tensors with values beyond 65504, or not finite.
         subnormal_constants: single numbers (an epsilon) below 6.1e-5, and not zero; but not rsqrt's own epsilon, which
@@ -65,7 +65,8 @@ def float16_hazards(program: Program, inputs: Iterable[Mapping[str, NDArray[Any]
         if value.size == 1 and 0 < abs(value.item()) < SMALLEST_NORMAL and name not in demanded:
             found.subnormal_constants.append(name)
     summed = {slot: step for step in program.plan.steps if step.operation in _SUMS for _, slot in step.slots}
-    watched = {result.name: summed[result.slot] for result in _results(program) if result.slot in summed}
+    results = (result for step in program.plan.steps for result in step.results)
+    watched = {result.name: summed[result.slot] for result in results if result.slot in summed}
 
     def observe(name: str, value: Tensor) -> None:
         if value.is_floating_point():
@@ -77,10 +78,6 @@ def float16_hazards(program: Program, inputs: Iterable[Mapping[str, NDArray[Any]
         program.run(each, observe)
         found.pictures += 1
     return found
-
-
-def _results(program: Program) -> Iterable[Any]:
-    return (result for step in program.plan.steps for result in step.results)
 
 
 def _look_at_values(found: Float16Hazards, name: str, value: Tensor) -> None:
