@@ -57,25 +57,28 @@ def main(
     repeats: Annotated[int, typer.Option(min=1)] = 9,
     rounds: Annotated[int, typer.Option(min=1)] = 9,
 ) -> None:
-    """Measure and print."""
-    for variant in variants:
-        for format_name, runtime in RUNTIME.items():
-            with tempfile.TemporaryDirectory() as folder:
-                rewrites = [item.__name__ for item in LOWERINGS[format_name, "cpu"]]
-                paths = {name: Path(folder, f"{name or 'all'}.{format_name}") for name in ["", *rewrites]}
-                # Side by side, one a core: the processes are only waited for here.
-                with ThreadPoolExecutor(usable_cores()) as pool:
-                    jobs = [
-                        pool.submit(in_a_process, export, variant, format_name, name, path)
-                        for name, path in paths.items()
-                    ]
-                    for job in jobs:
-                        job.result()
-                medians = in_a_process(measure, format_name, paths, repeats, rounds)
-            print(f"{variant}, {runtime}: all rewrites {statistics.median(medians['']):.1f} ms")
-            for name in rewrites:
-                ratios = [slow / fast for slow, fast in zip(medians[name], medians[""], strict=True)]
-                print(f"  without {name:32} {statistics.median(ratios):.3f} times as long")
+    """Measure, and print a table in Markdown for each runtime."""
+    for format_name, runtime in RUNTIME.items():
+        rewrites = [item.__name__ for item in LOWERINGS[format_name, "cpu"]]
+        columns = [_measured(variant, format_name, ["", *rewrites], repeats, rounds) for variant in variants]
+        print(f"| without, {runtime} | " + " | ".join(variants) + " |\n|---|" + "---|" * len(variants))
+        for name in rewrites:
+            ratios = ([slow / fast for slow, fast in zip(ms[name], ms[""], strict=True)] for ms in columns)
+            print(f"| `{name}` | " + " | ".join(f"{statistics.median(each):.3f}" for each in ratios) + " |")
+        print()
+
+
+def _measured(
+    variant: str, format_name: str, left_out: Sequence[str], repeats: int, rounds: int
+) -> dict[str, list[float]]:
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {name: Path(folder, f"{name or 'all'}.{format_name}") for name in left_out}
+        # Exported side by side, one a core: the processes are only waited for here.
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            jobs = [pool.submit(in_a_process, export, variant, format_name, name, path) for name, path in paths.items()]
+            for job in jobs:
+                job.result()
+        return in_a_process(measure, format_name, paths, repeats, rounds)
 
 
 if __name__ == "__main__":
