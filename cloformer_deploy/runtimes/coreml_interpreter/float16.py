@@ -28,8 +28,8 @@ class Float16Hazards:
         pictures: how many inputs were run.
         largest: the largest absolute value of any tensor, and where it is.
         overflows: tensors with values beyond 65504, or not finite.
-        subnormal_constants: single numbers (an epsilon) below 6.1e-5, and not zero; but not rsqrt's own epsilon, which
-            the format demands and coremltools makes 1e-12.
+        subnormal_constants: single numbers (an epsilon) below 6.1e-5, and not zero; but not rsqrt's own epsilon, a
+            parameter that stays float32 (coremltools makes it 1e-12).
         longest_sum: terms of the longest mean or pooling.
         largest_sum: the largest sum of absolute values that a mean or pooling adds up, and where it is.
         overflowing_sums: those beyond 65504.
