@@ -45,7 +45,6 @@ REWRITES: list[tuple[Rewrite, ...]] = [
     (split_large_depthwise_kernels,),
     (group_hidden_channels,),
     (fold_scales, separate_branches),
-    *LOWERINGS.values(),
 ]
 """Each with those that must come before it."""
 
@@ -69,8 +68,12 @@ def random_model(variant: str, seed: int) -> CloFormer:
     return model
 
 
-@pytest.mark.parametrize("rewrites", REWRITES, ids=names)
-@settings(max_examples=8, deadline=None)
+@pytest.mark.parametrize(
+    "rewrites",
+    [*REWRITES, *(pytest.param(each, marks=pytest.mark.integration) for each in LOWERINGS.values())],
+    ids=names,
+)
+@settings(max_examples=6, deadline=None)
 @given(
     st.sampled_from(sorted(VARIANTS)), st.integers(0, 2**31), st.integers(1, 2), st.integers(1, 3), st.integers(1, 3)
 )
@@ -167,6 +170,7 @@ def test_hidden_groups_are_small_and_even(variant: str) -> None:
     assert len(grouped) + len(small) == 12
 
 
+@pytest.mark.integration
 def test_separate_branches_split_and_concatenate_nothing() -> None:
     """But keys and values, which are small."""
     model = lower(random_model("xxs", seed=9), "onnx", "cpu")

@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from cloformer_deploy.runtimes.coreml_interpreter import Float16Hazards, Program, float16_hazards
 from tests.runtimes.coreml_programs import build
+
+pytestmark = pytest.mark.integration
 
 
 def hazards(path: Path, body: Any, *inputs: np.ndarray[Any, Any], dtype: str = "fp32") -> Float16Hazards:
