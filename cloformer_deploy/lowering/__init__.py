@@ -41,7 +41,7 @@ LOWERINGS: Mapping[tuple[str, str], tuple[Rewrite, ...]] = {
 
 
 def lower(model: CloFormer, format_name: str, target: str) -> CloFormer:
-    """A lowered copy, in evaluation mode; the original is left as it was."""
+    """A lowered copy for a format and target of `LOWERINGS`, in evaluation mode; the original is left as it was."""
     lowered = copy.deepcopy(model).eval()
     for rewrite in LOWERINGS[format_name, target]:
         rewrite(lowered)

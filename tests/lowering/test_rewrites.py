@@ -73,7 +73,7 @@ def random_model(variant: str, seed: int) -> CloFormer:
     [*REWRITES, *(pytest.param(each, marks=pytest.mark.integration) for each in LOWERINGS.values())],
     ids=names,
 )
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.sampled_from(sorted(VARIANTS)), st.integers(0, 2**31), st.integers(1, 2), st.integers(1, 3), st.integers(1, 3)
 )
