@@ -17,7 +17,7 @@ LISTS_WHAT_SHIPS = """
 import json
 from cloformer_deploy.data import default_calibration
 from cloformer_deploy.model_zoo import bundled_checkpoints
-print(json.dumps([default_calibration().manifest.n, {name: str(path) for name, path in bundled_checkpoints().items()}]))
+print(json.dumps([default_calibration().n, {name: str(path) for name, path in bundled_checkpoints().items()}]))
 """
 
 

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from cloformer_deploy import __version__
-from cloformer_deploy.cli import doctor, export, inspect, render, validate
+from cloformer_deploy.cli import calibrate, doctor, export, inspect, render, validate
 from cloformer_deploy.errors import EXIT_BUG, CloformerDeployError, RequestError
 
 EXIT_INTERRUPTED = 130
@@ -48,7 +48,7 @@ class _Commands(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(EXIT_CLOSED_PIPE) from None
         except KeyboardInterrupt:
-            typer.echo("Interrupted; the output is as it was, or a whole bundle.", err=True)
+            typer.echo("Interrupted; the output is as it was, or whole.", err=True)
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _DISK_IS_FULL:
@@ -87,6 +87,7 @@ app = typer.Typer(
     help="CloFormer on phones and edge boards: export to ONNX, Core ML and TFLite, held against PyTorch.",
 )
 app.command("export")(export.command)
+app.command("calibrate")(calibrate.command)
 app.command("validate")(validate.command)
 app.command("inspect")(inspect.command)
 app.command("render")(render.command)

@@ -1,67 +1,136 @@
-"""The calibration set that ships: its recipe, from which it is made again, and a manifest to hold it against."""
+"""Calibration sets: the pixels that ranges are measured on, from a file, or made again from a recipe that ships."""
 
-import hashlib
-from functools import cache
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+import numpy as np
+from numpy.typing import NDArray
 
+from cloformer_deploy.data.batches import Batch
+from cloformer_deploy.data.calibration_file import MAKE_AGAIN, read_header, read_pixels
+from cloformer_deploy.data.calibration_manifest import CalibrationManifest, PixelDigests
 from cloformer_deploy.data.preprocessing import Preprocessing
-from cloformer_deploy.data.rendered import CLASSES, SIZE, VERSION, RenderedPictures
+from cloformer_deploy.data.rendered import RenderedPictures
+from cloformer_deploy.errors import DataError
 from cloformer_deploy.packages import shipped_folder
 
-_BATCH = 16
+RELIABLE_COUNT = 32
+"""Ranges from fewer pictures depend much on which these are."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+@dataclass(frozen=True)
+class CalibrationSet:
+    """Pictures that have the input's size already. `is_bundled` is true of the set that ships.
 
-
-class Recipe(_Part):
-    """Pictures of the rendered task's calibration split: `count` from index `seed * count` on.
-
-    Neighbouring pictures are of different classes, so that no class has two pictures more than another.
+    They are held against the manifest's digests as they are read.
     """
 
-    task: Literal["rendered"] = "rendered"
-    version: Annotated[int, Field(ge=VERSION, le=VERSION)] = VERSION
-    count: Annotated[int, Field(ge=len(CLASSES))]
-    seed: Annotated[int, Field(ge=0)] = 0
+    name: str
+    manifest: CalibrationManifest
+    is_bundled: bool
+    read: Callable[[int], Iterator[NDArray[np.uint8]]]
 
     @property
-    def pictures(self) -> RenderedPictures:
-        """The pictures, rendered as they are asked for."""
-        return RenderedPictures("calibration", range(self.seed * self.count, (self.seed + 1) * self.count))
+    def sha256(self) -> str:
+        """Of all pixels, (n, 3, height, width) uint8, in order."""
+        return self.manifest.sha256
+
+    @property
+    def n(self) -> int:
+        """How many pictures."""
+        return self.manifest.n
+
+    @property
+    def seed(self) -> int:
+        """What they were chosen with."""
+        return self.manifest.seed
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What they were made for."""
+        return self.manifest.preprocessing
+
+    @property
+    def picture_digests(self) -> tuple[str, ...]:
+        """The `picture_digest` of each, in order."""
+        return self.manifest.pictures
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """See `Pictures.warnings`."""
+        if self.n >= RELIABLE_COUNT:
+            return ()
+        return (f"ranges from {self.n} pictures are unreliable: calibrate with {RELIABLE_COUNT} or more",)
+
+    def __len__(self) -> int:
+        return self.n
+
+    def batches(self, preprocessing: Preprocessing, size: int) -> Iterator[Batch]:
+        """The pictures in order, without labels; the last batch may be smaller.
+
+        Raises:
+            DataError: the set was made for another preprocessing; or its pixels are not those of its manifest
+                (raised when the first that differs is reached).
+        """
+        for field in Preprocessing.model_fields:
+            own, wanted = getattr(self.preprocessing, field), getattr(preprocessing, field)
+            if own != wanted:
+                images = "rendered" if self.is_bundled else "IMAGES"
+                fitting = f"--input-size {preprocessing.height}x{preprocessing.width}"
+                raise DataError(
+                    f"{self.name} was made for an input of {field} {own}, the model's is {wanted}",
+                    f"make one that fits with: cloformer-deploy calibrate {images} {fitting} --output FILE",
+                )
+        return self._held_against_manifest(size)
+
+    def _held_against_manifest(self, size: int) -> Iterator[Batch]:
+        found = PixelDigests()
+        for pixels in self.read(size):
+            for picture in pixels:
+                place = len(found.pictures)
+                if (found.add(picture),) != self.picture_digests[place : place + 1]:
+                    raise self._differs(f"picture {place}")
+            yield Batch(pixels, None)
+        if found.sha256 != self.sha256:
+            raise self._differs("the sha256 of all pixels")
+
+    def _differs(self, what: str) -> DataError:
+        hint = (
+            "install the Pillow of constraints.txt, or give a set of your own with --calibration"
+            if self.is_bundled
+            else MAKE_AGAIN
+        )
+        return DataError(f"{self.name}: {what} is not as its manifest says", hint)
 
 
-class PixelManifest(_Part):
-    """`sha256` is of the pixels that quantisation sees: RGB uint8, (n, 3, height, width), in order."""
+def open_calibration(path: Path) -> CalibrationSet:
+    """The set in a file that `calibrate` wrote; of its pixels nothing is read yet.
 
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    n: Annotated[int, Field(ge=1)]
-    seed: int
-    preprocessing: Preprocessing
-
-
-class CalibrationSet(_Part):
-    """A recipe and what it gave."""
-
-    schema_version: Literal[1] = 1
-    recipe: Recipe
-    manifest: PixelManifest
-
-
-def measured(recipe: Recipe) -> CalibrationSet:
-    """Make the pictures of a recipe, at their own size, and write their manifest."""
-    preprocessing = Preprocessing.published(SIZE, SIZE)
-    digest = hashlib.sha256()
-    for batch in recipe.pictures.batches(preprocessing, _BATCH):
-        digest.update(batch.pixels.tobytes())
-    manifest = PixelManifest(sha256=digest.hexdigest(), n=recipe.count, seed=recipe.seed, preprocessing=preprocessing)
-    return CalibrationSet(recipe=recipe, manifest=manifest)
+    Raises:
+        DataError: no such file, not readable, not a calibration set, or damaged.
+    """
+    manifest, _ = read_header(path)
+    return CalibrationSet(str(path), manifest, False, partial(read_pixels, path))
 
 
 @cache
 def default_calibration() -> CalibrationSet:
-    """The set that ships in `calibration/`, for the bundled weights of the rendered task."""
-    return CalibrationSet.model_validate_json((shipped_folder("calibration") / "rendered.json").read_bytes())
+    """The set that ships in `calibration/`, for the bundled weights of the rendered task; rendered as it is read."""
+    content = (shipped_folder("calibration") / "rendered.json").read_bytes()
+    manifest = CalibrationManifest.model_validate_json(content)
+    pictures = rendered_calibration(manifest.n, manifest.seed)
+
+    def read(size: int) -> Iterator[NDArray[np.uint8]]:
+        return (batch.pixels for batch in pictures.batches(manifest.preprocessing, size))
+
+    return CalibrationSet(manifest.source, manifest, True, read)
+
+
+def rendered_calibration(count: int, seed: int) -> RenderedPictures:
+    """Pictures of the rendered task's calibration split: `count` from index `seed * count` on.
+
+    Neighbouring pictures are of different classes, so that no class has two pictures more than another.
+    """
+    return RenderedPictures("calibration", range(seed * count, (seed + 1) * count))

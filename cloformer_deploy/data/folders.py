@@ -53,28 +53,40 @@ def open_folder(root: Path, num_classes: int, labels: Sequence[str] | None) -> P
         DataError: no such folder, unreadable, no pictures, both layouts at once, more sub-folders than
             classes, or sub-folders of which only some are labels of the model.
     """
-    try:
-        if not root.is_dir():
-            raise DataError(f"{root} is not a folder", "give a folder of JPEG, PNG or WebP pictures")
-        flat = _pictures(root, recursive=False)
-        folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-        by_class = [_pictures(folder, recursive=True) for folder in folders]
-    except OSError as error:
-        raise DataError(
-            f"{error.filename or root} cannot be read: {error.strerror}", "check its permissions"
-        ) from error
-    if not flat and not any(by_class):
-        raise DataError(f"{root} holds no JPEG, PNG or WebP pictures", "give the folder that holds them")
-    if flat and any(by_class):
+    flat, by_class = list_pictures(root)
+    if flat and any(by_class.values()):
         raise DataError(
             f"{root} holds {len(flat)} pictures beside sub-folders with pictures",
             "use one sub-folder a class, or one flat folder",
         )
     if flat:
         return PictureFolder(root, tuple(flat), None)
-    indices, warnings = _class_indices(root, [folder.name for folder in folders], num_classes, labels)
-    paths = [(path, index) for pictures, index in zip(by_class, indices, strict=True) for path in pictures]
+    indices, warnings = _class_indices(root, list(by_class), num_classes, labels)
+    paths = [(path, index) for pictures, index in zip(by_class.values(), indices, strict=True) for path in pictures]
     return PictureFolder(root, tuple(path for path, _ in paths), tuple(index for _, index in paths), warnings)
+
+
+def list_pictures(root: Path) -> tuple[list[Path], dict[str, list[Path]]]:
+    """The pictures directly in a folder, and those of each of its sub-folders, by name; all in sorted order.
+
+    Hidden files and folders are left out. A sub-folder may be a link; links to folders further down are not followed.
+
+    Raises:
+        DataError: no such folder, unreadable, or no pictures.
+    """
+    try:
+        if not root.is_dir():
+            raise DataError(f"{root} is not a folder", "give a folder of JPEG, PNG or WebP pictures")
+        flat = _pictures(root, recursive=False)
+        folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        by_class = {folder.name: _pictures(folder, recursive=True) for folder in folders}
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or root} cannot be read: {error.strerror}", "check its permissions"
+        ) from error
+    if not flat and not any(by_class.values()):
+        raise DataError(f"{root} holds no JPEG, PNG or WebP pictures", "give the folder that holds them")
+    return flat, by_class
 
 
 def _pictures(folder: Path, *, recursive: bool) -> list[Path]:

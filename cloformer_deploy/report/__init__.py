@@ -2,6 +2,7 @@
 
 from cloformer_deploy.report.answers import (
     bundle_json,
+    calibration_json,
     export_json,
     inspection_json,
     survey_json,
@@ -9,6 +10,7 @@ from cloformer_deploy.report.answers import (
 )
 from cloformer_deploy.report.tables import (
     bundle_tables,
+    calibration_tables,
     export_tables,
     inspection_tables,
     survey_tables,
@@ -18,6 +20,8 @@ from cloformer_deploy.report.tables import (
 __all__ = [
     "bundle_json",
     "bundle_tables",
+    "calibration_json",
+    "calibration_tables",
     "export_json",
     "export_tables",
     "inspection_json",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cloformer_deploy.bundle import Bundle
+    from cloformer_deploy.data import MadeCalibration
     from cloformer_deploy.environment import Survey
     from cloformer_deploy.inspection import Inspection
     from cloformer_deploy.pipeline import Export
@@ -24,6 +25,13 @@ def export_json(made: "Export") -> Answer:
         if item.path in made.checks
     ]
     return {**_VERSION, "bundle": str(made.bundle.root), "variant": manifest.variant, "artifacts": artifacts}
+
+
+def calibration_json(made: "MadeCalibration") -> Answer:
+    """The new calibration set, without the digests of its pictures."""
+    manifest = made.calibration.manifest.model_dump(mode="json")
+    told = {key: manifest[key] for key in ("source", "sha256", "n", "seed", "classes")}
+    return {**_VERSION, "output": str(made.output), **told, "warnings": list(made.warnings)}
 
 
 def validation_json(result: "Validation") -> Answer:

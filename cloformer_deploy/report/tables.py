@@ -12,6 +12,7 @@ from cloformer_deploy.formats import FORMATS, TensorInfo
 
 if TYPE_CHECKING:
     from cloformer_deploy.bundle import Bundle
+    from cloformer_deploy.data import MadeCalibration
     from cloformer_deploy.environment import Part, Survey
     from cloformer_deploy.inspection import Inspection
     from cloformer_deploy.manifest import Artifact
@@ -41,6 +42,17 @@ def export_tables(made: "Export") -> Rendered:
     probes = next(iter(made.checks.values())).n
     where = str(made.bundle.root)
     yield f"{_counted(count, 'artefact')} in {where}; compared with PyTorch on {probes} probe pictures."
+
+
+def calibration_tables(made: "MadeCalibration") -> Rendered:
+    """The new calibration set in a few lines."""
+    manifest = made.calibration.manifest
+    yield f"{_counted(manifest.n, 'picture')} ({manifest.source}) in {made.output!s}"
+    if manifest.classes is not None:
+        low, high = min(manifest.classes.values()), max(manifest.classes.values())
+        each = _counted(high, "picture") if low == high else f"{low} to {high} pictures"
+        yield f"{_counted(len(manifest.classes), 'class', 'classes')}, {each} each"
+    yield f"sha256 {manifest.sha256}"
 
 
 def validation_tables(result: "Validation") -> Rendered:

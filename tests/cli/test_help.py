@@ -33,6 +33,7 @@ COMMANDS = {
         *("--variant", "--weights", "--format", "--precision", "--target", "--input", "--input-size", "--batch"),
         *("--output", "--overwrite", "--json", "--labels", "--ios"),
     ),
+    "calibrate": ("IMAGES", "--count", "--seed", "--input-size", "--output", "--json"),
     "validate": ("BUNDLE", "--data", "--limit", "--json"),
     "inspect": ("ARTIFACT|BUNDLE", "--json"),
     "render": ("--split", "--first", "--count", "--output", "--json"),

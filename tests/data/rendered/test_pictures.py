@@ -1,13 +1,12 @@
-"""Ranges of the task as sets of pictures: streamed, written as folders, for other inputs, as a calibration set."""
+"""Ranges of the task as sets of pictures: streamed, written as folders, for other inputs."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cloformer_deploy.data import Preprocessing, default_calibration, open_folder, probe_pictures
-from cloformer_deploy.data.calibration import Recipe, measured
-from cloformer_deploy.data.rendered import CLASSES, SIZE, RenderedPictures, label, render
+from cloformer_deploy.data import Preprocessing, open_folder, probe_pictures
+from cloformer_deploy.data.rendered import CLASSES, SIZE, RenderedPictures, render
 from cloformer_deploy.data.rendered.writing import write_folder
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.progress import Silent
@@ -67,24 +66,3 @@ def test_an_interrupted_folder_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_folder(RenderedPictures("test", range(3)), tmp_path / "made", Interrupts())
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.integration
-def test_the_default_calibration_set_can_be_made_again() -> None:
-    shipped = default_calibration()
-    assert shipped.manifest.n == 256
-    assert measured(shipped.recipe) == shipped
-
-
-def test_calibration_sets_are_balanced_and_disjoint() -> None:
-    sets = [Recipe(count=256, seed=seed).pictures for seed in (0, 1)]
-    for pictures in sets:
-        counts = np.bincount([label(index) for index in pictures.indices], minlength=20)
-        assert counts.max() - counts.min() <= 1
-    assert not set(sets[0].indices) & set(sets[1].indices)
-
-
-@pytest.mark.parametrize("change", [{"version": 2}, {"count": 19}, {"seed": -1}, {"task": "photographs"}])
-def test_a_recipe_of_something_else_is_refused(change: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=next(iter(change))):
-        Recipe.model_validate({"count": 256, **change})

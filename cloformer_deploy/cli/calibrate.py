@@ -1,0 +1,40 @@
+"""`cloformer-deploy calibrate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cloformer_deploy.cli.options import JsonOption, parse_size, print_json, print_tables, progress
+
+
+def command(
+    # Text, not a path, which would be the same for `rendered` and `./rendered`.
+    images: Annotated[
+        str,
+        typer.Argument(
+            help="A folder of pictures, its sub-folders being classes; or rendered, for the rendered task.",
+            metavar="IMAGES",
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="The file to write.", metavar="FILE")],
+    count: Annotated[
+        int, typer.Option(min=1, max=100_000, help="How many pictures, evenly over the classes.", metavar="N")
+    ] = 256,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Another seed, other pictures.", metavar="S")] = 0,
+    input_size: Annotated[str, typer.Option(help="Height and width, multiples of 32.", metavar="N|HxW")] = "224",
+    as_json: JsonOption = False,
+) -> None:
+    """Choose pictures to quantise with, and write their pixels into one file."""
+    height, width = parse_size(input_size)
+
+    from cloformer_deploy.data import Preprocessing, make_calibration
+    from cloformer_deploy.report import calibration_json, calibration_tables
+
+    preprocessing = Preprocessing.published(height, width)
+    with progress() as steps:
+        made = make_calibration(images, count, seed, preprocessing, output, steps)
+    if as_json:
+        print_json(calibration_json(made))
+    else:
+        print_tables(*calibration_tables(made))
