@@ -1,0 +1,109 @@
+"""The lowered model as a graph of named tensors: what each operator is, and which may share their numbers.
+
+Traced by torch.export with any batch size. A tensor has the name of the node that makes it.
+"""
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+ATEN = torch.ops.aten
+KINDS: Mapping[Any, str] = {
+    ATEN.conv2d.default: "conv",
+    ATEN.linear.default: "linear",
+    ATEN.relu.default: "relu",
+    ATEN.add.Tensor: "add",
+    ATEN.mul.Tensor: "mul",
+    ATEN.silu.default: "silu",
+    ATEN.tanh.default: "tanh",
+    ATEN.gelu.default: "gelu",
+    ATEN.cat.default: "concat",
+    ATEN.matmul.default: "matmul",
+    ATEN.einsum.default: "matmul",
+    ATEN.softmax.int: "softmax",
+    ATEN.avg_pool2d.default: "pool",
+    ATEN.pad.default: "layout",
+    ATEN.slice.Tensor: "layout",
+    ATEN.reshape.default: "layout",
+    ATEN.transpose.int: "layout",
+    ATEN.permute.default: "layout",
+    ATEN.flatten.using_ints: "layout",
+    ATEN.chunk.default: "layout",
+    ATEN.split.Tensor: "layout",
+    ATEN.dropout.default: "layout",
+    operator.getitem: "layout",
+}
+"""`layout` moves numbers and changes none (but for zeros, which every range holds): in and out have one scale.
+
+What is not listed is `other`.
+"""
+NORMALIZATIONS = ("GroupNorm", "TwoStepNorm", "PooledNorm")
+DEPTHWISE = "depthwise"
+
+
+def trace(model: nn.Module, height: int, width: int) -> fx.GraphModule:
+    """The operators of a model of images (B, 3, height, width), for any B; it shares the model's parameters."""
+    dynamic = ({0: torch.export.Dim("batch")},)
+    return torch.export.export(model, (torch.zeros(2, 3, height, width),), dynamic_shapes=dynamic).module()
+
+
+def kind(node: fx.Node) -> str:
+    """What an operator is, in the words of `KINDS`; `depthwise` for a conv of one channel a group."""
+    found = KINDS.get(node.target, "other")
+    if found == "conv" and len(node.args) > 6 and node.args[6] != 1:
+        return DEPTHWISE
+    return found
+
+
+def is_normalization(node: fx.Node) -> bool:
+    """Whether a node is part of a normalisation."""
+    return any(_class_name(entry) in NORMALIZATIONS for entry in node.meta.get("nn_module_stack", {}).values())
+
+
+def is_attention(node: fx.Node) -> bool:
+    """Whether a node is part of the global attention's products and softmax."""
+    stack = node.meta.get("nn_module_stack", {}).values()
+    return any(_class_name(entry).endswith("Attention") and _class_name(entry) != "CloAttention" for entry in stack)
+
+
+def _class_name(entry: tuple[str, Any]) -> str:
+    owner = entry[1]
+    return (owner if isinstance(owner, str) else owner.__name__).rpartition(".")[2]
+
+
+def activations(node: fx.Node) -> list[fx.Node]:
+    """The tensors a node computes from; of a conv or a linear its input, not its weights."""
+    return [item for item in node.all_input_nodes if item.op in ("call_function", "placeholder") and _is_float(item)]
+
+
+def _is_float(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    if isinstance(value, (tuple, list)):
+        value = value[0]
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+def result(node: fx.Node) -> fx.Node:
+    """The tensor a node leaves to others: every runtime takes a ReLU into the conv before it."""
+    users = list(node.users)
+    if kind(node) in ("conv", DEPTHWISE) and len(users) == 1 and kind(users[0]) == "relu":
+        return users[0]
+    return node
+
+
+def source(node: fx.Node) -> fx.Node:
+    """The tensor whose numbers a node has: itself, or through what only moves them, the one they came from."""
+    while kind(node) == "layout":
+        node = activations(node)[0]
+    return node
+
+
+def weight_name(node: fx.Node) -> str:
+    """The parameter a conv or linear multiplies with, by its name in the model."""
+    weight = node.args[1]
+    if not isinstance(weight, fx.Node) or weight.op != "get_attr":
+        raise ValueError(f"{node.name} has no constant weights")
+    return str(weight.target)
