@@ -43,7 +43,7 @@ class TFLiteFormat:
         graph = model.subgraphs[0]
         stored = metadata.parsed(_metadata(model))
         try:
-            names = [_operator_name(model.operatorCodes[op.opcodeIndex]) for op in graph.operators]
+            names = [operator_name(model.operatorCodes[op.opcodeIndex]) for op in graph.operators]
             summary = summarize(model, names)
         except (LookupError, TypeError, ValueError) as error:  # indices and shapes that lead nowhere
             raise BundleError(f"{path} is damaged: {error}", "export it again") from error
@@ -161,7 +161,7 @@ def _names(enumeration: type) -> dict[int, str]:
     return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
 
 
-def _operator_name(code: Any) -> str:
+def operator_name(code: Any) -> str:
     from ai_edge_litert import schema_py_generated as schema
 
     # Codes beyond 127 do not fit the older field, which then holds a placeholder.

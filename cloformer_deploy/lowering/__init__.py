@@ -39,13 +39,33 @@ LOWERINGS: Mapping[tuple[str, str], tuple[Rewrite, ...]] = {
 }
 """The rewrites for each format and target, in the order they are applied. `docs/lowering.md` has what each brings."""
 
+INTEGER_LOWERINGS: Mapping[tuple[str, str], tuple[Rewrite, ...]] = {
+    **LOWERINGS,
+    # Integer convolutions have neither the blocked layout nor the cache misses that the rewrites left out are for.
+    ("onnx", "cpu"): (*_FOLDS, attend_keys_first),
+    ("tflite", "cpu"): (
+        *_FOLDS,
+        normalize_in_two_steps,
+        attend_with_late_division,
+        split_large_depthwise_kernels,
+    ),
+}
+"""The same where convolutions are computed in integers."""
 
-def lower(model: CloFormer, format_name: str, target: str) -> CloFormer:
-    """A lowered copy for a format and target of `LOWERINGS`, in evaluation mode; the original is left as it was."""
+
+def lower(model: CloFormer, format_name: str, target: str, *, integer: bool = False) -> CloFormer:
+    """A lowered copy for a format and target of `LOWERINGS`, in evaluation mode; the original is left as it was.
+
+    Args:
+        model: is not changed.
+        format_name: a format.
+        target: one of its targets.
+        integer: the convolutions will be computed in integers.
+    """
     lowered = copy.deepcopy(model).eval()
-    for rewrite in LOWERINGS[format_name, target]:
+    for rewrite in (INTEGER_LOWERINGS if integer else LOWERINGS)[format_name, target]:
         rewrite(lowered)
     return lowered
 
 
-__all__ = ["LOWERINGS", "Rewrite", "lower"]
+__all__ = ["INTEGER_LOWERINGS", "LOWERINGS", "Rewrite", "lower"]

@@ -69,6 +69,12 @@ def is_attention(node: fx.Node) -> bool:
     return any(_class_name(entry).endswith("Attention") and _class_name(entry) != "CloAttention" for entry in stack)
 
 
+def path(node: fx.Node) -> str:
+    """The module that a node is part of, by its name in the model."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    return str(stack[-1][0]) if stack else ""
+
+
 def _class_name(entry: tuple[str, Any]) -> str:
     owner = entry[1]
     return (owner if isinstance(owner, str) else owner.__name__).rpartition(".")[2]

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 BINS = 4096
+SMALLEST_SCALE = 1e-30
+"""Of a tensor that is always 0; its reciprocal is a float32."""
 _HALF = BINS // 2
 _CANDIDATES = 64
 
@@ -24,6 +26,12 @@ class Range:
     def __post_init__(self) -> None:
         if not self.low <= 0 <= self.high:
             raise ValueError(f"the range {self.low} to {self.high} does not hold 0")
+
+    def grid(self, bits: int) -> tuple[float, int]:
+        """Scale and zero point of the 2^bits unsigned levels, of which one is 0 exactly."""
+        steps = 2**bits - 1
+        scale = max((self.high - self.low) / steps, SMALLEST_SCALE)
+        return scale, min(max(round(-self.low / scale), 0), steps)
 
 
 @dataclass
@@ -94,7 +102,7 @@ def min_max(seen: Histogram, levels: int) -> Range:  # noqa: ARG001 - as every m
     return Range(seen.low, seen.high)
 
 
-def percentile(seen: Histogram, levels: int, share: float = 1e-4) -> Range:  # noqa: ARG001
+def percentile(seen: Histogram, levels: int, share: float = 1e-5) -> Range:  # noqa: ARG001
     """All but `share` of the values, half of them at each end."""
     total = seen.counts.sum()
     if total == 0:

@@ -1,16 +1,20 @@
 """A recipe applied to a graph: which operators are computed in integers, and the range of every tensor around them."""
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import fx
 
 from cloformer_deploy.quantization import graph
-from cloformer_deploy.quantization.observers import Histogram, Method, Range
+from cloformer_deploy.quantization.observers import SMALLEST_SCALE, Histogram, Method, Range, percentile
 from cloformer_deploy.quantization.recipes import Recipe
 
 TANH_RANGE = Range(-1.0, 127 / 128)
-"""The 8-bit grid of a tanh: steps of 1/128, which TFLite fixes."""
+SIGMOID_RANGE = Range(0.0, 255 / 256)
+"""What 8 bits hold of a tanh and a sigmoid: steps of 1/128 and 1/256, which TFLite lays down."""
 
 
 @dataclass(frozen=True)
@@ -27,24 +31,45 @@ class Plan:
     operators: frozenset[str]
     ranges: Mapping[str, Range]
 
+    @property
+    def activation_bits(self) -> int:
+        """Of the tensors of `ranges`."""
+        if self.recipe.activation_bits is None:
+            raise ValueError(f"{self.recipe.name} leaves activations float")
+        return self.recipe.activation_bits
+
+
+def weight_scales(weight: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
+    """One scale for each output channel of weights (outputs, ...), whose largest magnitude is the last level."""
+    largest = np.abs(weight.reshape(len(weight), -1)).max(axis=1)
+    return np.maximum(largest / np.float32(2 ** (bits - 1) - 1), np.float32(SMALLEST_SCALE))
+
 
 def quantized_operators(module: fx.GraphModule, recipe: Recipe, left_float: Collection[str] = ()) -> frozenset[str]:
-    """The nodes that a recipe computes in integers, without those left in float."""
-    return frozenset(
-        node.name
+    """The nodes that a recipe computes in integers; a conv takes its ReLU with it.
+
+    Args:
+        module: a traced model.
+        recipe: what becomes an integer.
+        left_float: further patterns of module paths that stay float.
+    """
+    floats = [re.compile(pattern) for pattern in (*recipe.left_float, *left_float)]
+    chosen = [
+        node
         for node in module.graph.nodes
         if node.op == "call_function"
         and graph.kind(node) in recipe.kinds
-        and node.name not in left_float
         and (recipe.everywhere or not (graph.is_normalization(node) or graph.is_attention(node)))
-    )
+        and not any(pattern.search(graph.path(node)) for pattern in floats)
+    ]
+    return frozenset(name for node in chosen for name in (node.name, graph.result(node).name))
 
 
 def tensors(module: fx.GraphModule, operators: Collection[str]) -> list[str]:
     """The tensors that the given operators read or write, by the node that makes their numbers."""
     found: dict[str, None] = {}
     for node in module.graph.nodes:
-        if node.name in operators and graph.kind(node) != "layout":
+        if node.name in operators and graph.kind(node) not in ("layout", "relu"):
             for tensor in (*graph.activations(node), graph.result(node)):
                 found[graph.source(tensor).name] = None
     return list(found)
@@ -54,10 +79,10 @@ def plan(
     module: fx.GraphModule,
     recipe: Recipe,
     seen: Mapping[str, Histogram],
-    method: Method,
     left_float: Collection[str] = (),
+    method: Method = percentile,
 ) -> Plan:
-    """Choose the range of every tensor that has one by what was seen of it."""
+    """Choose the range of every tensor that a planned operator reads or writes, by what was seen of it."""
     operators = quantized_operators(module, recipe, left_float)
     levels = 2 ** (recipe.activation_bits or 8)
     nodes = {node.name: node for node in module.graph.nodes}
@@ -65,4 +90,7 @@ def plan(
         name: TANH_RANGE if graph.kind(nodes[name]) == "tanh" else method(seen[name], levels)
         for name in tensors(module, operators)
     }
+    for node in nodes.values():
+        if graph.kind(node) == "layout" and graph.source(node).name in ranges:
+            ranges[node.name] = ranges[graph.source(node).name]
     return Plan(recipe, operators, ranges)

@@ -1,15 +1,20 @@
 """Recipes: what becomes an integer, in how many bits, for which target.
 
-A name says weights, activations and what of the graph: `w8a8-conv` has 8-bit weights (one scale a channel) and 8-bit
-activations (one scale a tensor) in convolutions; without `a`, only the stored weights are integers, and everything is computed
-in float; `p` is a palette of that many bits. `int8` stands for the target's own recipe.
+A name says weights, activations, and what of the graph: `w8a8-mix` has 8-bit weights (one scale an output channel)
+and 8-bit activations (one scale a tensor) in the operators that a CPU runs faster and no worse that way. Without `a` only the stored
+weights are integers, and everything is computed in float; `p` is a palette of so many bits a tensor.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 CONVOLUTIONS = frozenset({"conv", "depthwise"})
+MIX = CONVOLUTIONS | {"mul", "silu", "tanh", "concat"}
+ALL = MIX | {"linear", "add", "gelu", "matmul", "softmax", "pool"}
+
+_STEM_ENDS = r"patch_embed\.(conv1|layernorm)"
+"""A first convolution of 3 channels is no faster in integers, and pixels are on no grid once they are normalised; what the
+stem normalises carries the residual stream. Together they were a quarter of all error."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +26,9 @@ class Recipe:
         weight_bits: of each weight.
         activation_bits: of the tensors around each operator of `kinds`; None leaves activations float.
         kinds: the operators (`graph.KINDS`) that are computed in integers.
-        everywhere: also inside normalisations and the global attention.
-        weights: `linear` is one scale a channel, `palette` a table of 2^weight_bits values a tensor.
+        everywhere: also inside the normalisations and the global attention.
+        left_float: patterns of module paths whose operators stay float.
+        palette: weights are looked up in a table of 2^weight_bits values a tensor, not scaled.
     """
 
     name: str
@@ -30,9 +36,34 @@ class Recipe:
     activation_bits: int | None = None
     kinds: frozenset[str] = frozenset()
     everywhere: bool = False
-    weights: Literal["linear", "palette"] = "linear"
+    left_float: tuple[str, ...] = ()
+    palette: bool = False
 
     @property
     def needs_calibration(self) -> bool:
         """Whether ranges of activations are part of it."""
         return self.activation_bits is not None
+
+
+INT8 = "int8"
+"""The precision that stands for a target's own recipe."""
+_W8 = Recipe("w8", 8)
+_NPU = {INT8: Recipe("w8a8-full", 8, 8, ALL, everywhere=True), "w8a16": Recipe("w8a16-full", 8, 16, ALL, everywhere=True)}
+
+RECIPES: Mapping[tuple[str, str], Mapping[str, Recipe]] = {
+    ("onnx", "cpu"): {
+        # ONNX Runtime's float depthwise kernels are faster than its integer ones, where the maps are large.
+        INT8: Recipe("w8a8-mix", 8, 8, MIX, left_float=(_STEM_ENDS, r"layers\.[01]\..*mlp\.dwconv")),
+        "w8": _W8,
+    },
+    ("onnx", "hexagon"): _NPU,
+    ("tflite", "cpu"): {INT8: Recipe("w8a8-mix", 8, 8, MIX, left_float=(_STEM_ENDS,)), "w8": _W8},
+    ("tflite", "ethos-u"): _NPU,
+    ("coreml", "ane"): {
+        INT8: Recipe("w8a8-conv", 8, 8, CONVOLUTIONS, left_float=(_STEM_ENDS,)),
+        "w8": _W8,
+        "p8": Recipe("p8", 8, palette=True),
+        "p6": Recipe("p6", 6, palette=True),
+    },
+}
+"""The recipes of each format and target, by the precision that asks for them."""

@@ -11,27 +11,20 @@ from torch import Tensor, fx
 
 from cloformer_deploy.quantization import graph
 from cloformer_deploy.quantization.observers import Range
-from cloformer_deploy.quantization.plan import Plan
-
-SIGMOID_RANGE = Range(0.0, 255 / 256)
+from cloformer_deploy.quantization.plan import SIGMOID_RANGE, Plan, weight_scales
 
 
 def on_grid(values: Tensor, kept: Range, bits: int) -> Tensor:
     """Values of any shape, rounded to the 2^bits levels of a range whose zero is one of them."""
-    steps = 2**bits - 1
-    scale = (kept.high - kept.low) / steps
-    if scale == 0:
-        return torch.zeros_like(values)
-    zero_point = min(max(round(-kept.low / scale), 0), steps)
-    return torch.fake_quantize_per_tensor_affine(values, scale, zero_point, 0, steps)
+    scale, zero_point = kept.grid(bits)
+    return torch.fake_quantize_per_tensor_affine(values, scale, zero_point, 0, 2**bits - 1)
 
 
 def rounded_weights(weight: Tensor, bits: int) -> Tensor:
-    """Weights (outputs, ...) on symmetric grids of one scale an output channel, the largest being the last level."""
+    """Weights (outputs, ...) on symmetric grids of one scale an output channel."""
     levels = 2 ** (bits - 1) - 1
-    scale = weight.detach().flatten(1).abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / levels
-    scale = scale.reshape(-1, *[1] * (weight.dim() - 1))
-    return torch.round(weight / scale).clamp(-levels, levels) * scale
+    scales = torch.from_numpy(weight_scales(weight.detach().numpy(), bits)).reshape(-1, *[1] * (weight.dim() - 1))
+    return torch.round(weight / scales).clamp(-levels, levels) * scales
 
 
 class Simulation(fx.Interpreter):
@@ -41,20 +34,17 @@ class Simulation(fx.Interpreter):
         super().__init__(module)
         self.plan = plan
         self._bits = plan.recipe.activation_bits
-        # Behind which nodes rounding comes: a ReLU's conv is rounded behind the ReLU.
-        self._rounded = {graph.result(node).name for node in module.graph.nodes if node.name in plan.operators}
         self._weights: dict[str, Tensor] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         """See `fx.Interpreter.run_node`."""
-        if n.name not in self.plan.operators and n.name not in self._rounded:
+        if n.name not in self.plan.operators or graph.kind(n) == "layout":
             return super().run_node(n)
-        if graph.kind(n) == "layout":
-            return super().run_node(n)
-        value = self._computed(n) if n.name in self.plan.operators else super().run_node(n)
-        return self._round(value, n) if n.name in self._rounded else value
+        value = super().run_node(n) if graph.kind(n) == "relu" else self.computed(n)
+        return value if graph.result(n) is not n else self._round(value, n)
 
-    def _computed(self, n: fx.Node) -> Any:
+    def computed(self, n: fx.Node) -> Any:
+        """A planned operator on what its inputs round to, before its own rounding."""
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         nodes = graph.activations(n)
         if graph.kind(n) == "concat":

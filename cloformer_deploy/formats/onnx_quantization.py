@@ -1,0 +1,155 @@
+"""ONNX with integers: pairs of QuantizeLinear and DequantizeLinear around the operators of a plan, weights as int8.
+
+Activations are unsigned: with signed ones ONNX Runtime is slow, and OpenVINO wrong. A runtime computes an operator
+between pairs in integers; everything else means what it says.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloformer_deploy.quantization import SIGMOID_RANGE, Plan, Range, weight_scales
+
+if TYPE_CHECKING:
+    import onnx
+
+    Nodes = list[onnx.NodeProto]
+
+MOVES = frozenset({"Relu", "Reshape", "Transpose", "Split", "Slice", "Pad", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
+"""Operators that add no rounding of their own: a ReLU belongs to its convolution, the others move numbers."""
+WEIGHTED = ("Conv", "Gemm")
+
+
+def quantize(model: "onnx.ModelProto", plan: Plan, twins: Mapping[str, str]) -> None:
+    """Rewrite a float32 model in place.
+
+    Args:
+        model: simplified, weights inside.
+        plan: what becomes an integer.
+        twins: the plan's tensor behind each of the model's (`quantization.identify`).
+    """
+    _Quantizer(model.graph, plan, twins).rewrite()
+
+
+class _Quantizer:
+    def __init__(self, graph: "onnx.GraphProto", plan: Plan, twins: Mapping[str, str]) -> None:
+        self.graph = graph
+        self.plan = plan
+        self.twins = dict(twins)
+        self.constants = {item.name: item for item in graph.initializer}
+        self.users: dict[str, Nodes] = {}
+        for node in graph.node:
+            for name in node.input:
+                self.users.setdefault(name, []).append(node)
+        self.planned = [node for node in graph.node if self._is_planned(node)]
+        self.read = {name for node in self.planned for name in self._tensors_read(node)}
+        self.written = {self._result(node) for node in self.planned}
+
+    def _is_planned(self, node: "onnx.NodeProto") -> bool:
+        if node.op_type in MOVES:
+            return False
+        if node.op_type == "Sigmoid" and node.output[0] not in self.twins:  # half of a SiLU
+            return any(self._is_planned(user) for user in self.users[node.output[0]])
+        return self.twins.get(node.output[0]) in self.plan.operators
+
+    def _tensors_read(self, node: "onnx.NodeProto") -> list[str]:
+        names = node.input[:1] if node.op_type in WEIGHTED else node.input
+        return [name for name in names if name not in self.constants]
+
+    def _result(self, node: "onnx.NodeProto") -> str:
+        """The tensor a node leaves to others: a ReLU behind it becomes part of it."""
+        users = self.users.get(node.output[0], [])
+        if len(users) == 1 and users[0].op_type == "Relu":
+            return str(users[0].output[0])
+        return str(node.output[0])
+
+    def rewrite(self) -> None:
+        nodes: Nodes = []
+        for value in self.graph.input:
+            nodes += self._pair(value.name)
+        planned = {node.output[0] for node in self.planned}
+        for node in self.graph.node:
+            if node.output[0] in planned and node.op_type in WEIGHTED:
+                nodes += self._weights(node)
+            for index, name in enumerate(node.input):
+                if name in self.written or (name in self.read and node.output[0] in planned):
+                    node.input[index] = f"{name}_dequantized"
+            nodes.append(node)
+            for name in node.output:
+                nodes += self._pair(name)
+        del self.graph.node[:]
+        self.graph.node.extend(nodes)
+        self._drop_unused()
+
+    def _pair(self, name: str) -> "Nodes":
+        """Quantise and dequantise a tensor, if the plan has a range for it."""
+        if name not in self.read and name not in self.written:
+            return []
+        kept = self.plan.ranges[self.twins[name]] if name in self.twins else SIGMOID_RANGE
+        scale, zero_point = kept.grid(self.plan.activation_bits)
+        dtype = np.uint8 if self.plan.activation_bits == 8 else np.uint16
+        parameters = [
+            self._constant(f"{name}_scale", np.float32(scale)),
+            self._constant(f"{name}_zero_point", np.asarray(zero_point, dtype)),
+        ]
+        return _quantize_dequantize(name, parameters)
+
+    def _weights(self, node: "onnx.NodeProto") -> "Nodes":
+        """Put integers in place of a node's weights and bias."""
+        import onnx
+
+        weight = onnx.numpy_helper.to_array(self.constants[node.input[1]])
+        scales = weight_scales(weight, self.plan.recipe.weight_bits)
+        shaped = scales.reshape(-1, *[1] * (weight.ndim - 1))
+        levels = 2 ** (self.plan.recipe.weight_bits - 1) - 1
+        integers = np.clip(np.rint(weight / shaped), -levels, levels).astype(np.int8)
+        made = [self._dequantized(node, 1, integers, scales)]
+        if len(node.input) > 2:
+            bias = onnx.numpy_helper.to_array(self.constants[node.input[2]])
+            kept = self.plan.ranges[self.twins[node.input[0]]]
+            scales = scales * np.float32(kept.grid(self.plan.activation_bits)[0])
+            made.append(self._dequantized(node, 2, np.rint(bias / scales).astype(np.int32), scales))
+        return made
+
+    def _dequantized(
+        self, node: "onnx.NodeProto", index: int, integers: NDArray[Any], scales: NDArray[np.float32]
+    ) -> "onnx.NodeProto":
+        import onnx
+
+        name = node.input[index]
+        parameters = [
+            self._constant(f"{name}_quantized", integers),
+            self._constant(f"{name}_scale", scales),
+            self._constant(f"{name}_zero_point", np.zeros(scales.shape, integers.dtype)),
+        ]
+        node.input[index] = f"{name}_dequantized"
+        return onnx.helper.make_node(
+            "DequantizeLinear", parameters, [node.input[index]], f"{name}_DequantizeLinear", axis=0
+        )
+
+    def _constant(self, name: str, values: NDArray[Any] | np.generic) -> str:
+        import onnx
+
+        self.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(values), name))
+        return name
+
+    def _drop_unused(self) -> None:
+        used = {name for node in self.graph.node for name in node.input}
+        kept = [item for item in self.graph.initializer if item.name in used]
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(kept)
+
+
+def _quantize_dequantize(name: str, parameters: list[str]) -> "Nodes":
+    import onnx
+
+    return [
+        onnx.helper.make_node(
+            "QuantizeLinear", [name, *parameters], [f"{name}_quantized"], f"{name}_QuantizeLinear"
+        ),
+        onnx.helper.make_node(
+            "DequantizeLinear", [f"{name}_quantized", *parameters], [f"{name}_dequantized"], f"{name}_DequantizeLinear"
+        ),
+    ]
