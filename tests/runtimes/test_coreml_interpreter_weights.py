@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cloformer_deploy.formats.palettes import palette
 from cloformer_deploy.runtimes.coreml_interpreter import Program, compare_weights
 from tests.runtimes.coreml_programs import WEIGHTS, build
 
@@ -163,3 +164,61 @@ def test_zeroed_bytes(good: dict[str, Path], tmp_path: Path, dtype: str) -> None
     (failure,) = compare_weights(Program.load(package), tensors())
     count = 512 // np.dtype(kind).itemsize
     assert failure.startswith(f"block.0.weight: {count} of 288 values differ")
+
+
+WEIGHT = np.random.default_rng(1).normal(0, 1, (8, 40)).astype(np.float32)
+STEPS = np.abs(WEIGHT).max(axis=1) / 127
+INTEGERS = np.rint(WEIGHT / STEPS[:, None]).astype(np.int8)
+PALETTE, INDICES = palette(WEIGHT, 8)
+
+
+def save_few_bits(path: Path, dtype: type = np.float32, **stored: NDArray[Any]) -> Program:
+    """A program with `WEIGHT` as integers, or as a palette if one is given."""
+
+    def body(mb: Any, x: Any) -> Any:
+        if "lut" in stored:
+            shape = np.array(WEIGHT.shape, np.uint32)
+            arguments = {"indices": INDICES, **stored, "lut": stored["lut"].astype(dtype)}
+            constant = mb.constexpr_lut_to_dense(shape=shape, name="p_w_palettized", **arguments)
+        else:
+            arguments = {"quantized_data": INTEGERS, "scale": STEPS, **stored}
+            arguments["scale"] = arguments["scale"].astype(dtype)
+            zero, axis = np.int8(0), np.int32(0)
+            constant = mb.constexpr_affine_dequantize(zero_point=zero, axis=axis, name="p_w_quantized", **arguments)
+        return [mb.mul(x=x, y=constant, name="out")]
+
+    return Program.load(build(path, body, [(1,)], "fp16" if dtype is np.float16 else "fp32"))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("stored", [{}, {"lut": PALETTE}], ids=["integers", "palette"])
+def test_weights_in_few_bits(tmp_path: Path, dtype: type, stored: dict[str, NDArray[Any]]) -> None:
+    assert compare_weights(save_few_bits(tmp_path / "p.mlpackage", dtype, **stored), {"w": WEIGHT}) == []
+
+
+def test_integers_are_held_to_half_a_step(tmp_path: Path) -> None:
+    integers = INTEGERS.copy()
+    integers[2, 5] -= np.sign(integers[2, 5])
+    (failure,) = compare_weights(save_few_bits(tmp_path / "p.mlpackage", quantized_data=integers), {"w": WEIGHT})
+    assert failure.startswith("w: 1 of 320 values differ")
+    assert failure.endswith("(constant p_w_quantized)")
+
+
+def test_small_scales_in_float16_are_known_to_be_rounded(tmp_path: Path) -> None:
+    small = STEPS * np.float32(1e-3)  # below 2**-14: few bits are left of it
+    program = save_few_bits(tmp_path / "p.mlpackage", np.float16, scale=small)
+    assert compare_weights(program, {"w": WEIGHT * np.float32(1e-3)}) == []
+
+
+@pytest.mark.parametrize("entry", [5, 200])
+def test_weights_are_held_to_the_nearest_entry(tmp_path: Path, entry: int) -> None:
+    indices = INDICES.copy()
+    indices[7] = entry
+    (failure,) = compare_weights(save_few_bits(tmp_path / "p.mlpackage", lut=PALETTE, indices=indices), {"w": WEIGHT})
+    assert failure.startswith("w: 1 of 320 values differ")
+
+
+def test_a_palette_of_zeros_explains_nothing(tmp_path: Path) -> None:
+    program = save_few_bits(tmp_path / "p.mlpackage", lut=np.zeros(256, np.float32))
+    (failure,) = compare_weights(program, {"w": WEIGHT})
+    assert failure.startswith("w: 320 of 320 values differ")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloformer_deploy.runtimes.coreml_interpreter.interpreter import Program
-from cloformer_deploy.runtimes.coreml_interpreter.plan import Step
+from cloformer_deploy.runtimes.coreml_interpreter.steps import Step
 
 LARGEST = float(np.finfo(np.float16).max)
 SMALLEST_NORMAL = float(np.finfo(np.float16).smallest_normal)

@@ -13,7 +13,8 @@ from torch import Tensor
 from cloformer_deploy.errors import RequestError, ToolError
 from cloformer_deploy.runtimes.coreml_interpreter.files import shown
 from cloformer_deploy.runtimes.coreml_interpreter.package import Feature, Package
-from cloformer_deploy.runtimes.coreml_interpreter.plan import Plan, Step, make_plan
+from cloformer_deploy.runtimes.coreml_interpreter.plan import Plan, make_plan
+from cloformer_deploy.runtimes.coreml_interpreter.steps import Step
 from cloformer_deploy.runtimes.coreml_interpreter.types import TORCH_DTYPES, TensorType
 
 Output: TypeAlias = NDArray[Any] | str | int | dict[str, float] | dict[int, float]

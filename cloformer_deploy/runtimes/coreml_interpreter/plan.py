@@ -1,7 +1,7 @@
 """From a parsed program to a list of steps: constants decoded, arguments resolved, lifetimes known."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,85 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloformer_deploy import __version__
-from cloformer_deploy.errors import BundleError, ToolError
+from cloformer_deploy.errors import BundleError
 from cloformer_deploy.runtimes.coreml_interpreter.constants import Constant, Decoder
 from cloformer_deploy.runtimes.coreml_interpreter.files import EXPORT_AGAIN, shown
 from cloformer_deploy.runtimes.coreml_interpreter.ops import OPERATORS, Operator, Slot, bind
 from cloformer_deploy.runtimes.coreml_interpreter.package import Package, input_types
+from cloformer_deploy.runtimes.coreml_interpreter.rounding import Compressed
+from cloformer_deploy.runtimes.coreml_interpreter.steps import Result, Step, widened, with_frees
 from cloformer_deploy.runtimes.coreml_interpreter.types import TORCH_DTYPES, OtherType, TensorType, value_type
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One output of a step: its name and declared type, and the slot it goes to."""
-
-    name: str
-    slot: int
-    declared: TensorType | OtherType
-    dtype: torch.dtype | None
-    shape: tuple[int, ...]
-
-    def check(self, value: Any, operation: str) -> None:
-        """Hold a computed value against the type the file declares.
-
-        Raises:
-            ToolError: the shape or the element type differs.
-        """
-        if isinstance(value, Tensor):
-            if value.dtype is self.dtype and value.shape == self.shape:
-                return
-            computed = f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
-        else:
-            computed = _type_text(value)
-            if computed == str(self.declared):
-                return
-        raise ToolError(
-            f"the output {shown(self.name)} of {operation} is declared as {self.declared}, but computed as {computed}",
-            "the package was changed after its export, or the interpreter has a fault: export it again and compare",
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One operation, ready to run.
-
-    Attributes:
-        operation: its MIL name.
-        function: what computes it.
-        constants: its arguments that are known; float16 tensors widened already where `rounded`.
-        slots: its arguments that are values, as (parameter, slot).
-        lists: its arguments that are lists of tensors, each a constant or a slot.
-        rounded: see `Operator`.
-        first: the slot of its first tensor, or that tensor's element type if it is a constant.
-        results: its outputs.
-        frees: slots no later step reads.
-    """
-
-    operation: str
-    function: Callable[..., Any]
-    constants: Mapping[str, Any]
-    slots: tuple[tuple[str, int], ...]
-    lists: tuple[tuple[str, tuple[Tensor | int, ...]], ...]
-    rounded: bool
-    first: int | torch.dtype
-    results: tuple[Result, ...]
-    frees: tuple[int, ...]
-
-    def compute(self, values: list[Any]) -> tuple[Any, ...]:
-        """The step's outputs, given the values so far."""
-        arguments = dict(self.constants)
-        for name, slot in self.slots:
-            arguments[name] = values[slot]
-        for name, items in self.lists:
-            arguments[name] = [values[item] if isinstance(item, int) else item for item in items]
-        if self.rounded:
-            return (self._round(self.function(**_widened(arguments)), values),)
-        out = self.function(**arguments)
-        return out if isinstance(out, tuple) else (out,)
-
-    def _round(self, out: Tensor, values: list[Any]) -> Tensor:
-        dtype = values[self.first].dtype if isinstance(self.first, int) else self.first
-        return out.to(dtype) if dtype is torch.float16 else out
 
 
 @dataclass(frozen=True)
@@ -101,6 +30,7 @@ class Plan:
         outputs: the slot of each output of the model, by name.
         size: of the list of values.
         constants: the decoded float tensors of the file, by name.
+        compressed: how those stored in few bits were, by name.
     """
 
     steps: tuple[Step, ...]
@@ -108,6 +38,7 @@ class Plan:
     outputs: Mapping[str, int]
     size: int
     constants: Mapping[str, NDArray[Any]]
+    compressed: Mapping[str, Compressed]
 
 
 def make_plan(package: Package) -> Plan:
@@ -122,7 +53,7 @@ def make_plan(package: Package) -> Plan:
     steps = [step for operation in package.block.operations if (step := builder.step(operation))]
     outputs = builder.outputs(package)
     return Plan(
-        steps=_with_frees(steps, set(outputs.values())),
+        steps=with_frees(steps, set(outputs.values())),
         inputs=inputs,
         outputs=outputs,
         size=len(builder.slots),
@@ -131,6 +62,7 @@ def make_plan(package: Package) -> Plan:
             for name, value in builder.constants.items()
             if not isinstance(value, tuple) and value.dtype.kind == "f"
         },
+        compressed=builder.compressed,
     )
 
 
@@ -151,6 +83,7 @@ class _Builder:
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
         self.constants: dict[str, Constant] = {}
+        self.compressed: dict[str, Compressed] = {}
         self.slots: dict[str, int] = {}
 
     def add(self, name: str) -> int:
@@ -170,6 +103,7 @@ class _Builder:
         arguments = bind(known, self._arguments(operation, where), where)
         if known.folded:
             self._constant(operation, where, _folded(known, arguments, where))
+            self.compressed[operation.outputs[0].name] = Compressed(operation.type, arguments)
             return None
         return _step(operation.type, known, arguments, tuple(self._result(each) for each in operation.outputs))
 
@@ -239,7 +173,7 @@ def _step(name: str, known: Operator, arguments: dict[str, Any], results: tuple[
     return Step(
         operation=name,
         function=known.function,
-        constants=_widened(constants) if known.rounded else constants,
+        constants=widened(constants) if known.rounded else constants,
         slots=tuple((key, value.index) for key, value in arguments.items() if isinstance(value, Slot)),
         lists=tuple(
             (key, tuple(item.index if isinstance(item, Slot) else item for item in value))
@@ -261,43 +195,9 @@ def _folded(known: Operator, arguments: dict[str, Any], where: str) -> NDArray[A
     return folded
 
 
-def _with_frees(steps: list[Step], kept: set[int]) -> tuple[Step, ...]:
-    """The steps, each with the slots that no later one reads and that are no output."""
-    freed = set(kept)
-    backwards = []
-    for step in reversed(steps):
-        read = {slot for _, slot in step.slots}
-        read |= {item for _, items in step.lists for item in items if isinstance(item, int)}
-        made = {result.slot for result in step.results}
-        frees = (read | made) - freed
-        freed |= frees
-        backwards.append(replace(step, frees=tuple(sorted(frees))))
-    return tuple(reversed(backwards))
-
-
 def _fits(value: Constant, declared: TensorType | OtherType) -> bool:
     if isinstance(value, tuple):
         return isinstance(declared, OtherType) or declared.dtype.name == "string"
     if not isinstance(declared, TensorType):
         return False
     return (declared.shape, np.dtype(declared.dtype.numpy)) == (value.shape, value.dtype)
-
-
-def _widened(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments with float16 tensors as float32."""
-    return {name: _widen(value) for name, value in arguments.items()}
-
-
-def _widen(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.float() if value.dtype is torch.float16 else value
-    if isinstance(value, list):
-        return [_widen(item) for item in value]
-    return value
-
-
-def _type_text(value: Any) -> str:
-    """The MIL type of a classifier's output, in words."""
-    if isinstance(value, dict):
-        return f"dictionary of {_type_text(next(iter(value), None)).removesuffix('[]')}"
-    return {str: "string[]", int: "int64[]"}.get(type(value), type(value).__name__)

@@ -51,7 +51,8 @@ def compare_weights(program: Program, expected: Mapping[str, NDArray[Any]]) -> l
         A sentence for each expected tensor that is missing, or differs from its constant (for one without a
         name: from the nearest that is no other tensor's). In float32 the tolerance is `FLOAT32_TOLERANCE` of
         the tensor's largest absolute value; in float16 half a unit in the last place of each value, and
-        `FLOAT16_SUBNORMAL_STEP`. An empty list says that all tensors are there.
+        `FLOAT16_SUBNORMAL_STEP`. Weights stored in few bits may be off by `Compressed.slack` besides. An empty list
+        says that all tensors are there.
     """
     by_shape: dict[tuple[int, ...], list[str]] = {}
     for constant, value in program.constants.items():
@@ -80,8 +81,7 @@ def _left_over(program: Program, constants: Iterable[str], expected: Mapping[str
         constant
         for constant in constants
         if not any(
-            _shape(tensor) == _shape(program.constants[constant])
-            and not _compare(tensor, program.constants[constant], constant).count
+            _shape(tensor) == _shape(program.constants[constant]) and not _compare(program, tensor, constant).count
             for tensor in expected.values()
         )
     ]
@@ -101,22 +101,30 @@ def _shape(value: NDArray[Any]) -> tuple[int, ...]:
 
 
 def _nearest(program: Program, tensor: NDArray[Any], constants: Iterable[str]) -> _Difference | None:
-    differences = (_compare(tensor, program.constants[constant], constant) for constant in constants)
-    return min(differences, default=None)
+    return min((_compare(program, tensor, constant) for constant in constants), default=None)
 
 
-def _compare(tensor: NDArray[Any], value: NDArray[Any], constant: str) -> _Difference:
-    want = np.asarray(tensor, np.float64).reshape(-1)
-    size = np.abs(want)
+def _compare(program: Program, tensor: NDArray[Any], constant: str) -> _Difference:
+    value = program.constants[constant]
+    want = np.asarray(tensor, np.float64).reshape(value.shape)
     # What float16 cannot hold has a tolerance that is not a number, and fails.
     with np.errstate(over="ignore", invalid="ignore"):
-        if value.dtype == np.float16:
-            half_unit = np.spacing(size.astype(np.float16)).astype(np.float64) / 2
-            tolerance = half_unit + FLOAT16_SUBNORMAL_STEP + FLOAT32_TOLERANCE * size
-        else:
-            tolerance = np.full_like(size, FLOAT32_TOLERANCE * size.max(initial=0.0))
-        difference = np.abs(value.reshape(-1).astype(np.float64) - want)
+        tolerance = _tolerance(np.abs(want), value.dtype)
+        if constant in program.plan.compressed:
+            slack = program.plan.compressed[constant].slack(want)
+            # The scale or the palette is rounded to the type, and what is computed from it once more.
+            tolerance = slack + 2 * _tolerance(np.abs(want) + slack, value.dtype)
+        difference = np.abs(value.astype(np.float64) - want)
         bad = ~(difference <= tolerance)
     # Not a number sorts as the worst.
     largest = float(np.where(np.isnan(difference), np.inf, difference).max(initial=0.0))
     return _Difference(int(bad.sum()), largest, constant)
+
+
+def _tolerance(size: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[np.float64]:
+    """Of values of these magnitudes, stored as a float type."""
+    if dtype != np.float16:
+        return np.full_like(size, FLOAT32_TOLERANCE * size.max(initial=0.0))
+    half_unit = np.spacing(size.astype(np.float16)).astype(np.float64) / 2
+    tolerance: NDArray[np.float64] = half_unit + FLOAT16_SUBNORMAL_STEP + FLOAT32_TOLERANCE * size
+    return tolerance

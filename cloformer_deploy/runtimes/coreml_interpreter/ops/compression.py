@@ -26,11 +26,11 @@ def quantize(
 ) -> Tensor:
     """clip(round(input / scale) + zero_point), ties to even; scale and zero point single or along `axis`."""
     dtype = TORCH_DTYPES[output_dtype]
-    numbers = torch.round(input.float() / _along(scale.float(), input, axis))
+    numbers = (input.float() / _along(scale.float(), input, axis)).round_()
     if zero_point is not None:
-        numbers = numbers + _along(zero_point.float(), input, axis)
+        numbers += _along(zero_point.float(), input, axis)
     limits = torch.iinfo(dtype)
-    return numbers.clamp(limits.min, limits.max).to(dtype)
+    return numbers.clamp_(limits.min, limits.max).to(dtype)
 
 
 @operator("dequantize", rounded=False)
@@ -41,10 +41,11 @@ def dequantize(
     axis: int | None = None,
 ) -> Tensor:
     """(input - zero_point) * scale, of scale's type; scale and zero point single or along `axis`."""
-    numbers = input.float()
+    numbers = input.float()  # a copy: the input is of integers
     if zero_point is not None:
-        numbers = numbers - _along(zero_point.float(), input, axis)
-    return (numbers * _along(scale.float(), input, axis)).to(scale.dtype)
+        numbers -= _along(zero_point.float(), input, axis)
+    numbers *= _along(scale.float(), input, axis)
+    return numbers.to(scale.dtype)
 
 
 @operator("classify", rounded=False)
@@ -71,8 +72,8 @@ def blockwise_shift_scale(data: NDArray[Any], scale: NDArray[Any], offset: NDArr
     """(data - offset) * scale; scale and offset have data's rank, and one value for each block of it."""
     numbers = data.astype(np.float32)
     if offset is not None:
-        numbers = numbers - _spread(offset, data.shape).astype(np.float32)
-    return (numbers * _spread(scale, data.shape).astype(np.float32)).astype(scale.dtype)
+        numbers = numbers - spread(offset, data.shape).astype(np.float32)
+    return (numbers * spread(scale, data.shape).astype(np.float32)).astype(scale.dtype)
 
 
 @operator("constexpr_lut_to_dense", folded=True)
@@ -118,7 +119,7 @@ def _along(value: Tensor, x: Tensor, axis: int | None) -> Tensor:
     return value.reshape(shape)
 
 
-def _spread(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def spread(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """`values`, each repeated over its block of `shape`."""
     for axis, (have, want) in enumerate(zip(values.shape, shape, strict=True)):
         if want % have:
