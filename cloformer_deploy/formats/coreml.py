@@ -9,6 +9,7 @@ from cloformer_deploy.errors import BundleError
 from cloformer_deploy.formats import metadata
 from cloformer_deploy.formats.base import INPUT_NAME, OUTPUT_NAME, Description, Graph, TensorInfo
 from cloformer_deploy.formats.coreml_graph import summarize
+from cloformer_deploy.formats.coreml_quantization import quantized
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,6 +41,8 @@ class CoreMLFormat:
         traced = torch.export.export(module, (torch.zeros(graph.shape),)).run_decompositions({})
         for precision, path in outputs.items():
             model = _model(traced, interface, graph, precision)
+            if graph.quantized is not None:
+                model = quantized(model, graph, graph.quantized)
             model.short_description = f"CloFormer-{graph.metadata['variant']} image classifier, {precision}"
             model.author = "cloformer-deploy"
             pixels = "RGB, 0..255" if graph.input_kind == "image" else "RGB, normalised, NCHW"

@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cloformer_deploy.errors import ToolError
+from cloformer_deploy.formats.base import INPUT_NAME, Graph
 from cloformer_deploy.formats.palettes import palette
 
 if TYPE_CHECKING:
-    from torch import Tensor, fx
+    from torch import Tensor
 
-    from cloformer_deploy.quantization import Plan, Range, Recipe
+    from cloformer_deploy.quantization.observers import Range
+    from cloformer_deploy.quantization.plan import Plan
+    from cloformer_deploy.quantization.preparation import Prepared
+    from cloformer_deploy.quantization.recipes import Recipe
 
 IOS_OF_WEIGHTS = 16
 IOS_OF_ACTIVATIONS = 17
@@ -37,40 +40,40 @@ def lowest_ios(recipe: "Recipe") -> int:
     return IOS_OF_ACTIVATIONS if recipe.needs_calibration else IOS_OF_WEIGHTS
 
 
-def identify(
-    model: Any, traced: "fx.GraphModule", images: "Tensor", feed: Mapping[str, NDArray[Any]]
-) -> dict[str, str]:
-    """The traced model's node behind each tensor of a float32 `MLModel`, by the tensor's name.
+def quantized(model: Any, graph: Graph, prepared: "Prepared") -> Any:
+    """The integer form of a float32 `MLModel`, with its interface; without its metadata.
 
-    Args:
-        model: an ML program of fixed batch size.
-        traced: see `quantization.graph.trace`.
-        images: a normalised batch of the model's size, float32 (B, 3, H, W).
-        feed: the same batch as the program takes it: normalised or pixels.
+    Raises:
+        ToolError: an operator of the plan, or a tensor it reads, is not found in the program.
     """
-    from cloformer_deploy import quantization
+    twins = _twins(model, graph, prepared) if prepared.plan.recipe.needs_calibration else {}
+    return quantize(model, prepared.plan, twins)
+
+
+def _twins(model: Any, graph: Graph, prepared: "Prepared") -> dict[str, str]:
+    """The plan's tensor behind each of the program's, by running both."""
+    from cloformer_deploy.formats.interface import probe
+    from cloformer_deploy.quantization.twins import fingerprints, identify
     from cloformer_deploy.runtimes.coreml_interpreter import Program
 
-    found: list[tuple[str, NDArray[Any]]] = list(feed.items())
+    images, feed = probe(graph)
+    found = [(INPUT_NAME, feed)]
 
     def keep(name: str, value: "Tensor") -> None:
         if value.is_floating_point():
             found.append((name, value.numpy()))
 
-    Program.load(Path(model.package_path)).run(feed, keep)
-    return quantization.identify(quantization.fingerprints(traced, images), found)
+    Program.load(Path(model.package_path)).run({INPUT_NAME: feed}, keep)
+    return identify(fingerprints(prepared.traced, images), found)
 
 
 def quantize(model: Any, plan: "Plan", twins: Mapping[str, str]) -> Any:
-    """A quantised copy of a float32 `MLModel`, with its interface; without its metadata.
+    """See `quantized`.
 
     Args:
         model: an ML program for at least `lowest_ios(plan.recipe)`.
         plan: what becomes an integer; without calibration, the weights of all convolutions and linear operations.
-        twins: see `identify`; not looked at without calibration.
-
-    Raises:
-        ToolError: an operator of the plan, or a tensor it reads, is not found in the program.
+        twins: the plan's tensor behind each of the program's; not looked at without calibration.
     """
     import coremltools as ct
     from coremltools.converters.mil.converter import mil_convert

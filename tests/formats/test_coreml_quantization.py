@@ -1,7 +1,7 @@
 """Quantised Core ML programs: what is an integer in them, on which grid, and that they still compute the model."""
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,20 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from cloformer_deploy.architecture import CloFormer
 from cloformer_deploy.checkpoints import build_model, load_checkpoint
 from cloformer_deploy.data import Preprocessing, probe_pictures
 from cloformer_deploy.errors import ToolError
-from cloformer_deploy.formats import FORMATS, Graph
-from cloformer_deploy.formats.coreml_quantization import identify, lowest_ios, quantize
+from cloformer_deploy.formats import FORMATS, Graph, InputKind
+from cloformer_deploy.formats.coreml_quantization import lowest_ios, quantize
 from cloformer_deploy.lowering import lower
 from cloformer_deploy.model_zoo import bundled_checkpoints
-from cloformer_deploy.quantization import RECIPES, Plan, Range, Recipe, graph, observers
-from cloformer_deploy.quantization import plan as plans
+from cloformer_deploy.quantization import observers
+from cloformer_deploy.quantization.graph import trace
+from cloformer_deploy.quantization.observers import Range
+from cloformer_deploy.quantization.plan import Plan, plan, quantized_operators, tensors
+from cloformer_deploy.quantization.preparation import Prepared
+from cloformer_deploy.quantization.recipes import RECIPES, Recipe
 from cloformer_deploy.quantization.simulation import rounded_weights
 from cloformer_deploy.runtimes.coreml_interpreter import Program, compare_weights
 from cloformer_deploy.validation import Drift
@@ -154,103 +159,79 @@ def preprocessing() -> Preprocessing:
 
 
 @pytest.fixture(scope="module")
-def lowered() -> Any:
-    return lower(build_model(load_checkpoint(bundled_checkpoints()["xxs-imagenette"])), "coreml", "ane")
+def reference() -> CloFormer:
+    return build_model(load_checkpoint(bundled_checkpoints()["xxs-imagenette"])).eval()
 
 
-@pytest.fixture(scope="module")
-def converted(
-    lowered: Any, preprocessing: Preprocessing, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Any]:
-    """`converted(input_kind, ios)`: the float32 `MLModel` of the bundled weights."""
-    made: dict[tuple[str, int], Any] = {}
-
-    def convert(input_kind: Any, ios: int) -> Any:
-        if (input_kind, ios) not in made:
-            path = tmp_path_factory.mktemp("float") / "float.mlpackage"
-            labels = tuple(f"class {index}" for index in range(lowered.num_classes))
-            asked = Graph(lowered, preprocessing, input_kind, 1, labels, {"variant": "xxs"}, ios)
-            with quiet():
-                list(FORMATS["coreml"].convert(asked, {"fp32": path}, lambda text: None))
-                made[input_kind, ios] = coremltools().models.MLModel(str(path), skip_model_load=True)
-        return made[input_kind, ios]
-
-    return convert
+def convert(asked: Graph, path: Path) -> Program:
+    with quiet():
+        list(FORMATS["coreml"].convert(asked, {"int8": path}, lambda text: None))
+    return Program.load(path)
 
 
-def sqnr_db(program: Program, lowered: Any, preprocessing: Preprocessing) -> float:
-    """Of the logits of rendered pictures, against the float model."""
+def sqnr_db(program: Program, model: CloFormer, preprocessing: Preprocessing) -> float:
+    """Of the logits of rendered pictures, against a float model."""
     pixels = probe_pictures(8, preprocessing)
     images = preprocessing.normalise(pixels)
     fed = pixels if program.package.inputs[0].kind == "image" else images
     drift = Drift()
     with torch.inference_mode():
-        expected = lowered(torch.from_numpy(images)).numpy()
+        expected = model(torch.from_numpy(images)).numpy()
     found = [np.asarray(program.run({"image": fed[index : index + 1]})["logits"]) for index in range(len(fed))]
     drift.update(expected, np.concatenate(found), None)
     return drift.sqnr_db
 
 
-def saved(model: Any, path: Path) -> Program:
-    with quiet():
-        model.save(str(path))
-    return Program.load(path)
-
-
-def float_tensors(lowered: Any) -> Weights:
-    return {name: value.numpy() for name, value in lowered.state_dict().items() if value.is_floating_point()}
+def float_tensors(model: CloFormer) -> Weights:
+    return {name: value.numpy() for name, value in model.state_dict().items() if value.is_floating_point()}
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize(("input_kind", "ios"), [("tensor", 17), ("image", 18)])
 def test_convolutions_of_the_bundled_model_in_integers(
-    converted: Callable[..., Any],
-    lowered: Any,
-    preprocessing: Preprocessing,
-    tmp_path: Path,
-    input_kind: str,
-    ios: int,
+    reference: CloFormer, preprocessing: Preprocessing, tmp_path: Path, input_kind: InputKind, ios: int
 ) -> None:
-    pixels = probe_pictures(8, preprocessing)
-    images = torch.from_numpy(preprocessing.normalise(pixels))
+    lowered = lower(reference, "coreml", "ane", integer=True)
     with quiet():
-        traced = graph.trace(lowered, preprocessing.height, preprocessing.width)
-    operators = plans.quantized_operators(traced, W8A8)
-    seen = observers.observe(traced, plans.tensors(traced, operators), [images])
-    plan = plans.plan(traced, W8A8, seen, method=observers.min_max)
-    model = converted(input_kind, ios)
-    twins = identify(model, traced, images[:1], {"image": pixels[:1] if input_kind == "image" else images[:1].numpy()})
-    program = saved(quantize(model, plan, twins), tmp_path / "w8a8.mlpackage")
+        traced = trace(lowered, 64, 64)
+    read = tensors(traced, W8A8, quantized_operators(traced, W8A8))
+    images = torch.from_numpy(preprocessing.normalise(probe_pictures(8, preprocessing)))
+    seen = observers.observe(traced, read, [images])
+    ready = Prepared(lowered, traced, plan(traced, W8A8, seen, method=observers.min_max), seen)
+    labels = tuple(f"class {index}" for index in range(reference.num_classes))
+    metadata = {"variant": "xxs"}
+    program = convert(
+        Graph(lowered, preprocessing, input_kind, 1, labels, metadata, ios, ready), tmp_path / "int8.mlpackage"
+    )
     convolutions = program.package.operators["conv"]
     assert len(program.plan.compressed) == convolutions - STEM_ENDS
     assert 0 < program.package.operators["quantize"] == program.package.operators["dequantize"] <= convolutions
-    # Of the float program nothing is float32 but its interface.
+    # Nothing is float32 inside.
     assert all(value.dtype == np.float16 for value in program.constants.values() if value.size > 1)
     assert program.package.inputs[0].kind == input_kind
     names = [output.name for output in program.package.outputs]
     assert names == (["classLabel", "classLabel_probs", "logits"] if input_kind == "image" else ["logits"])
     assert compare_weights(program, float_tensors(lowered)) == []
-    assert 24 < sqnr_db(program, lowered, preprocessing) < 45
+    assert 24 < sqnr_db(program, reference, preprocessing) < 45
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize(
-    ("recipe", "operation", "floor_db"), [(W8, "constexpr_affine_dequantize", 30), (P6, "constexpr_lut_to_dense", 24)]
+    ("recipe", "operation", "floor_db"),
+    [(W8, "constexpr_affine_dequantize", 30), (P6, "constexpr_lut_to_dense", 24)],
 )
 def test_weights_of_the_bundled_model_in_few_bits(
-    converted: Callable[..., Any],
-    lowered: Any,
-    preprocessing: Preprocessing,
-    tmp_path: Path,
-    recipe: Recipe,
-    operation: str,
-    floor_db: float,
+    reference: CloFormer, preprocessing: Preprocessing, tmp_path: Path, recipe: Recipe, operation: str, floor_db: float
 ) -> None:
-    plan = Plan(recipe, frozenset(), {})
-    programs = [saved(quantize(converted("tensor", 17), plan, {}), tmp_path / f"{i}.mlpackage") for i in range(2)]
+    lowered = lower(reference, "coreml", "ane")
+    with quiet():
+        traced = trace(lowered, 64, 64)
+    ready = Prepared(lowered, traced, Plan(recipe, frozenset(), {}), {})
+    asked = Graph(lowered, preprocessing, "tensor", 1, None, {"variant": "xxs"}, 17, ready)
+    programs = [convert(asked, tmp_path / f"{index}.mlpackage") for index in range(2)]
     assert programs[0].package.operators[operation] > 100
     files = [program.package.read_weights("@model_path/weights/weight.bin") for program in programs]
     assert files[0] == files[1]
     assert len(files[0]) < 3_906_000 * (recipe.weight_bits / 8) * 1.1
     assert compare_weights(programs[0], float_tensors(lowered)) == []
-    assert floor_db < sqnr_db(programs[0], lowered, preprocessing) < 55
+    assert floor_db < sqnr_db(programs[0], reference, preprocessing) < 55
