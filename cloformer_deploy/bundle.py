@@ -173,7 +173,10 @@ class BundleWriter:
         kept = self._previous.artifacts if self._previous and self._same(self._previous) else ()
         kept = tuple(old for old in kept if old.path not in {item.path for item in new})
         ordered = sorted((*kept, *new), key=lambda item: (item.format, item.precision, item.target))
-        manifest = self.head.model_copy(update={"artifacts": tuple(ordered)})
+        used = {item.calibration.sha256 for item in ordered if item.calibration}
+        known = (*self.head.calibrations, *(self._previous.calibrations if self._previous else ()))
+        sets = {item.sha256: item for item in known if item.sha256 in used}
+        manifest = self.head.model_copy(update={"artifacts": tuple(ordered), "calibrations": tuple(sets.values())})
         touched = _listed(manifest) | _listed(self._previous)
         arriving = [self.head.weights.file, *(item.path for item in new)]
         self._refuse_strays(arriving)

@@ -43,6 +43,13 @@ class Calibration(_Part):
     seed: int
 
 
+class CalibrationPictures(_Part):
+    """Which pictures a calibration set had, so that none of them is validated on: `picture_digest` of each."""
+
+    sha256: Sha256
+    pictures: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")], ...]
+
+
 class Artifact(_Part):
     """One exported file (or .mlpackage folder); `sha256` is `digest` of it."""
 
@@ -68,6 +75,7 @@ class Manifest(_Part):
     weights: Weights
     input: Preprocessing
     artifacts: tuple[Artifact, ...] = ()
+    calibrations: tuple[CalibrationPictures, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -3,22 +3,36 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from cloformer_deploy import __version__
 from cloformer_deploy.bundle import Bundle, BundleWriter, digest, size_bytes
-from cloformer_deploy.data import Preprocessing
+from cloformer_deploy.data import CalibrationSet, Preprocessing, default_calibration, open_calibration
+from cloformer_deploy.data.rendered import CLASSES
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.formats import FORMATS, PRECISIONS, InputKind
+from cloformer_deploy.formats import FLOATS, FORMATS, PRECISIONS, InputKind
 from cloformer_deploy.formats.coreml import IOS_TARGETS
 from cloformer_deploy.formats.jobs import Check, Job, run
-from cloformer_deploy.manifest import Artifact, Interface, Manifest, Weights, artifact_name, weights_name
-from cloformer_deploy.model_zoo import resolve_weights
+from cloformer_deploy.manifest import (
+    Artifact,
+    Calibration,
+    CalibrationPictures,
+    Interface,
+    Manifest,
+    Weights,
+    artifact_name,
+    weights_name,
+)
+from cloformer_deploy.model_zoo import bundled_checkpoints, resolve_weights
 from cloformer_deploy.packages import installed_version, require
 from cloformer_deploy.progress import Progress
+from cloformer_deploy.quantization.recipes import RECIPES, Recipe
+
+if TYPE_CHECKING:
+    from cloformer_deploy.checkpoints import Checkpoint
 
 MAX_BATCH = 256
 
@@ -28,7 +42,8 @@ class ExportRequest:
     """What to export; the defaults are those of the command line (which exports all formats if none is named).
 
     `target` None is each format's default; `batch` None is dynamic; `labels` is a text file with one
-    class name a line; `output` None is `exports/{name of the weights}`.
+    class name a line; `calibration` is a file that `calibrate` wrote, None the set that ships; `output` None is
+    `exports/{name of the weights}`.
     """
 
     formats: Sequence[str]
@@ -42,6 +57,7 @@ class ExportRequest:
     batch: int | None = 1
     labels: Path | None = None
     ios: int = 17
+    calibration: Path | None = None
     output: Path | None = None
     overwrite: bool = False
 
@@ -90,6 +106,10 @@ def export(request: ExportRequest, progress: Progress) -> Export:
         weights=weights,
         input=preprocessing,
     )
+    calibration = _calibration(request, checkpoint, preprocessing, progress)
+    if calibration is not None:
+        pictures = CalibrationPictures(sha256=calibration.sha256, pictures=calibration.picture_digests)
+        head = head.model_copy(update={"calibrations": (pictures,)})
     with BundleWriter(output, head, overwrite=request.overwrite) as writer:
         jobs = [_job(request, head, name, writer.staging) for name in request.formats]
         # Before the minutes that converting takes, not after.
@@ -98,7 +118,7 @@ def export(request: ExportRequest, progress: Progress) -> Export:
         writer.staging.joinpath(weights.file).write_bytes(copy)
         done = list(zip(jobs, run(jobs, progress), strict=True))
         progress.step("Writing the bundle")
-        artifacts = [_artifact(job, check.precision) for job, checks in done for check in checks]
+        artifacts = [_artifact(job, check.precision, calibration) for job, checks in done for check in checks]
         by_path = {job.outputs[check.precision].name: check for job, checks in done for check in checks}
         return Export(writer.commit(artifacts), by_path)
 
@@ -122,14 +142,45 @@ def _job(request: ExportRequest, head: Manifest, name: str, folder: Path) -> Job
         labels=head.labels,
         metadata=_metadata(head, target),
         ios=request.ios,
+        calibration=request.calibration,
     )
+
+
+def _recipes(request: ExportRequest) -> Iterator[Recipe]:
+    """Of every artefact that is asked for and has one."""
+    for name in request.formats:
+        recipes = RECIPES[name, request.target or FORMATS[name].targets[0]]
+        yield from (recipes[precision] for precision in request.precisions if precision in recipes)
+
+
+def _calibration(
+    request: ExportRequest, checkpoint: "Checkpoint", preprocessing: Preprocessing, progress: Progress
+) -> CalibrationSet | None:
+    """The pictures that ranges are measured on; None where no recipe needs any."""
+    if not any(recipe.needs_calibration for recipe in _recipes(request)):
+        return None
+    shipped = default_calibration()
+    found = shipped if request.calibration is None else open_calibration(request.calibration)
+    make = "make one with: cloformer-deploy calibrate PICTURES --output FILE, then give --calibration FILE"
+    bundled = resolve_weights(request.weights, request.variant) in bundled_checkpoints().values()
+    if request.calibration is None and not (bundled and checkpoint.labels == CLASSES):
+        raise RequestError(f"integers need a calibration set of pictures like those {checkpoint.name} is for", make)
+    if found.sha256 == shipped.sha256 and checkpoint.labels != CLASSES:
+        raise RequestError(f"the calibration set of the rendered task does not fit {checkpoint.name}", make)
+    found.batches(preprocessing, 1)  # refuses another input size
+    for warning in found.warnings:
+        progress.warn(warning)
+    return found
 
 
 def _named_batch(batch: int | None) -> int | Literal["dynamic"]:
     return "dynamic" if batch is None else batch
 
 
-def _artifact(job: Job, precision: str) -> Artifact:
+def _artifact(job: Job, precision: str, calibration: CalibrationSet | None) -> Artifact:
+    used = None
+    if calibration and precision not in FLOATS and RECIPES[job.format, job.target][precision].needs_calibration:
+        used = Calibration(sha256=calibration.sha256, n=calibration.n, seed=calibration.seed)
     path = job.outputs[precision]
     packages = ("torch", *FORMATS[job.format].packages)
     return Artifact(
@@ -141,6 +192,7 @@ def _artifact(job: Job, precision: str) -> Artifact:
         bytes=size_bytes(path),
         input=Interface(kind=job.input_kind, batch=_named_batch(job.batch)),
         created_with={package: installed_version(package) or "" for package in packages},
+        calibration=used,
     )
 
 
@@ -180,6 +232,13 @@ def _refuse_contradictions(request: ExportRequest) -> None:
                 f"target {request.target!r} is not one of {name}'s: {', '.join(item.targets)}",
                 f"leave --target out, or name the formats it is for: {_formats_for(request.target)}",
             )
+        target = request.target or item.targets[0]
+        offered = (*FLOATS, *RECIPES[name, target])
+        for precision in request.precisions:
+            if precision not in offered:
+                raise RequestError(
+                    f"{name} for {target} has no precision {precision!r}", f"choose from {', '.join(offered)}"
+                )
         if request.batch is None and not item.dynamic_batch:
             dynamic = ", ".join(other.name for other in FORMATS.values() if other.dynamic_batch)
             raise RequestError(f"{name} files have a fixed batch", f"give --batch a number, or export {dynamic} alone")

@@ -63,6 +63,14 @@ def command(
     ios: Annotated[
         int, typer.Option(help=f"Core ML deployment target: iOS {', '.join(map(str, IOS_TARGETS))}.", metavar="N")
     ] = 17,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pictures that integers are fitted to, as calibrate writes them.",
+            metavar="FILE",
+            show_default="the bundled set, for the weights it fits",
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="The bundle's folder.", metavar="DIR", show_default="exports/WEIGHTS")
     ] = None,
@@ -90,6 +98,7 @@ def command(
         batch=batch_size,
         labels=labels,
         ios=ios,
+        calibration=calibration,
         output=output,
         overwrite=overwrite,
     )

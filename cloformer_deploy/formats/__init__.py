@@ -7,9 +7,12 @@ from cloformer_deploy.formats.base import Description, Format, Graph, InputKind,
 from cloformer_deploy.formats.coreml import CoreMLFormat
 from cloformer_deploy.formats.onnx import OnnxFormat
 from cloformer_deploy.formats.tflite import TFLiteFormat
+from cloformer_deploy.quantization.recipes import RECIPES
 
 FORMATS: dict[str, Format] = {item.name: item for item in (OnnxFormat(), CoreMLFormat(), TFLiteFormat())}
-PRECISIONS = ("fp32", "fp16")
+FLOATS = ("fp32", "fp16")
+PRECISIONS = (*FLOATS, *dict.fromkeys(precision for recipes in RECIPES.values() for precision in recipes))
+"""All there are; which of those with integers a format has for a target, `RECIPES` says."""
 
 
 def format_of(path: Path) -> Format:
@@ -25,4 +28,4 @@ def format_of(path: Path) -> Format:
     raise BundleError(f"{path} is no artefact: its suffix is none of {known}", "give an exported file or a bundle")
 
 
-__all__ = ["FORMATS", "PRECISIONS", "Description", "Format", "Graph", "InputKind", "TensorInfo", "format_of"]
+__all__ = ["FLOATS", "FORMATS", "PRECISIONS", "Description", "Format", "Graph", "InputKind", "TensorInfo", "format_of"]

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cloformer_deploy.data import Preprocessing
+    from cloformer_deploy.quantization.preparation import Prepared
 
 InputKind = Literal["tensor", "image"]
 INPUT_NAME, OUTPUT_NAME = "image", "logits"
@@ -31,6 +32,8 @@ class Graph:
     labels: tuple[str, ...] | None
     metadata: Mapping[str, str]
     ios: int
+    quantized: "Prepared | None" = None
+    """Of a file with integers: `model` is its model, and `plan` says which."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -93,6 +96,8 @@ class Format(Protocol):
 
     def convert(self, graph: Graph, outputs: Mapping[str, Path], note: Callable[[str], None]) -> Iterator[str]:
         """Write one file for each precision of `outputs`, and yield the precision once its file is there.
+
+        A graph that is quantised has one precision, and only its own.
 
         `note` is told what the user should know (a step that fell back).
 

@@ -1,9 +1,12 @@
 """The graph's interface as modules around the model: raw pixels in, and the probabilities a classifier reports."""
 
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cloformer_deploy.data import Preprocessing
+from cloformer_deploy.data import Preprocessing, probe_pictures
 from cloformer_deploy.formats.base import Graph
 
 
@@ -37,6 +40,13 @@ class WithProbabilities(nn.Module):
         """(logits, probabilities), each (B, classes)."""
         logits = self.model(image)
         return logits, logits.softmax(dim=-1)
+
+
+def probe(graph: Graph) -> tuple[Tensor, NDArray[Any]]:
+    """One batch of pictures, normalised as the model takes them (B, 3, H, W), and as the graph's interface does."""
+    pixels = probe_pictures(graph.shape[0], graph.preprocessing)
+    images = graph.preprocessing.normalise(pixels)
+    return torch.from_numpy(images), pixels if graph.input_kind == "image" else images
 
 
 def with_interface(graph: Graph) -> nn.Module:

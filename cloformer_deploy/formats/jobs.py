@@ -7,6 +7,7 @@ with PyTorch, because a file that was not loaded and run is not done.
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import tempfile
@@ -45,6 +46,10 @@ class Job(BaseModel):
     labels: tuple[str, ...] | None
     metadata: dict[str, str]
     ios: int
+    calibration: Path | None = None
+    """A file that `calibrate` wrote; None is the set that ships."""
+    left_float: tuple[str, ...] = ()
+    """Patterns of modules that stay float in spite of a recipe."""
 
 
 class Check(BaseModel):
@@ -65,13 +70,17 @@ Worker: TypeAlias = "subprocess.Popen[str]"
 class _Workers:
     """The processes of an export; once stopped, none goes on and none starts."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: int) -> None:
+        # Two processes of as many threads as there are cores are several times slower than one after the other.
+        threads = max(1, usable_cores() // count)
+        self._environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
         self._started: list[Worker] = []
         self._stopped = False
 
     def start(self, log: IO[str]) -> Worker:
         command = python_command("cloformer_deploy.formats.worker")
-        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+        pipe = subprocess.PIPE
+        worker = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True, env=self._environment)
         self._started.append(worker)
         if self._stopped:  # looked at after the append, as `stop` sets it before it reads the list
             worker.kill()
@@ -93,7 +102,7 @@ def run(jobs: Sequence[Job], progress: Progress) -> list[list[Check]]:
         ToolError: a converter or runtime failed or crashed, or a file is not what PyTorch computes.
         MissingPartError: a package is missing.
     """
-    workers = _Workers()
+    workers = _Workers(len(jobs))
     with ThreadPoolExecutor(usable_cores()) as pool:
         try:
             running = [pool.submit(_run, job, progress, workers) for job in jobs]
@@ -138,6 +147,8 @@ def _follow(process: Worker, job: Job, progress: Progress) -> Iterator[Check]:
         match event.pop("event"):
             case "step":
                 progress.step(event["text"])
+            case "advance":
+                progress.advance(event["done"], event["total"])
             case "warning":
                 progress.warn(event["text"])
             case "checked":

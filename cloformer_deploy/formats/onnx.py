@@ -12,6 +12,7 @@ from cloformer_deploy.errors import BundleError, ToolError
 from cloformer_deploy.formats import metadata
 from cloformer_deploy.formats.base import INPUT_NAME, OUTPUT_NAME, Description, Graph, TensorInfo
 from cloformer_deploy.formats.onnx_graph import summarize
+from cloformer_deploy.formats.onnx_quantization import quantized
 from cloformer_deploy.packages import require
 from cloformer_deploy.subprocesses import python_command
 
@@ -47,6 +48,8 @@ class OnnxFormat:
             model = exported
         for precision, path in outputs.items():
             made = _to_float16(model) if precision == "fp16" else model
+            if graph.quantized is not None:
+                made = quantized(model, graph, graph.quantized)
             made.metadata_props.clear()
             onnx.helper.set_model_props(made, metadata.prefixed(graph.metadata, precision))
             onnx.checker.check_model(made, full_check=True)

@@ -10,31 +10,66 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloformer_deploy.quantization import SIGMOID_RANGE, Plan, Range, weight_scales
+from cloformer_deploy.formats.base import INPUT_NAME, Graph
 
 if TYPE_CHECKING:
     import onnx
 
+    from cloformer_deploy.quantization.plan import Plan
+    from cloformer_deploy.quantization.preparation import Prepared
+
     Nodes = list[onnx.NodeProto]
 
-MOVES = frozenset({"Relu", "Reshape", "Transpose", "Split", "Slice", "Pad", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
+MOVES = frozenset(
+    {"Relu", "Reshape", "Transpose", "Split", "Slice", "Pad", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
+)
 """Operators that add no rounding of their own: a ReLU belongs to its convolution, the others move numbers."""
 WEIGHTED = ("Conv", "Gemm")
+OPSET_OF_16_BITS = 21
+"""The first whose QuantizeLinear knows uint16; nothing in the graph is an operator that changed since opset 20."""
 
 
-def quantize(model: "onnx.ModelProto", plan: Plan, twins: Mapping[str, str]) -> None:
-    """Rewrite a float32 model in place.
+def quantized(model: "onnx.ModelProto", graph: Graph, prepared: "Prepared") -> "onnx.ModelProto":
+    """A float32 model with integers where the plan has them; the model, with its weights inside, is left as it is."""
+    import onnx
 
-    Args:
-        model: simplified, weights inside.
-        plan: what becomes an integer.
-        twins: the plan's tensor behind each of the model's (`quantization.identify`).
-    """
-    _Quantizer(model.graph, plan, twins).rewrite()
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    twins = _twins(copy, graph, prepared) if prepared.plan.recipe.needs_calibration else {}
+    _Quantizer(copy.graph, prepared.plan, twins).rewrite()
+    if prepared.plan.recipe.activation_bits == 16:
+        copy.opset_import[0].version = OPSET_OF_16_BITS
+    return copy
+
+
+def _twins(model: "onnx.ModelProto", graph: Graph, prepared: "Prepared") -> dict[str, str]:
+    """The plan's tensor behind each of the model's, by running both."""
+    import onnx
+    import onnxruntime
+
+    from cloformer_deploy.formats.interface import probe
+    from cloformer_deploy.quantization.twins import fingerprints, identify
+
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    outputs = {value.name for value in shown.graph.output}
+    inner = [name for node in shown.graph.node for name in node.output if name and name not in outputs]
+    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    images, feed = probe(graph)
+    names = [value.name for value in session.get_outputs()]
+    found = [(INPUT_NAME, feed), *zip(names, session.run(names, {INPUT_NAME: feed}), strict=True)]
+    floats = ((name, values) for name, values in found if values.dtype == np.float32)
+    return identify(fingerprints(prepared.traced, images), floats)
 
 
 class _Quantizer:
-    def __init__(self, graph: "onnx.GraphProto", plan: Plan, twins: Mapping[str, str]) -> None:
+    """Rewrites one graph in place; `twins` has the plan's tensor behind each of its own."""
+
+    def __init__(self, graph: "onnx.GraphProto", plan: "Plan", twins: Mapping[str, str]) -> None:
         self.graph = graph
         self.plan = plan
         self.twins = dict(twins)
@@ -44,10 +79,15 @@ class _Quantizer:
             for name in node.input:
                 self.users.setdefault(name, []).append(node)
         self.planned = [node for node in graph.node if self._is_planned(node)]
-        self.read = {name for node in self.planned for name in self._tensors_read(node)}
-        self.written = {self._result(node) for node in self.planned}
+        self.read: set[str] = set()
+        self.written: set[str] = set()
+        if plan.recipe.needs_calibration:
+            self.read = {name for node in self.planned for name in self._tensors_read(node)}
+            self.written = {self._result(node) for node in self.planned}
 
     def _is_planned(self, node: "onnx.NodeProto") -> bool:
+        if not self.plan.recipe.needs_calibration:
+            return node.op_type in WEIGHTED
         if node.op_type in MOVES:
             return False
         if node.op_type == "Sigmoid" and node.output[0] not in self.twins:  # half of a SiLU
@@ -87,6 +127,8 @@ class _Quantizer:
         """Quantise and dequantise a tensor, if the plan has a range for it."""
         if name not in self.read and name not in self.written:
             return []
+        from cloformer_deploy.quantization.plan import SIGMOID_RANGE
+
         kept = self.plan.ranges[self.twins[name]] if name in self.twins else SIGMOID_RANGE
         scale, zero_point = kept.grid(self.plan.activation_bits)
         dtype = np.uint8 if self.plan.activation_bits == 8 else np.uint16
@@ -100,13 +142,15 @@ class _Quantizer:
         """Put integers in place of a node's weights and bias."""
         import onnx
 
+        from cloformer_deploy.quantization.plan import weight_scales
+
         weight = onnx.numpy_helper.to_array(self.constants[node.input[1]])
         scales = weight_scales(weight, self.plan.recipe.weight_bits)
         shaped = scales.reshape(-1, *[1] * (weight.ndim - 1))
         levels = 2 ** (self.plan.recipe.weight_bits - 1) - 1
         integers = np.clip(np.rint(weight / shaped), -levels, levels).astype(np.int8)
         made = [self._dequantized(node, 1, integers, scales)]
-        if len(node.input) > 2:
+        if len(node.input) > 2 and self.plan.recipe.needs_calibration:
             bias = onnx.numpy_helper.to_array(self.constants[node.input[2]])
             kept = self.plan.ranges[self.twins[node.input[0]]]
             scales = scales * np.float32(kept.grid(self.plan.activation_bits)[0])
@@ -146,9 +190,7 @@ def _quantize_dequantize(name: str, parameters: list[str]) -> "Nodes":
     import onnx
 
     return [
-        onnx.helper.make_node(
-            "QuantizeLinear", [name, *parameters], [f"{name}_quantized"], f"{name}_QuantizeLinear"
-        ),
+        onnx.helper.make_node("QuantizeLinear", [name, *parameters], [f"{name}_quantized"], f"{name}_QuantizeLinear"),
         onnx.helper.make_node(
             "DequantizeLinear", [f"{name}_quantized", *parameters], [f"{name}_dequantized"], f"{name}_DequantizeLinear"
         ),

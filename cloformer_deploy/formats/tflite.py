@@ -9,7 +9,8 @@ from typing import Any
 from cloformer_deploy.errors import BundleError, ToolError
 from cloformer_deploy.formats import metadata
 from cloformer_deploy.formats.base import INPUT_NAME, METADATA_PREFIX, OUTPUT_NAME, Description, Graph, TensorInfo
-from cloformer_deploy.formats.tflite_graph import summarize
+from cloformer_deploy.formats.tflite_graph import enum_names, operator_name, summarize
+from cloformer_deploy.formats.tflite_quantization import quantized
 from cloformer_deploy.packages import require
 
 
@@ -26,6 +27,8 @@ class TFLiteFormat:
     def convert(self, graph: Graph, outputs: Mapping[str, Path], note: Callable[[str], None]) -> Iterator[str]:  # noqa: ARG002
         """See `Format.convert`."""
         converted = _convert(graph)
+        if graph.quantized is not None:
+            converted = quantized(converted, graph, graph.quantized)
         for precision, path in outputs.items():
             path.write_bytes(_finished(converted, metadata.prefixed(graph.metadata, precision)))
             if precision == "fp16":
@@ -157,22 +160,9 @@ def _metadata(model: Any) -> dict[str, str]:
     return found
 
 
-def _names(enumeration: type) -> dict[int, str]:
-    return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
-
-
-def operator_name(code: Any) -> str:
-    from ai_edge_litert import schema_py_generated as schema
-
-    # Codes beyond 127 do not fit the older field, which then holds a placeholder.
-    number = max(code.builtinCode, code.deprecatedBuiltinCode)
-    name = _names(schema.BuiltinOperator).get(number, str(number))
-    return f"CUSTOM:{code.customCode.decode(errors='replace')}" if name == "CUSTOM" else name
-
-
 def _tensor_info(tensor: Any) -> TensorInfo:
     from ai_edge_litert import schema_py_generated as schema
 
-    dtype = _names(schema.TensorType).get(tensor.type, str(tensor.type)).lower()
+    dtype = enum_names(schema.TensorType).get(tensor.type, str(tensor.type)).lower()
     shape = tuple(int(side) for side in tensor.shape) if tensor.shape is not None else ()
     return TensorInfo(tensor.name.decode(errors="replace"), shape, dtype)

@@ -30,6 +30,21 @@ def summarize(model: Any, names: list[str]) -> GraphSummary:
     )
 
 
+def enum_names(enumeration: type) -> dict[int, str]:
+    """The names in one of the schema's enumerations, by their numbers."""
+    return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
+
+
+def operator_name(code: Any) -> str:
+    """The name of an operator code: a built-in's, or `CUSTOM:` and its own."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    # Codes beyond 127 do not fit the older field, which then holds a placeholder.
+    number = max(code.builtinCode, code.deprecatedBuiltinCode)
+    name = enum_names(schema.BuiltinOperator).get(number, str(number))
+    return f"CUSTOM:{code.customCode.decode(errors='replace')}" if name == "CUSTOM" else name
+
+
 def _macs(operator: Any, name: str, shapes: list[tuple[int, ...]]) -> int:
     """Outputs times the terms of the sum behind each."""
     if name not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"):

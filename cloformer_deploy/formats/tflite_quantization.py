@@ -4,56 +4,90 @@ The quantiser chooses operators by the names of what they write, and finds range
 tensor is first named after its twin in the plan, with a prefix where its operator shall compute in integers.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cloformer_deploy.quantization import SIGMOID_RANGE, Plan
+from cloformer_deploy.formats.base import Graph
+from cloformer_deploy.formats.tflite_graph import operator_name
+
+if TYPE_CHECKING:
+    from cloformer_deploy.quantization.plan import Plan
+    from cloformer_deploy.quantization.preparation import Prepared
 
 PLANNED = "planned:"
 MOVES = frozenset({"PAD", "SLICE", "SPLIT", "RESHAPE", "TRANSPOSE"})
 """Operators that move numbers: integers where what they feed is."""
 
 
-def quantize(content: bytes, plan: Plan, twins: Mapping[int, str]) -> bytes:
-    """The integer form of a float32 file.
-
-    Args:
-        content: the float32 file.
-        plan: what becomes an integer.
-        twins: the plan's tensor behind each of the file's, by index (`quantization.identify`).
-    """
+def quantized(content: bytes, graph: Graph, prepared: "Prepared") -> bytes:
+    """The integer form of a float32 file's bytes."""
     from ai_edge_litert.tools import flatbuffer_utils
     from ai_edge_quantizer import qtyping, quantizer
 
-    from cloformer_deploy.formats.tflite import operator_name
-
+    plan = prepared.plan
     model = flatbuffer_utils.read_model_from_bytearray(content)
-    graph = model.subgraphs[0]
-    names = [operator_name(model.operatorCodes[operator.opcodeIndex]) for operator in graph.operators]
-    planned = _planned(graph.operators, names, plan, twins)
-    _name(graph, planned, twins)
+    ranges = _prepare(model, plan, _twins(content, graph, prepared)) if plan.recipe.needs_calibration else None
     tool = quantizer.Quantizer(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
-    tool.add_static_config(
-        regex=f"^{PLANNED}",
-        operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
-        activation_num_bits=plan.activation_bits,
-        weight_num_bits=plan.recipe.weight_bits,
-    )
-    ranges = {}
-    computed = {*graph.inputs, *(tensor for operator in graph.operators for tensor in operator.outputs)}
-    for index in map(int, computed):  # of weights the quantiser takes their own
-        tensor = graph.tensors[index]
-        kept = plan.ranges.get(twins.get(index, ""), SIGMOID_RANGE)
-        ranges[tensor.name.decode()] = {
-            "min": np.full((1,) * len(tensor.shape), kept.low, np.float32),
-            "max": np.full((1,) * len(tensor.shape), kept.high, np.float32),
-        }
+    everything = qtyping.TFLOperationName.ALL_SUPPORTED
+    if ranges is None:
+        tool.add_weight_only_config(".*", everything, plan.recipe.weight_bits)
+    else:
+        tool.add_static_config(f"^{PLANNED}", everything, plan.activation_bits, plan.recipe.weight_bits)
     return bytes(tool.quantize(ranges, enable_progress_report=False, enable_progress_bar=False).quantized_model)
 
 
-def _planned(operators: Sequence[Any], names: Sequence[str], plan: Plan, twins: Mapping[int, str]) -> set[int]:
+def _twins(content: bytes, graph: Graph, prepared: "Prepared") -> dict[int, str]:
+    """The plan's tensor behind each of the file's, by index, by running both."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    from cloformer_deploy.formats.interface import probe
+    from cloformer_deploy.quantization.twins import fingerprints, identify
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # keeping all tensors is for debugging, it says, and takes memory
+        interpreter = Interpreter(
+            model_content=content,
+            experimental_preserve_all_tensors=True,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+    interpreter.allocate_tensors()
+    images, feed = probe(graph)
+    (image,) = interpreter.get_input_details()
+    interpreter.set_tensor(image["index"], np.ascontiguousarray(feed.transpose(0, 2, 3, 1)))
+    interpreter.invoke()
+    computed = [image["index"], *(index for item in interpreter._get_ops_details() for index in item["outputs"])]
+    found: list[tuple[str, NDArray[Any]]] = [(str(index), interpreter.get_tensor(index)) for index in computed]
+    floats = ((name, values) for name, values in found if values.dtype == np.float32)
+    return {int(name): twin for name, twin in identify(fingerprints(prepared.traced, images), floats).items()}
+
+
+def _prepare(model: Any, plan: "Plan", twins: Mapping[int, str]) -> dict[str, dict[str, NDArray[np.float32]]]:
+    """Name the tensors of a file, in place, and give the range of each that is computed, by its name."""
+    from cloformer_deploy.quantization.plan import SIGMOID_RANGE
+
+    graph = model.subgraphs[0]
+    names = [operator_name(model.operatorCodes[operator.opcodeIndex]) for operator in graph.operators]
+    planned = _planned(graph.operators, names, plan, twins)
+    written = {int(tensor) for index in planned for tensor in graph.operators[index].outputs}
+    for index, tensor in enumerate(graph.tensors):
+        prefix = PLANNED if index in written else ""
+        tensor.name = f"{prefix}{twins.get(index, 'tensor')}:{index}".encode()
+    computed = {*graph.inputs, *(tensor for operator in graph.operators for tensor in operator.outputs)}
+    ranges = {}
+    for index in map(int, computed):  # of weights the quantiser takes their own
+        tensor = graph.tensors[index]
+        kept = plan.ranges.get(twins.get(index, ""), SIGMOID_RANGE)
+        shape = (1,) * len(tensor.shape)
+        low, high = np.full(shape, kept.low, np.float32), np.full(shape, kept.high, np.float32)
+        ranges[tensor.name.decode()] = {"min": low, "max": high}
+    return ranges
+
+
+def _planned(operators: Sequence[Any], names: Sequence[str], plan: "Plan", twins: Mapping[int, str]) -> set[int]:
     """The indices of the operators that shall compute in integers."""
     planned: set[int] = set()
     read: set[int] = set()
@@ -68,11 +102,3 @@ def _planned(operators: Sequence[Any], names: Sequence[str], plan: Plan, twins: 
             planned.add(index)
             read.update(int(tensor) for tensor in operator.inputs)
     return planned
-
-
-def _name(graph: Any, planned: set[int], twins: Mapping[int, str]) -> None:
-    """Give every tensor a name of its own: its twin's, with the prefix where a planned operator writes it."""
-    written = {int(tensor) for index in planned for tensor in graph.operators[index].outputs}
-    for index, tensor in enumerate(graph.tensors):
-        prefix = PLANNED if index in written else ""
-        tensor.name = f"{prefix}{twins.get(index, 'tensor')}:{index}".encode()

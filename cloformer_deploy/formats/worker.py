@@ -7,24 +7,28 @@ converter prints goes to standard error.
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cloformer_deploy.data import default_calibration, open_calibration
 from cloformer_deploy.errors import CloformerDeployError, ToolError
-from cloformer_deploy.formats import FORMATS, Graph
+from cloformer_deploy.formats import FLOATS, FORMATS, Graph
 from cloformer_deploy.formats.jobs import Check, Job
+from cloformer_deploy.quantization.recipes import RECIPES
 from cloformer_deploy.subprocesses import end_with_parent
 
 if TYPE_CHECKING:
     from cloformer_deploy.architecture import CloFormer
+    from cloformer_deploy.quantization.preparation import Prepared
 
 Tell = Callable[..., None]
 """Sends an event: its name, and its values by keyword."""
 
 PROBE_PICTURES = 3
-SQNR_FLOOR_DB = 30.0
-"""Below this a file does not compute the model at all; how much drift is too much is for `validate` to say."""
+SQNR_FLOOR_DB: Mapping[bool, float] = {True: 30.0, False: 5.0}
+"""Below this a float file (True), or one with integers, does not compute the model at all; how much drift is too much is
+for `validate` to say. The probe pictures are rendered ones, which the model may know nothing of."""
 
 
 def main() -> None:
@@ -51,26 +55,58 @@ def _convert(job: Job, tell: Tell) -> None:
 
     torch.manual_seed(0)
     reference = build_model(load_checkpoint(job.weights))
-    lowered = lower(reference, job.format, job.target)
-    graph = Graph(
-        model=lowered,
+    floats = {precision: path for precision, path in job.outputs.items() if precision in FLOATS}
+    if floats:
+        _write(_graph(job, lower(reference, job.format, job.target)), floats, job, reference, tell)
+    for precision in job.outputs.keys() - floats.keys():
+        prepared = _prepared(reference, job, precision, tell)
+        graph = _graph(job, prepared.model, prepared)
+        _write(graph, {precision: job.outputs[precision]}, job, reference, tell)
+
+
+def _graph(job: Job, model: "CloFormer", prepared: "Prepared | None" = None) -> Graph:
+    return Graph(
+        model=model,
         preprocessing=job.preprocessing,
         input_kind=job.input_kind,
         batch=job.batch,
         labels=job.labels,
         metadata=job.metadata,
         ios=job.ios,
+        quantized=prepared,
     )
-    written = FORMATS[job.format].convert(graph, job.outputs, lambda text: tell("warning", text=text))
-    for precision in _each(written, job, tell):
+
+
+def _prepared(reference: "CloFormer", job: Job, precision: str, tell: Tell) -> "Prepared":
+    """Calibrate a recipe, telling of each pass over the pictures."""
+    from cloformer_deploy.quantization.preparation import CalibrationBatches, observed, prepared, weights_only
+
+    recipe = RECIPES[job.format, job.target][precision]
+    size = (job.preprocessing.height, job.preprocessing.width)
+    if not recipe.needs_calibration:
+        return weights_only(reference, job.format, job.target, recipe, size)
+    pictures = default_calibration() if job.calibration is None else open_calibration(job.calibration)
+    images = CalibrationBatches(
+        pictures,
+        job.preprocessing,
+        step=lambda text: tell("step", text=f"{text} for {job.format} {precision}"),
+        advance=lambda done: tell("advance", done=done, total=len(pictures)),
+    )
+    return prepared(observed(reference, job.format, job.target, recipe, images, size), images, job.left_float)
+
+
+def _write(graph: Graph, outputs: Mapping[str, Path], job: Job, reference: "CloFormer", tell: Tell) -> None:
+    """Write files of one model, run each back, and tell how far from the reference it was."""
+    written = FORMATS[job.format].convert(graph, outputs, lambda text: tell("warning", text=text))
+    for precision in _each(written, outputs, job, tell):
         tell("step", text=f"Running {job.format} {precision}")
-        check = check_file(job.outputs[precision], job, precision, reference, lowered)
+        check = check_file(outputs[precision], job, precision, reference, graph)
         tell("checked", **check.model_dump())
 
 
-def _each(written: Iterator[str], job: Job, tell: Tell) -> Iterator[str]:
+def _each(written: Iterator[str], outputs: Iterable[str], job: Job, tell: Tell) -> Iterator[str]:
     """Iterate the converter, turning what it raises into a `ToolError`; each wait is a step."""
-    for precision in job.outputs:
+    for precision in outputs:
         tell("step", text=f"Converting to {job.format} {precision}")
         try:
             done = next(written)
@@ -84,7 +120,7 @@ def _each(written: Iterator[str], job: Job, tell: Tell) -> Iterator[str]:
         yield precision
 
 
-def check_file(path: Path, job: Job, precision: str, reference: "CloFormer", lowered: "CloFormer") -> Check:
+def check_file(path: Path, job: Job, precision: str, reference: "CloFormer", graph: Graph) -> Check:
     """Load a file, run it on probe pictures and compare it with PyTorch.
 
     Raises:
@@ -104,10 +140,10 @@ def check_file(path: Path, job: Job, precision: str, reference: "CloFormer", low
     except ToolError as error:
         raise ToolError(f"{path.name}: {error.message}", error.hint) from error
     drift.update(expected, found, None)
-    failures = weight_failures(path, job.format, lowered)
+    failures = weight_failures(path, job.format, graph.model)
     if failures:
         raise ToolError(f"{path.name} does not hold PyTorch's weights: {failures[0]}", "report this")
-    if drift.non_finite or drift.sqnr_db < SQNR_FLOOR_DB:
+    if drift.non_finite or drift.sqnr_db < SQNR_FLOOR_DB[precision in FLOATS]:
         what = f"NaN or Inf on {drift.non_finite}" if drift.non_finite else f"{drift.sqnr_db:.1f} dB SQNR over"
         raise ToolError(
             f"{path.name} does not compute what PyTorch does: {what} of {drift.n} probe pictures",

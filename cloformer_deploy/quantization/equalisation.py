@@ -1,4 +1,4 @@
-"""Channels of very different size brought closer before they share one scale. Exact: what one side gains the other gives.
+"""Channels of very different size brought closer before they share one scale. Exact: one gains what another gives.
 
 A depthwise conv works channel by channel, so what it reads can be scaled freely. What it writes is scaled against the
 columns of the 1x1 conv that reads it: q and k against the gate's, v against the projection's, ConvFFN's hidden channels
@@ -58,7 +58,7 @@ def _equalise_attention(attention: CloAttention, largest: dict[nn.Module, Tensor
     first = 0
     parts = zip(attention.qkvs, attention.convs, attention.act_blocks, attention.local_dims, strict=True)
     for qkv, depthwise, gate, width in parts:
-        q, k, v = largest[depthwise].split(width)
+        q, k, v = largest[depthwise].tensor_split(3)
         gate_conv = cast(nn.Conv2d, gate.get_submodule("act_block.0"))
         product = _balance(q * k, gate_conv.weight)
         # q and k meet only in their product, so each can be made as large as the other.
@@ -71,12 +71,12 @@ def _equalise_attention(attention: CloAttention, largest: dict[nn.Module, Tensor
         free = largest[qkv].max() / largest[qkv].clamp(min=_TINY)
         free = free.clamp(max=MAX_FACTOR)
         _scale_outputs(qkv, free)
-        depthwise.weight.div_(free.reshape(-1, 1, 1, 1))
+        cast(nn.Conv2d, depthwise).weight.div_(free.reshape(-1, 1, 1, 1))
         first += width
 
 
 def _balance(activations: Tensor, weight: Tensor) -> Tensor:
-    """Factors for channels, halfway between equal activations and equal columns of the weights (outputs, channels, 1, 1)."""
+    """Factors for channels, halfway between equal activations and equal columns of weights (outputs, channels, 1, 1)."""
     columns = weight.flatten(1).abs().amax(dim=0)
     factors = (columns.clamp(min=_TINY) / activations.clamp(min=_TINY)).sqrt()
     return (factors / factors.log().mean().exp()).clamp(1 / MAX_FACTOR, MAX_FACTOR)

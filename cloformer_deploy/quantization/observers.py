@@ -84,7 +84,7 @@ class Histogram:
     def centres(self) -> NDArray[np.float64]:
         """The middle of each bin."""
         width = 2 * self.reach / BINS
-        return (np.arange(BINS) - _HALF + 0.5) * width
+        return np.asarray((np.arange(BINS) - _HALF + 0.5) * width, np.float64)
 
     def clipped(self, kept: Range) -> float:
         """The share of values outside a range, to within a bin."""

@@ -42,7 +42,8 @@ class Plan:
 def weight_scales(weight: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
     """One scale for each output channel of weights (outputs, ...), whose largest magnitude is the last level."""
     largest = np.abs(weight.reshape(len(weight), -1)).max(axis=1)
-    return np.maximum(largest / np.float32(2 ** (bits - 1) - 1), np.float32(SMALLEST_SCALE))
+    scales: NDArray[np.float32] = np.maximum(largest / np.float32(2 ** (bits - 1) - 1), np.float32(SMALLEST_SCALE))
+    return scales
 
 
 def quantized_operators(module: fx.GraphModule, recipe: Recipe, left_float: Collection[str] = ()) -> frozenset[str]:
@@ -65,12 +66,13 @@ def quantized_operators(module: fx.GraphModule, recipe: Recipe, left_float: Coll
     return frozenset(name for node in chosen for name in (node.name, graph.result(node).name))
 
 
-def tensors(module: fx.GraphModule, operators: Collection[str]) -> list[str]:
-    """The tensors that the given operators read or write, by the node that makes their numbers."""
+def tensors(module: fx.GraphModule, recipe: Recipe, operators: Collection[str]) -> list[str]:
+    """The tensors that a recipe rounds around the given operators, by the node that makes their numbers."""
     found: dict[str, None] = {}
     for node in module.graph.nodes:
         if node.name in operators and graph.kind(node) not in ("layout", "relu"):
-            for tensor in (*graph.activations(node), graph.result(node)):
+            written = [graph.result(node)] if recipe.rounds_outputs else []
+            for tensor in (*graph.activations(node), *written):
                 found[graph.source(tensor).name] = None
     return list(found)
 
@@ -88,7 +90,7 @@ def plan(
     nodes = {node.name: node for node in module.graph.nodes}
     ranges = {
         name: TANH_RANGE if graph.kind(nodes[name]) == "tanh" else method(seen[name], levels)
-        for name in tensors(module, operators)
+        for name in tensors(module, recipe, operators)
     }
     for node in nodes.values():
         if graph.kind(node) == "layout" and graph.source(node).name in ranges:

@@ -1,12 +1,14 @@
 """From a float model and a calibration set to what a format's quantiser is told, the same for every format."""
 
 import copy
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, fx
 
 from cloformer_deploy.architecture import CloFormer
+from cloformer_deploy.data import Pictures, Preprocessing
 from cloformer_deploy.lowering import lower
 from cloformer_deploy.lowering.batch_norm import fold_batch_norm
 from cloformer_deploy.quantization import graph
@@ -16,10 +18,30 @@ from cloformer_deploy.quantization.observers import Histogram, observe
 from cloformer_deploy.quantization.plan import Plan, plan, quantized_operators, tensors
 from cloformer_deploy.quantization.recipes import Recipe
 
-Batches = Callable[[], Iterable[Tensor]]
-"""Gives the calibration set from its start: batches of normalised images (B, 3, H, W), float32."""
-Told = Callable[[str], None]
-"""Is told each pass over the set before it starts."""
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class CalibrationBatches:
+    """A calibration set as often as it is wanted: each pass is told to `step`, its progress to `advance`."""
+
+    pictures: Pictures
+    preprocessing: Preprocessing
+    step: Callable[[str], None]
+    advance: Callable[[int], None]
+
+    def __call__(self, purpose: str) -> Iterator[Tensor]:
+        """Batches of normalised images (B, 3, H, W), float32.
+
+        Raises:
+            DataError: the set was made for another preprocessing, or is damaged.
+        """
+        self.step(purpose)
+        done = 0
+        for batch in self.pictures.batches(self.preprocessing, _BATCH):
+            yield torch.from_numpy(self.preprocessing.normalise(batch.pixels))
+            done += len(batch.pixels)
+            self.advance(done)
 
 
 @dataclass(frozen=True)
@@ -30,6 +52,7 @@ class Observed:
     traced: fx.GraphModule
     seen: Mapping[str, Histogram]
     recipe: Recipe
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -48,28 +71,44 @@ class Prepared:
     plan: Plan
     seen: Mapping[str, Histogram]
 
+    def clipped(self, twins: Mapping[str, str]) -> dict[str, float]:
+        """The share of a tensor's values that its range clips, by its name in a file; `twins` are the plan's names."""
+        return {
+            name: self.seen[twin].clipped(self.plan.ranges[twin]) for name, twin in twins.items() if twin in self.seen
+        }
+
 
 def observed(
-    reference: CloFormer, format_name: str, target: str, recipe: Recipe, images: Batches, size: tuple[int, int], told: Told
+    reference: CloFormer,
+    format_name: str,
+    target: str,
+    recipe: Recipe,
+    images: CalibrationBatches,
+    size: tuple[int, int],
 ) -> Observed:
-    """Equalise, lower and observe a copy of a model in evaluation mode."""
+    """Equalise, lower and observe a copy of a model in evaluation mode; `size` is height and width."""
     model = copy.deepcopy(reference)
     fold_batch_norm(model)
-    told("Equalising channels")
-    equalise(model, images())
+    equalise(model, images("Equalising channels"))
     lowered = lower(model, format_name, target, integer=True)
     traced = graph.trace(lowered, *size)
-    told("Measuring ranges")
-    seen = observe(traced, tensors(traced, quantized_operators(traced, recipe)), images())
-    return Observed(lowered, traced, seen, recipe)
+    rounded = tensors(traced, recipe, quantized_operators(traced, recipe))
+    seen = observe(traced, rounded, images("Measuring ranges"))
+    return Observed(lowered, traced, seen, recipe, size)
 
 
-def prepared(base: Observed, images: Batches, told: Told, left_float: Collection[str] = ()) -> Prepared:
+def prepared(base: Observed, images: CalibrationBatches, left_float: Collection[str] = ()) -> Prepared:
     """Plan a copy of an observed model, and correct its biases; modules of the patterns `left_float` stay float."""
     model = copy.deepcopy(base.model)
-    traced = copy.deepcopy(base.traced)
-    chosen = plan(base.traced, base.recipe, base.seen, left_float)
-    told("Correcting biases")
-    correct_biases(traced, chosen, images())
-    model.load_state_dict(traced.state_dict(), strict=False)
+    traced = graph.trace(model, *base.size)
+    chosen = plan(traced, base.recipe, base.seen, left_float)
+    correct_biases(traced, chosen, images("Correcting biases"))
     return Prepared(model, traced, chosen, base.seen)
+
+
+def weights_only(
+    reference: CloFormer, format_name: str, target: str, recipe: Recipe, size: tuple[int, int]
+) -> Prepared:
+    """What a recipe takes that leaves activations float: the lowered model as it is, and no operator planned."""
+    lowered = lower(reference, format_name, target)
+    return Prepared(lowered, graph.trace(lowered, *size), Plan(recipe, frozenset(), {}), {})

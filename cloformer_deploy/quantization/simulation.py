@@ -41,21 +41,25 @@ class Simulation(fx.Interpreter):
         if n.name not in self.plan.operators or graph.kind(n) == "layout":
             return super().run_node(n)
         value = super().run_node(n) if graph.kind(n) == "relu" else self.computed(n)
-        return value if graph.result(n) is not n else self._round(value, n)
+        return self._round(value, n) if graph.result(n) is n and self.plan.recipe.rounds_outputs else value
 
     def computed(self, n: fx.Node) -> Any:
         """A planned operator on what its inputs round to, before its own rounding."""
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         nodes = graph.activations(n)
         if graph.kind(n) == "concat":
-            return torch.cat([self._round(value, node) for value, node in zip(args[0], nodes, strict=True)], *args[1:])
-        rounded = [self._round(value, node) if node in nodes else value for value, node in zip(args, n.args, strict=True)]
+            parts = [self._round(value, node) for value, node in zip(args[0], nodes, strict=True)]
+            return torch.cat(parts, *args[1:])
+        rounded = list(args)
+        for index, node in enumerate(n.args):
+            if isinstance(node, fx.Node) and node in nodes:
+                rounded[index] = self._round(args[index], node)
         if graph.kind(n) in ("conv", graph.DEPTHWISE, "linear"):
             rounded[1] = self._weight(n, args[1])
         if graph.kind(n) == "silu":
             value = rounded[0]
             return value * self._grid(torch.sigmoid(value), SIGMOID_RANGE)
-        return n.target(*rounded, **kwargs)
+        return self.call_function(n.target, tuple(rounded), kwargs)
 
     def _round(self, value: Tensor, node: fx.Node) -> Tensor:
         return self._grid(value, self.plan.ranges[graph.source(node).name])

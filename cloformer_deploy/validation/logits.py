@@ -12,6 +12,8 @@ from cloformer_deploy.formats import InputKind
 from cloformer_deploy.runtimes import Session
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from cloformer_deploy.architecture import CloFormer
 
 
@@ -51,7 +53,7 @@ def artifact_logits(
     return np.concatenate(runs)[:count]
 
 
-def weight_failures(path: Path, format_name: str, lowered: "CloFormer") -> list[str]:
+def weight_failures(path: Path, format_name: str, lowered: "nn.Module") -> list[str]:
     """How the weights inside a Core ML file differ from the lowered model's; nothing for other formats.
 
     Logits alone are a weak check: a few hundred zeroed bytes move them by less than float16 does.
