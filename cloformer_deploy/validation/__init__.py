@@ -2,6 +2,7 @@
 
 from cloformer_deploy.validation.drift import Drift
 from cloformer_deploy.validation.logits import artifact_logits, reference_logits, weight_failures
+from cloformer_deploy.validation.overlap import refuse_shared
 from cloformer_deploy.validation.verdict import THRESHOLDS, ArtifactVerdict, Reference, Validation, validate
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Validation",
     "artifact_logits",
     "reference_logits",
+    "refuse_shared",
     "validate",
     "weight_failures",
 ]

@@ -15,11 +15,12 @@ from cloformer_deploy.cores import usable_cores
 from cloformer_deploy.data import Batch, Pictures, Preprocessing, RenderedPictures, open_folder
 from cloformer_deploy.data.rendered import CLASSES
 from cloformer_deploy.errors import BundleError, MissingPartError, ToolError
-from cloformer_deploy.manifest import Artifact
+from cloformer_deploy.manifest import Artifact, Manifest
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.runtimes import Session, runtime_for
 from cloformer_deploy.validation.drift import Drift
 from cloformer_deploy.validation.logits import artifact_logits, reference_logits, weight_failures
+from cloformer_deploy.validation.overlap import refuse_shared
 
 if TYPE_CHECKING:
     from cloformer_deploy.architecture import CloFormer
@@ -113,7 +114,7 @@ def validate(bundle: Bundle, data: Path | None, limit: int | None, progress: Pro
 
     Raises:
         BundleError: the bundle is not as its manifest says.
-        DataError: the pictures cannot be used.
+        DataError: the pictures cannot be used, or some are in the calibration set of an artefact.
         ToolError: a runtime failed.
     """
     progress.step("Checking the bundle")
@@ -124,6 +125,8 @@ def validate(bundle: Bundle, data: Path | None, limit: int | None, progress: Pro
     pictures = _pictures(bundle, data, limit)
     for warning in pictures.warnings:
         progress.warn(warning)
+    if data is not None:  # rendered ones are of another split than those that ranges are measured on
+        _refuse_calibration(manifest, pictures, progress)
     model = _reference_model(bundle)
     progress.step("Loading the artefacts")
     candidates, missing = _load(bundle, model)
@@ -165,6 +168,23 @@ def _pictures(bundle: Bundle, data: Path | None, limit: int | None) -> Pictures:
     labelled = manifest.labels == CLASSES
     count = LABELLED_COUNT if labelled else UNLABELLED_COUNT
     return RenderedPictures("test", range(limit or count), labelled)
+
+
+def _refuse_calibration(manifest: Manifest, pictures: Pictures, progress: Progress) -> None:
+    """Look at all pictures before anything is run: the answer would be of no use."""
+    calibrations = {item.sha256[:12]: item.pictures for item in manifest.calibrations}
+    if not calibrations:
+        return
+    progress.step("Looking for pictures of the calibration set")
+
+    def batches() -> Iterator[NDArray[np.uint8]]:
+        done = 0
+        for batch in pictures.batches(manifest.input, BATCH_SIZE):
+            yield batch.pixels
+            done += len(batch.pixels)
+            progress.advance(done, len(pictures))
+
+    refuse_shared(batches(), calibrations, pictures.name)
 
 
 def _load(bundle: Bundle, model: "CloFormer") -> tuple[list[_Candidate], list[MissingPartError]]:

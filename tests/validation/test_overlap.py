@@ -1,0 +1,26 @@
+"""Pictures of a calibration set are found by their pixels, and refused."""
+
+import numpy as np
+import pytest
+
+from cloformer_deploy.data import picture_digest
+from cloformer_deploy.errors import DataError
+from cloformer_deploy.validation import refuse_shared
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 6), np.uint8)
+
+
+def digests(*indices: int) -> list[str]:
+    return [picture_digest(PICTURES[index]) for index in indices]
+
+
+def test_shared_pictures_are_counted_over_all_batches() -> None:
+    sets = {"first": digests(0), "second": digests(1, 3, 4)}
+    with pytest.raises(DataError, match="2 of 4 pictures of pets are in the calibration set second") as caught:
+        refuse_shared([PICTURES[1:3], PICTURES[2:4]], sets, "pets")
+    assert caught.value.exit_code == 2
+
+
+def test_other_pictures_pass() -> None:
+    refuse_shared([PICTURES[:2]], {"first": digests(2, 3, 4)}, "pets")
+    refuse_shared([PICTURES], {}, "pets")
