@@ -15,6 +15,7 @@ from cloformer_deploy.data.rendered import CLASSES
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.formats import FLOATS, FORMATS, PRECISIONS, InputKind
 from cloformer_deploy.formats.coreml import IOS_TARGETS
+from cloformer_deploy.formats.coreml_quantization import lowest_ios
 from cloformer_deploy.formats.jobs import Check, Job, run
 from cloformer_deploy.manifest import (
     Artifact,
@@ -238,6 +239,12 @@ def _refuse_contradictions(request: ExportRequest) -> None:
             if precision not in offered:
                 raise RequestError(
                     f"{name} for {target} has no precision {precision!r}", f"choose from {', '.join(offered)}"
+                )
+            recipe = RECIPES[name, target].get(precision)
+            if name == "coreml" and recipe is not None and request.ios < lowest_ios(recipe):
+                raise RequestError(
+                    f"iOS {request.ios} has no operators for Core ML {precision}",
+                    f"use --ios {lowest_ios(recipe)} or later, or choose from {', '.join(FLOATS)}",
                 )
         if request.batch is None and not item.dynamic_batch:
             dynamic = ", ".join(other.name for other in FORMATS.values() if other.dynamic_batch)

@@ -25,6 +25,8 @@ ONNX = ExportRequest(("onnx",))
         ({"batch": 257}, "batch 257"),
         ({"height": 225}, "225"),
         ({"ios": 14}, "iOS 14"),
+        ({"formats": ("coreml",), "precisions": ("int8",), "ios": 16}, "iOS 16"),
+        ({"formats": ("coreml",), "precisions": ("p6",), "ios": 15}, "iOS 15"),
         ({"target": "ane"}, "'ane'"),
         ({"formats": ("tflite",), "batch": None}, "tflite files have a fixed batch"),
         ({"formats": ("coreml",), "input_kind": "image", "batch": 2}, "one picture, not 2"),
