@@ -127,11 +127,12 @@ class _Quantizer:
         """Quantise and dequantise a tensor, if the plan has a range for it."""
         if name not in self.read and name not in self.written:
             return []
-        from cloformer_deploy.quantization.plan import SIGMOID_RANGE
+        from cloformer_deploy.quantization.plan import sigmoid_range
 
-        kept = self.plan.ranges[self.twins[name]] if name in self.twins else SIGMOID_RANGE
-        scale, zero_point = kept.grid(self.plan.activation_bits)
-        dtype = np.uint8 if self.plan.activation_bits == 8 else np.uint16
+        bits = self.plan.activation_bits
+        kept = self.plan.ranges[self.twins[name]] if name in self.twins else sigmoid_range(bits)
+        scale, zero_point = kept.grid(bits)
+        dtype = np.uint8 if bits == 8 else np.uint16
         parameters = [
             self._constant(f"{name}_scale", np.float32(scale)),
             self._constant(f"{name}_zero_point", np.asarray(zero_point, dtype)),

@@ -67,7 +67,7 @@ def _twins(content: bytes, graph: Graph, prepared: "Prepared") -> dict[int, str]
 
 def _prepare(model: Any, plan: "Plan", twins: Mapping[int, str]) -> dict[str, dict[str, NDArray[np.float32]]]:
     """Name the tensors of a file, in place, and give the range of each that is computed, by its name."""
-    from cloformer_deploy.quantization.plan import SIGMOID_RANGE
+    from cloformer_deploy.quantization.plan import sigmoid_range
 
     graph = model.subgraphs[0]
     names = [operator_name(model.operatorCodes[operator.opcodeIndex]) for operator in graph.operators]
@@ -80,7 +80,7 @@ def _prepare(model: Any, plan: "Plan", twins: Mapping[int, str]) -> dict[str, di
     ranges = {}
     for index in map(int, computed):  # of weights the quantiser takes their own
         tensor = graph.tensors[index]
-        kept = plan.ranges.get(twins.get(index, ""), SIGMOID_RANGE)
+        kept = plan.ranges.get(twins.get(index, ""), sigmoid_range(plan.activation_bits))
         shape = (1,) * len(tensor.shape)
         low, high = np.full(shape, kept.low, np.float32), np.full(shape, kept.high, np.float32)
         ranges[tensor.name.decode()] = {"min": low, "max": high}

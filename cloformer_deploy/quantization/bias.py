@@ -33,7 +33,7 @@ class _Errors(fx.Interpreter):
             self._simulation.env = self.env
             error = self._simulation.computed(n) - exact
             axes = [axis for axis in range(error.dim()) if axis != 1]
-            self.sums[n.name] = self.sums.get(n.name, torch.zeros(())) + error.sum(dim=axes).double()
+            self.sums[n.name] = self.sums.get(n.name, torch.zeros(())) + error.sum(dim=axes, dtype=torch.float64)
             self.counts[n.name] = self.counts.get(n.name, 0) + error.numel() // error.shape[1]
         return exact
 
@@ -45,7 +45,7 @@ def correct_biases(module: fx.GraphModule, plan: Plan, batches: Iterable[Tensor]
         for images in batches:
             errors.run(images)
     for node in module.graph.nodes:
-        if node.name in errors.sums and node.args[2] is not None:
+        if node.name in errors.sums and len(node.args) > 2 and node.args[2] is not None:
             bias = module.get_parameter(str(node.args[2].target))
             with torch.no_grad():
                 bias.sub_((errors.sums[node.name] / errors.counts[node.name]).float())

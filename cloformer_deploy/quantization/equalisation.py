@@ -76,7 +76,7 @@ def _equalise_attention(attention: CloAttention, largest: dict[nn.Module, Tensor
 
 
 def _balance(activations: Tensor, weight: Tensor) -> Tensor:
-    """Factors for channels, halfway between equal activations and equal columns of weights (outputs, channels, 1, 1)."""
+    """Factors (channels,), halfway between equal activations and equal columns of weights (outputs, channels, 1, 1)."""
     columns = weight.flatten(1).abs().amax(dim=0)
     factors = (columns.clamp(min=_TINY) / activations.clamp(min=_TINY)).sqrt()
     return (factors / factors.log().mean().exp()).clamp(1 / MAX_FACTOR, MAX_FACTOR)

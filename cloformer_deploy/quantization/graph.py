@@ -105,11 +105,3 @@ def source(node: fx.Node) -> fx.Node:
     while kind(node) == "layout":
         node = activations(node)[0]
     return node
-
-
-def weight_name(node: fx.Node) -> str:
-    """The parameter a conv or linear multiplies with, by its name in the model."""
-    weight = node.args[1]
-    if not isinstance(weight, fx.Node) or weight.op != "get_attr":
-        raise ValueError(f"{node.name} has no constant weights")
-    return str(weight.target)

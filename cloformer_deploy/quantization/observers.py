@@ -1,6 +1,7 @@
-"""What values a tensor takes over a calibration set: a histogram that grows with them, and the ranges it suggests."""
+"""What values a tensor takes over a calibration set: a histogram that grows with them, and the range it suggests."""
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,6 @@ BINS = 4096
 SMALLEST_SCALE = 1e-30
 """Of a tensor that is always 0; its reciprocal is a float32."""
 _HALF = BINS // 2
-_CANDIDATES = 64
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,13 @@ class Histogram:
     """Counts of values in `BINS` bins of one width, over [-reach, reach); one pass, whatever comes.
 
     When a value lies outside, neighbouring bins are merged until it fits: `reach` is always a power of 2, so that
-    what was counted stays exact.
+    what was counted stays exact, in whatever order the values come.
 
     Attributes:
-        low: the smallest value.
-        high: the largest value.
-        reach: 0 before the first value.
+        low: the smallest value, or 0.
+        high: the largest value, or 0.
+        reach: 0 until a value is not 0.
+        counts: of each bin, from the lowest; the bin from 0 on is number `BINS` / 2.
     """
 
     low: float = 0.0
@@ -60,25 +61,27 @@ class Histogram:
         """
         low, high = (bound.item() for bound in torch.aminmax(values))
         largest = max(-low, high)
-        if not np.isfinite(largest):
+        if not math.isfinite(largest):
             raise ValueError("a value is NaN or infinite")
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._reach_out(largest)
         if largest == 0:  # of no width: all in the bin of 0
             self.counts[_HALF] += values.numel()
             return
-        # histc closes its last bin on the right; a value there would be `reach` itself, which `_reach_out` excludes.
-        self.counts += torch.histc(values.float(), BINS, -self.reach, self.reach).double().numpy()
+        # The product is exact. torch.histc adds `reach` to each value, which rounds: whether what is just below 0 is
+        # counted above it would depend on what `reach` is at the time.
+        numbers = (values.float() * (_HALF / self.reach)).floor().int() + _HALF
+        self.counts += torch.bincount(numbers.flatten(), minlength=BINS).numpy()
 
     def _reach_out(self, largest: float) -> None:
         if largest < self.reach or largest == 0:
             return
-        needed = float(2.0 ** np.floor(np.log2(largest) + 1))
+        needed = math.ldexp(1.0, math.frexp(largest)[1])  # the first power of 2 above
         while 0 < self.reach < needed:
-            quarter = self.counts.reshape(_HALF, 2).sum(axis=1)
-            self.counts = np.concatenate([np.zeros(_HALF // 2), quarter, np.zeros(_HALF // 2)])
+            merged = self.counts.reshape(_HALF, 2).sum(axis=1)
+            self.counts = np.concatenate([np.zeros(_HALF // 2), merged, np.zeros(_HALF // 2)])
             self.reach *= 2
-        self.reach = max(self.reach, needed)
+        self.reach = needed
 
     @property
     def centres(self) -> NDArray[np.float64]:
@@ -93,49 +96,21 @@ class Histogram:
         return float(self.counts[outside].sum() / total) if total else 0.0
 
 
-Method = Callable[[Histogram, int], Range]
-"""Chooses the range of a tensor for so many levels."""
+def percentile(seen: Histogram, share: float = 1e-5) -> Range:
+    """The values seen but for `share` of them, half of it at each end, to within a bin.
 
-
-def min_max(seen: Histogram, levels: int) -> Range:  # noqa: ARG001 - as every method
-    """All that was seen."""
-    return Range(seen.low, seen.high)
-
-
-def percentile(seen: Histogram, levels: int, share: float = 1e-5) -> Range:  # noqa: ARG001
-    """All but `share` of the values, half of them at each end."""
+    On 160 photographs that no range was measured on, the logits of trained xxs had 33.2 dB SQNR this way; 30.9 dB with
+    the ranges of least squared error of each tensor, 28.7 dB with all that was seen.
+    """
     total = seen.counts.sum()
     if total == 0:
         return Range(0.0, 0.0)
     below = np.cumsum(seen.counts) / total
-    width = 2 * seen.reach / BINS
     first = int(np.searchsorted(below, share / 2, side="right"))
     last = int(np.searchsorted(below, 1 - share / 2))
-    low, high = seen.centres[first] - width / 2, seen.centres[min(last, BINS - 1)] + width / 2
+    half_a_bin = seen.reach / BINS
+    low, high = seen.centres[first] - half_a_bin, seen.centres[last] + half_a_bin
     return Range(min(0.0, max(low, seen.low)), max(0.0, min(high, seen.high)))
-
-
-def least_squares(seen: Histogram, levels: int) -> Range:
-    """The range of least squared error: what rounding costs inside it, and clipping outside.
-
-    Rounding to steps of s costs s^2 / 12 a value. Each end is tried at `_CANDIDATES` shares of what was seen.
-    """
-    centres, counts = seen.centres, seen.counts
-    shares = np.linspace(1 / _CANDIDATES, 1, _CANDIDATES)
-    # Sums over the bins up to each, of 1, x and x^2: the cost of clipping at t is that of (x - t)^2 beyond it.
-    sums = [np.concatenate([[0.0], np.cumsum(counts * centres**power)]) for power in range(3)]
-
-    def cost(bounds: NDArray[np.float64], below: bool) -> NDArray[np.float64]:
-        index = np.searchsorted(centres, bounds)
-        zero, one, two = ((part[index] if below else part[-1] - part[index]) for part in sums)
-        return np.asarray(two - 2 * bounds * one + bounds**2 * zero)
-
-    lows, highs = shares * min(seen.low, 0.0), shares * max(seen.high, 0.0)
-    width = highs[:, None] - lows[None, :]
-    rounding = (width / (levels - 1)) ** 2 / 12 * counts.sum()
-    total = rounding + cost(highs, below=False)[:, None] + cost(lows, below=True)[None, :]
-    high, low = np.unravel_index(int(np.argmin(total)), total.shape)
-    return Range(float(lows[low]), float(highs[high]))
 
 
 class Observer(fx.Interpreter):

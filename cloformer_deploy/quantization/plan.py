@@ -9,12 +9,18 @@ from numpy.typing import NDArray
 from torch import fx
 
 from cloformer_deploy.quantization import graph
-from cloformer_deploy.quantization.observers import SMALLEST_SCALE, Histogram, Method, Range, percentile
+from cloformer_deploy.quantization.observers import SMALLEST_SCALE, Histogram, Range, percentile
 from cloformer_deploy.quantization.recipes import Recipe
 
-TANH_RANGE = Range(-1.0, 127 / 128)
-SIGMOID_RANGE = Range(0.0, 255 / 256)
-"""What 8 bits hold of a tanh and a sigmoid: steps of 1/128 and 1/256, which TFLite lays down."""
+
+def tanh_range(bits: int) -> Range:
+    """Of every tanh, with steps of a power of 2: in 8 bits 1/128, which TFLite lays down."""
+    return Range(-1.0, 1 - 2.0 ** (1 - bits))
+
+
+def sigmoid_range(bits: int) -> Range:
+    """Of every sigmoid, with steps of a power of 2: in 8 bits 1/256, which TFLite lays down."""
+    return Range(0.0, 1 - 2.0**-bits)
 
 
 @dataclass(frozen=True)
@@ -82,14 +88,14 @@ def plan(
     recipe: Recipe,
     seen: Mapping[str, Histogram],
     left_float: Collection[str] = (),
-    method: Method = percentile,
 ) -> Plan:
     """Choose the range of every tensor that a planned operator reads or writes, by what was seen of it."""
+    if recipe.activation_bits is None:
+        return Plan(recipe, frozenset(), {})
     operators = quantized_operators(module, recipe, left_float)
-    levels = 2 ** (recipe.activation_bits or 8)
     nodes = {node.name: node for node in module.graph.nodes}
     ranges = {
-        name: TANH_RANGE if graph.kind(nodes[name]) == "tanh" else method(seen[name], levels)
+        name: tanh_range(recipe.activation_bits) if graph.kind(nodes[name]) == "tanh" else percentile(seen[name])
         for name in tensors(module, recipe, operators)
     }
     for node in nodes.values():

@@ -13,8 +13,8 @@ MIX = CONVOLUTIONS | {"mul", "silu", "tanh", "concat"}
 ALL = MIX | {"linear", "add", "gelu", "matmul", "softmax", "pool"}
 
 _STEM_ENDS = r"patch_embed\.(conv1|layernorm)"
-"""A first convolution of 3 channels is no faster in integers, and normalised pixels are on no common grid; what the stem
-normalises carries the residual stream. Together they made a quarter of all error."""
+"""A first convolution of 3 channels is no faster in integers, and normalised pixels are on no common grid; what the
+stem normalises carries the residual stream. Together they made a quarter of all error."""
 
 
 @dataclass(frozen=True)

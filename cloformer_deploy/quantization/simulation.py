@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.fx.node import map_arg
 
 from cloformer_deploy.quantization import graph
 from cloformer_deploy.quantization.observers import Range
-from cloformer_deploy.quantization.plan import SIGMOID_RANGE, Plan, weight_scales
+from cloformer_deploy.quantization.plan import Plan, sigmoid_range, weight_scales
 
 
 def on_grid(values: Tensor, kept: Range, bits: int) -> Tensor:
@@ -28,12 +29,16 @@ def rounded_weights(weight: Tensor, bits: int) -> Tensor:
 
 
 class Simulation(fx.Interpreter):
-    """Runs a traced model (see `graph.trace`) as a plan's integers would."""
+    """Runs a traced model (see `graph.trace`) as a plan's integers would.
+
+    Raises:
+        ValueError: the plan's recipe leaves activations float.
+    """
 
     def __init__(self, module: fx.GraphModule, plan: Plan) -> None:
         super().__init__(module)
         self.plan = plan
-        self._bits = plan.recipe.activation_bits
+        self._bits = plan.activation_bits
         self._weights: dict[str, Tensor] = {}
 
     def run_node(self, n: fx.Node) -> Any:
@@ -45,27 +50,22 @@ class Simulation(fx.Interpreter):
 
     def computed(self, n: fx.Node) -> Any:
         """A planned operator on what its inputs round to, before its own rounding."""
-        args, kwargs = self.fetch_args_kwargs_from_env(n)
-        nodes = graph.activations(n)
-        if graph.kind(n) == "concat":
-            parts = [self._round(value, node) for value, node in zip(args[0], nodes, strict=True)]
-            return torch.cat(parts, *args[1:])
-        rounded = list(args)
-        for index, node in enumerate(n.args):
-            if isinstance(node, fx.Node) and node in nodes:
-                rounded[index] = self._round(args[index], node)
+        activations = graph.activations(n)
+
+        def given(node: fx.Node) -> Any:
+            value = self.env[node]
+            return self._round(value, node) if node in activations else value
+
+        args: list[Any] = list(map_arg(n.args, given))
         if graph.kind(n) in ("conv", graph.DEPTHWISE, "linear"):
-            rounded[1] = self._weight(n, args[1])
+            args[1] = self._weight(n, args[1])
         if graph.kind(n) == "silu":
-            value = rounded[0]
-            return value * self._grid(torch.sigmoid(value), SIGMOID_RANGE)
-        return self.call_function(n.target, tuple(rounded), kwargs)
+            (value,) = args
+            return value * on_grid(torch.sigmoid(value), sigmoid_range(self._bits), self._bits)
+        return self.call_function(n.target, tuple(args), map_arg(n.kwargs, given))
 
     def _round(self, value: Tensor, node: fx.Node) -> Tensor:
-        return self._grid(value, self.plan.ranges[graph.source(node).name])
-
-    def _grid(self, value: Tensor, kept: Range) -> Tensor:
-        return value if self._bits is None else on_grid(value, kept, self._bits)
+        return on_grid(value, self.plan.ranges[graph.source(node).name], self._bits)
 
     def _weight(self, n: fx.Node, weight: Tensor) -> Tensor:
         if n.name not in self._weights:

@@ -1,7 +1,7 @@
 """Which tensor of a file is which of the traced model: the one that holds the same numbers.
 
-Converters rename, merge and transpose. A range depends only on the numbers a tensor takes, in whatever order, so a tensor
-is known by moments that do not depend on the order, on one probe batch: two of one fingerprint have the same range.
+Converters rename, merge and transpose. A range depends only on the numbers a tensor takes, in whatever order. So a
+tensor is known by moments that do not depend on the order, on one probe batch: two of one fingerprint have one range.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ TOLERANCE = 1e-3
 """Of a tensor's root mean square (of its largest magnitude for the extremes); float32 rounding is about 1e-5."""
 
 Fingerprint = NDArray[np.float64]
-"""Count and root mean square; mean, cube root of the mean cube, mean magnitude, smallest and largest, over the latter."""
+"""Count and root mean square; over the latter: mean, cube root of the mean cube, mean magnitude, smallest, largest."""
 
 
 def fingerprint(values: NDArray[Any]) -> Fingerprint:

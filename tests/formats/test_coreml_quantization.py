@@ -197,7 +197,7 @@ def test_convolutions_of_the_bundled_model_in_integers(
     read = tensors(traced, W8A8, quantized_operators(traced, W8A8))
     images = torch.from_numpy(preprocessing.normalise(probe_pictures(8, preprocessing)))
     seen = observers.observe(traced, read, [images])
-    ready = Prepared(lowered, traced, plan(traced, W8A8, seen, method=observers.min_max), seen)
+    ready = Prepared(lowered, traced, plan(traced, W8A8, seen), seen)
     labels = tuple(f"class {index}" for index in range(reference.num_classes))
     metadata = {"variant": "xxs"}
     program = convert(
