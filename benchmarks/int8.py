@@ -1,0 +1,260 @@
+"""INT8 and the other small precisions: accuracy, agreement, size and speed of every recipe, format and shipped model.
+
+    python benchmarks/int8.py [--photographs DIR] [--output FILE]   # measures, writes JSON, prints the tables
+    python benchmarks/int8.py --table FILE                          # prints the tables of a JSON file, in Markdown
+
+Weights of the rendered task are judged on fresh rendered pictures, those of photographs on `DIR/drift224`, calibrated
+with `DIR/calib224`. Speed is measured as in latency.py, on random weights: what they are does not matter to it.
+"""
+
+import functools
+import itertools
+import json
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from benchmarks import latency
+from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.data import Pictures, Preprocessing, RenderedPictures, open_folder
+from cloformer_deploy.data.calibration_making import make_calibration
+from cloformer_deploy.formats import FORMATS
+from cloformer_deploy.formats.base import Graph
+from cloformer_deploy.model_zoo import DEFAULT
+from cloformer_deploy.pipeline import ExportRequest, export
+from cloformer_deploy.progress import Silent
+from cloformer_deploy.quantization.recipes import INT8, RECIPES
+from cloformer_deploy.runtimes import RUNTIMES, runtime_for
+from cloformer_deploy.validation import Drift, artifact_logits, reference_logits
+
+BATCH = 16
+PHOTOGRAPHS = "xxs-imagenette"
+FRESH = range(10_000, 15_000)
+"""Rendered test pictures that nothing else looks at."""
+MOST_OF_OTHERS = 1000
+"""Pictures of precisions that are not int8: Core ML's interpreter takes its time."""
+CANDIDATES = {
+    "onnxruntime plain": "ONNX Runtime, plain float32 export",
+    "onnxruntime": "ONNX Runtime, lowered float32",
+    "onnxruntime int8": "**ONNX Runtime, int8**",
+    "litert": "LiteRT, lowered float32",
+    "litert int8": "**LiteRT, int8**",
+}
+COMPARISONS = (
+    ("onnxruntime int8", "onnxruntime"),
+    ("litert int8", "litert"),
+    ("onnxruntime int8", "onnxruntime plain"),
+    ("litert int8", "onnxruntime plain"),
+)
+PACKAGES = (*latency.PACKAGES, "coremltools", "ai-edge-quantizer")
+
+
+def accuracy(weights: str, photographs: Path | None, limit: int | None) -> dict[str, Any]:
+    """Export one model in every precision of the formats' default targets, and run every file on the same pictures."""
+    with tempfile.TemporaryDirectory() as folder:
+        calibration = Path(folder, "calibration.safetensors") if photographs else None
+        if photographs and calibration:
+            size = Preprocessing.published(latency.SIDE, latency.SIDE)
+            make_calibration(str(photographs / "calib224"), 320, 0, size, calibration, Silent())
+        for name, item in FORMATS.items():
+            precisions = ("fp32", *RECIPES[name, item.targets[0]])
+            request = ExportRequest([name], precisions, weights, calibration=calibration, output=Path(folder, "bundle"))
+            bundle = export(request, Silent()).bundle
+        pictures: Pictures = RenderedPictures("test", FRESH[:limit])
+        if photographs:
+            manifest = bundle.manifest
+            pictures = open_folder(photographs / "drift224", manifest.num_classes, manifest.labels).limited(limit)
+        return latency.in_a_process(_judged, bundle.root, pictures)
+
+
+def _judged(root: Path, pictures: Pictures) -> dict[str, Any]:
+    from cloformer_deploy.checkpoints import build_model, load_checkpoint
+
+    bundle = Bundle.open(root)
+    manifest = bundle.manifest
+    model = build_model(load_checkpoint(bundle.weights_path))
+    small = [item for item in manifest.artifacts if item.precision != "fp32"]
+    sessions = [runtime_for(item.format).open(bundle.path(item)) for item in small]
+    reference, drifts = Drift(), [Drift() for _ in small]
+    predicted: list[list[NDArray[np.int64]]] = [[] for _ in small]
+    for batch in pictures.batches(manifest.input, BATCH):
+        expected = reference_logits(model, batch.pixels, manifest.input)
+        reference.update(expected, expected, batch.labels)
+        for item, session, drift, seen in zip(small, sessions, drifts, predicted, strict=True):
+            if item.precision != INT8 and drift.n >= MOST_OF_OTHERS:
+                continue
+            logits = artifact_logits(session, batch.pixels, manifest.input, "tensor", manifest.num_classes)
+            drift.update(expected, logits, batch.labels)
+            seen.append(logits.argmax(axis=1))
+    sizes = {item.format: item.bytes for item in manifest.artifacts if item.precision == "fp32"}
+    rows = [
+        {
+            "format": item.format,
+            "precision": item.precision,
+            "n": drift.n,
+            "top1_agreement": drift.top1_agreement,
+            "top1_drop_pp": drift.top1_drop_pp,
+            "top1_drop_ci95_pp": drift.top1_drop_ci95_pp(),
+            "sqnr_db": drift.sqnr_db,
+            "bytes": item.bytes,
+            "size_ratio": item.bytes / sizes[item.format],
+        }
+        for item, drift in zip(small, drifts, strict=True)
+    ]
+    int8 = {
+        item.format: np.concatenate(seen) for item, seen in zip(small, predicted, strict=True) if item.precision == INT8
+    }
+    pairs = {f"{a} {b}": float((int8[a] == int8[b]).mean()) for a, b in itertools.combinations(int8, 2)}
+    return {
+        "weights": manifest.weights.name,
+        "pictures": pictures.name,
+        "reference_top1": reference.reference_correct / reference.labelled,
+        "artifacts": rows,
+        "int8_agreement": pairs,
+    }
+
+
+def write_int8(variant: str, format_name: str, path: Path) -> None:
+    """The int8 file of `latency.random_model`, its ranges from a few rendered pictures."""
+    from cloformer_deploy.quantization.preparation import CalibrationBatches, observed, prepared
+
+    size = Preprocessing.published(latency.SIDE, latency.SIDE)
+    pictures = RenderedPictures("calibration", range(BATCH))
+    images = CalibrationBatches(pictures, size, step=lambda text: None, advance=lambda done: None)  # noqa: ARG005
+    recipe = RECIPES[format_name, "cpu"][INT8]
+    seen = observed(latency.random_model(variant), format_name, "cpu", recipe, images, (size.height, size.width))
+    ready = prepared(seen, images)
+    graph = Graph(ready.model, size, "tensor", 1, None, {}, 17, ready)
+    list(FORMATS[format_name].convert(graph, {INT8: path}, print))
+
+
+def speed(variant: str, repeats: int, rounds: int) -> dict[str, list[float]]:
+    """Median milliseconds of each repeat, by candidate, with one thread."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = latency.in_a_process(latency.export, variant, folder)
+        for format_name in ("onnx", "tflite"):
+            files[f"{format_name} int8"] = folder / f"int8{FORMATS[format_name].suffix}"
+            latency.in_a_process(write_int8, variant, format_name, files[f"{format_name} int8"])
+        return latency.in_a_process(_interleaved, files, repeats, rounds)
+
+
+def _interleaved(files: Mapping[str, Path], repeats: int, rounds: int) -> dict[str, list[float]]:
+    image = np.random.default_rng(0).standard_normal((1, 3, latency.SIDE, latency.SIDE), np.float32)
+    latency.keep_to(1)
+    openers = {}
+    for candidate in CANDIDATES:
+        runtime, _, kind = candidate.partition(" ")
+        path = files[f"{RUNTIMES[runtime].format} {kind}".strip()]
+        openers[candidate] = functools.partial(_session, runtime, path, image)
+    return latency.interleaved(openers, repeats, rounds)
+
+
+def _session(runtime: str, path: Path, image: NDArray[np.float32]) -> Callable[[], Any]:
+    session = RUNTIMES[runtime].open(path, 1)
+    if runtime == "litert":  # whose files take NHWC: the same numbers, in the order an app would have them
+        image = np.ascontiguousarray(image.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    return lambda: session.run(image)
+
+
+def tables(measured: Mapping[str, Any]) -> str:
+    """The results in Markdown."""
+    return "\n\n".join([*map(_accuracy_table, measured["accuracy"]), _speed_table(measured)])
+
+
+def _accuracy_table(model: Mapping[str, Any]) -> str:
+    rows = model["artifacts"]
+    pictures = model["pictures"].rpartition("/")[2]
+    lines = [
+        f"`{model['weights']}` on {pictures}, PyTorch {model['reference_top1']:.1%}:",
+        "",
+        "| | pictures | agreement | drop, pp (95 %) | SQNR, dB | MB | of fp32 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        low, high = row["top1_drop_ci95_pp"]
+        cells = [
+            f"{row['format']} {row['precision']}",
+            f"{row['n']:,}",
+            f"{row['top1_agreement']:.2%}",
+            f"{row['top1_drop_pp']:.2f} ({low:.2f}, {high:.2f})",
+            f"{row['sqnr_db']:.1f}",
+            f"{row['bytes'] / 1e6:.1f}",
+            f"{row['size_ratio']:.2f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    pairs = ", ".join(f"{name.replace(' ', ' and ')} {share:.2%}" for name, share in model["int8_agreement"].items())
+    return "\n".join([*lines, "", f"The int8 files agree with one another: {pairs}."])
+
+
+def _speed_table(measured: Mapping[str, Any]) -> str:
+    variants = list(dict.fromkeys(item["variant"] for item in measured["results"]))
+    ms = {(item["variant"], item["candidate"]): item["ms"] for item in measured["results"]}
+    lines = [f"| ms, 1 thread | {' | '.join(variants)} |", "|---|" + "---|" * len(variants)]
+    for candidate, title in CANDIDATES.items():
+        lines.append(f"| {title} | " + " | ".join(f"{ms[variant, candidate]:.1f}" for variant in variants) + " |")
+    for fast, slow in COMPARISONS:
+        ratios = [statistics.median(latency.speedups(measured, name, 1, fast, slow)) for name in variants]
+        title = f"{CANDIDATES[fast].strip('*')} over {CANDIDATES[slow]}"
+        lines.append(f"| {title} | " + " | ".join(f"{ratio:.2f}x" for ratio in ratios) + " |")
+    about, protocol = measured["machine"], measured["protocol"]
+    packages = ", ".join(f"{name} {number}" for name, number in measured["versions"].items())
+    conditions = (
+        f"{about['processor']} ({about['instructions']}), {about['cores']} cores, {about['system']}, Python "
+        f"{about['python']}; {packages}. 224 x 224 px, batch 1, random weights; medians of {protocol['repeats']} "
+        f"repeats of {protocol['rounds']} rounds, interleaved; ratios are within a repeat."
+    )
+    return "\n".join([*lines, "", conditions])
+
+
+def main(
+    photographs: Annotated[Path | None, typer.Option(help="Folder with calib224 and drift224.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Pictures of each model; all if left out.")] = None,
+    variants: Annotated[list[str], typer.Option("--variant")] = ["xxs", "s"],  # noqa: B006 - typer reads it as the default
+    repeats: Annotated[int, typer.Option(min=1)] = 9,
+    rounds: Annotated[int, typer.Option(min=1)] = 15,
+    output: Annotated[Path | None, typer.Option(help="Write the JSON here.")] = None,
+    from_file: Annotated[
+        Path | None, typer.Option("--table", help="Print this file's tables, and measure nothing.")
+    ] = None,
+) -> None:
+    """Measure, write, print."""
+    if from_file is not None:
+        print(tables(json.loads(from_file.read_text())))
+        return
+    judged = [accuracy(DEFAULT, None, limit)]
+    if photographs is not None:
+        judged.append(accuracy(PHOTOGRAPHS, photographs, limit))
+    results = [
+        {
+            "variant": variant,
+            "threads": 1,
+            "candidate": candidate,
+            "ms": round(statistics.median(medians), 3),
+            "repeats_ms": [round(value, 3) for value in medians],
+        }
+        for variant in variants
+        for candidate, medians in speed(variant, repeats, rounds).items()
+    ]
+    measured = {
+        "schema_version": 1,
+        "machine": latency.machine(),
+        "versions": {package: version(package) for package in PACKAGES},
+        "protocol": {"repeats": repeats, "rounds": rounds, "side": latency.SIDE},
+        "accuracy": judged,
+        "results": results,
+    }
+    if output is not None:
+        output.write_text(json.dumps(measured, indent=1) + "\n")
+    print(tables(measured))
+
+
+if __name__ == "__main__":
+    typer.run(main)
