@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cloformer_deploy.errors import BundleError
-from cloformer_deploy.formats.base import Description, Format, Graph, InputKind, TensorInfo
+from cloformer_deploy.formats.base import Description, Format, Graph, InputKind, QuantizedTensor, TensorInfo
 from cloformer_deploy.formats.coreml import CoreMLFormat
 from cloformer_deploy.formats.onnx import OnnxFormat
 from cloformer_deploy.formats.tflite import TFLiteFormat
@@ -28,4 +28,15 @@ def format_of(path: Path) -> Format:
     raise BundleError(f"{path} is no artefact: its suffix is none of {known}", "give an exported file or a bundle")
 
 
-__all__ = ["FLOATS", "FORMATS", "PRECISIONS", "Description", "Format", "Graph", "InputKind", "TensorInfo", "format_of"]
+__all__ = [
+    "FLOATS",
+    "FORMATS",
+    "PRECISIONS",
+    "Description",
+    "Format",
+    "Graph",
+    "InputKind",
+    "QuantizedTensor",
+    "TensorInfo",
+    "format_of",
+]

@@ -69,8 +69,37 @@ class GraphSummary:
 
 
 @dataclass(frozen=True)
+class QuantizedTensor:
+    """A tensor whose values are scale * (integer - zero point), or are looked up in a palette.
+
+    What a file does not tell is None.
+
+    Attributes:
+        name: in the file.
+        dtype: of the integers: int8, uint16; uint6 indexes a palette of 64 values.
+        constant: whether the integers are in the file (weights, biases), or computed.
+        scale: the smallest and the largest.
+        channels: how many scales there are: 1 for the whole tensor; 0 with a palette.
+        zero_point: if it is the same for all channels.
+        low: the smallest value that the integers can stand for.
+        high: the largest.
+        clipped: the share of the values, over the calibration set, that were beyond what is kept; 0..1.
+    """
+
+    name: str
+    dtype: str
+    constant: bool
+    scale: tuple[float, float] | None
+    channels: int
+    zero_point: int | None
+    low: float | None
+    high: float | None
+    clipped: float | None
+
+
+@dataclass(frozen=True)
 class Description:
-    """What a file says of itself: interface, operators by name, the graph's figures, and its own metadata."""
+    """What a file says of itself: interface, operators by name, the graph's figures, integers, its own metadata."""
 
     format: str
     precision: str | None
@@ -80,6 +109,7 @@ class Description:
     graph: GraphSummary
     bytes: int
     metadata: Mapping[str, Any]
+    quantized: tuple[QuantizedTensor, ...]
 
 
 class Format(Protocol):

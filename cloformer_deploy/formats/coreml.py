@@ -8,8 +8,9 @@ from cloformer_deploy import __version__
 from cloformer_deploy.errors import BundleError
 from cloformer_deploy.formats import metadata
 from cloformer_deploy.formats.base import INPUT_NAME, OUTPUT_NAME, Description, Graph, TensorInfo
-from cloformer_deploy.formats.coreml_graph import summarize
+from cloformer_deploy.formats.coreml_graph import integers, summarize
 from cloformer_deploy.formats.coreml_quantization import quantized
+from cloformer_deploy.formats.quantized_tensors import clipped_shares
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,15 +42,16 @@ class CoreMLFormat:
         traced = torch.export.export(module, (torch.zeros(graph.shape),)).run_decompositions({})
         for precision, path in outputs.items():
             model = _model(traced, interface, graph, precision)
+            clipped: Mapping[str, float] = {}
             if graph.quantized is not None:
-                model = quantized(model, graph, graph.quantized)
+                model, clipped = quantized(model, graph, graph.quantized)
             model.short_description = f"CloFormer-{graph.metadata['variant']} image classifier, {precision}"
             model.author = "cloformer-deploy"
             pixels = "RGB, 0..255" if graph.input_kind == "image" else "RGB, normalised, NCHW"
             model.input_description[INPUT_NAME] = pixels
             model.output_description[OUTPUT_NAME] = "one value a class, before the softmax"
             model.version = __version__
-            model.user_defined_metadata.update(metadata.prefixed(graph.metadata, precision))
+            model.user_defined_metadata.update(metadata.prefixed(graph, precision, clipped))
             model.save(str(path))
             # Left behind by conversions from torch.export; nothing on a device reads it.
             path.joinpath("executorch_debug_handle_mapping.json").unlink(missing_ok=True)
@@ -63,11 +65,12 @@ class CoreMLFormat:
             package = Package.load(path)
             package.check_weight_files()
             graph = summarize(package)
+            stored = metadata.parsed(package.metadata)
+            quantized_tensors = integers(package, clipped_shares(stored))
         except BundleError as error:
             raise BundleError(f"{path}: {error.message}", error.hint) from error
         except (ArithmeticError, LookupError) as error:  # an operation without its inputs, or with others' shapes
             raise BundleError(f"{path} is damaged: {error!r}", "export it again") from error
-        stored = metadata.parsed(package.metadata)
         return Description(
             format=self.name,
             precision=stored.get("precision"),
@@ -77,6 +80,7 @@ class CoreMLFormat:
             graph=graph,
             bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
             metadata=stored,
+            quantized=quantized_tensors,
         )
 
 

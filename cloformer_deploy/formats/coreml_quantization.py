@@ -28,6 +28,7 @@ IOS_OF_WEIGHTS = 16
 IOS_OF_ACTIVATIONS = 17
 """The first iOS that has the operations: constexpr_affine_dequantize and constexpr_lut_to_dense; quantize."""
 
+_QUANTIZED = "_quantized"
 _WEIGHTED = ("conv", "linear")
 _SMALLEST_PALETTE = 2048
 """Elements of a tensor; below, its table takes more than it saves."""
@@ -40,14 +41,27 @@ def lowest_ios(recipe: "Recipe") -> int:
     return IOS_OF_ACTIVATIONS if recipe.needs_calibration else IOS_OF_WEIGHTS
 
 
-def quantized(model: Any, graph: Graph, prepared: "Prepared") -> Any:
-    """The integer form of a float32 `MLModel`, with its interface; without its metadata.
+def quantized(model: Any, graph: Graph, prepared: "Prepared") -> tuple[Any, dict[str, float]]:
+    """The integer form of a float32 `MLModel`, with its interface, without its metadata; and the shares clipped.
 
     Raises:
         ToolError: an operator of the plan, or a tensor it reads, is not found in the program.
     """
     twins = _twins(model, graph, prepared) if prepared.plan.recipe.needs_calibration else {}
-    return quantize(model, prepared.plan, twins)
+    made = quantize(model, prepared.plan, twins)
+    return made, _renamed(made, prepared.clipped(twins))
+
+
+def _renamed(model: Any, shares: Mapping[str, float]) -> dict[str, float]:
+    """The shares clipped, given by the names in a float32 program, by those of the same tensors in its integer form."""
+    clipped = {}
+    for block in model.get_spec().mlProgram.functions["main"].block_specializations.values():
+        for operation in block.operations:
+            # The float tensor may have become float16 under another name; the pair is still called after it.
+            before = operation.outputs[0].name.rpartition(_QUANTIZED)[0] if operation.type == "quantize" else ""
+            if before in shares:
+                clipped[operation.inputs["input"].arguments[0].name] = shares[before]
+    return clipped
 
 
 def _twins(model: Any, graph: Graph, prepared: "Prepared") -> dict[str, str]:
@@ -153,7 +167,9 @@ def _pair(operation: Any, kept: "Range") -> Any:
     if zero_point not in (0, 128):
         grid["zero_point"] = np.int8(zero_point - 128)
     name = operation.x.name
-    numbers = mb.quantize(input=operation.x, output_dtype=dtype, name=f"{name}_quantized", before_op=operation, **grid)
+    numbers = mb.quantize(
+        input=operation.x, output_dtype=dtype, name=f"{name}{_QUANTIZED}", before_op=operation, **grid
+    )
     return mb.dequantize(input=numbers, name=f"{name}_dequantized", before_op=operation, **grid)
 
 

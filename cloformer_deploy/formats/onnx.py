@@ -11,8 +11,9 @@ from cloformer_deploy import __version__
 from cloformer_deploy.errors import BundleError, ToolError
 from cloformer_deploy.formats import metadata
 from cloformer_deploy.formats.base import INPUT_NAME, OUTPUT_NAME, Description, Graph, TensorInfo
-from cloformer_deploy.formats.onnx_graph import summarize
+from cloformer_deploy.formats.onnx_graph import integers, summarize
 from cloformer_deploy.formats.onnx_quantization import quantized
+from cloformer_deploy.formats.quantized_tensors import clipped_shares
 from cloformer_deploy.packages import require
 from cloformer_deploy.subprocesses import python_command
 
@@ -48,10 +49,11 @@ class OnnxFormat:
             model = exported
         for precision, path in outputs.items():
             made = _to_float16(model) if precision == "fp16" else model
+            clipped: Mapping[str, float] = {}
             if graph.quantized is not None:
-                made = quantized(model, graph, graph.quantized)
+                made, clipped = quantized(model, graph, graph.quantized)
             made.metadata_props.clear()
-            onnx.helper.set_model_props(made, metadata.prefixed(graph.metadata, precision))
+            onnx.helper.set_model_props(made, metadata.prefixed(graph, precision, clipped))
             onnx.checker.check_model(made, full_check=True)
             onnx.save(made, path)
             yield precision
@@ -71,6 +73,7 @@ class OnnxFormat:
             graph=summarize(model),
             bytes=path.stat().st_size,
             metadata=stored,
+            quantized=integers(model, clipped_shares(stored)),
         )
 
 

@@ -1,9 +1,14 @@
-"""What an ONNX graph costs, read off the file."""
+"""What an ONNX graph costs, and where it has integers, read off the file."""
 
+from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING
 
-from cloformer_deploy.formats.base import GraphSummary
+import numpy as np
+from numpy.typing import NDArray
+
+from cloformer_deploy.formats.base import GraphSummary, QuantizedTensor
+from cloformer_deploy.formats.quantized_tensors import on_grid
 
 if TYPE_CHECKING:
     import onnx
@@ -57,3 +62,63 @@ def _macs(model: "onnx.ModelProto", shapes: dict[str, tuple[int, ...]]) -> int |
             terms = first[-2 if transposed else -1]
         total += prod(out) * terms
     return total
+
+
+def integers(model: "onnx.ModelProto", shares: Mapping[str, float]) -> tuple[QuantizedTensor, ...]:
+    """The tensors that QuantizeLinear makes integers of, by their names before, and the integers that are constant.
+
+    Args:
+        model: with its weights inside.
+        shares: of each tensor, by name, the share clipped.
+    """
+    constants = {item.name: item for item in model.graph.initializer}
+    nodes = (node for node in model.graph.node if node.op_type == "Constant")
+    constants |= {
+        name: item.t for node in nodes for name in node.output for item in node.attribute if item.name == "value"
+    }
+    found = []
+    for node in model.graph.node:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or len(node.input) < 2:
+            continue
+        name, scale, zero_point = (*node.input, "")[:3]
+        if node.op_type == "DequantizeLinear" and name not in constants:
+            continue  # what made it is the QuantizeLinear, or the caller
+        found.append(
+            on_grid(
+                name,
+                _integer_type(node, constants),
+                _numbers(constants.get(scale)),
+                _numbers(constants.get(zero_point)),
+                constant=name in constants,
+                clipped=shares.get(name),
+            )
+        )
+    return tuple(found)
+
+
+def _integer_type(node: "onnx.NodeProto", constants: "Mapping[str, onnx.TensorProto]") -> str:
+    """Of a node's integers: that of the zero point, if it has one."""
+    import onnx
+
+    zero_point = constants.get(node.input[2]) if len(node.input) > 2 else None
+    if zero_point is not None:
+        number = zero_point.data_type
+    elif node.op_type == "DequantizeLinear":
+        number = constants[node.input[0]].data_type
+    else:
+        number = next((item.i for item in node.attribute if item.name == "output_dtype"), onnx.TensorProto.UINT8)
+    try:
+        return str(onnx.TensorProto.DataType.Name(number)).lower()
+    except ValueError:
+        return str(number)
+
+
+def _numbers(tensor: "onnx.TensorProto | None") -> NDArray[np.float64] | None:
+    import onnx
+
+    if tensor is None:
+        return None
+    try:
+        return np.asarray(onnx.numpy_helper.to_array(tensor), np.float64)
+    except (KeyError, TypeError, ValueError):  # of no known type, of texts, or damaged
+        return None

@@ -15,6 +15,7 @@ from cloformer_deploy.formats.base import INPUT_NAME, Graph
 if TYPE_CHECKING:
     import onnx
 
+    from cloformer_deploy.quantization.observers import Range
     from cloformer_deploy.quantization.plan import Plan
     from cloformer_deploy.quantization.preparation import Prepared
 
@@ -25,21 +26,32 @@ MOVES = frozenset(
 )
 """Operators that add no rounding of their own: a ReLU belongs to its convolution, the others move numbers."""
 WEIGHTED = ("Conv", "Gemm")
+HALVES = ("Sigmoid", "Sqrt")
+"""The first halves of a SiLU and of a reciprocal root, which are one operator each in the traced model."""
+LARGEST_BIAS = 2**30
+"""In steps: half of what an int32 holds, for what a convolution adds to it."""
 OPSET_OF_16_BITS = 21
 """The first whose QuantizeLinear knows uint16; nothing in the graph is an operator that changed since opset 20."""
 
 
-def quantized(model: "onnx.ModelProto", graph: Graph, prepared: "Prepared") -> "onnx.ModelProto":
-    """A float32 model with integers where the plan has them; the model, with its weights inside, is left as it is."""
+def quantized(
+    model: "onnx.ModelProto", graph: Graph, prepared: "Prepared"
+) -> tuple["onnx.ModelProto", dict[str, float]]:
+    """A float32 model with integers where the plan has them, and the shares clipped of the tensors that became some.
+
+    The model that is given, with its weights inside, is left as it is.
+    """
     import onnx
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     twins = _twins(copy, graph, prepared) if prepared.plan.recipe.needs_calibration else {}
-    _Quantizer(copy.graph, prepared.plan, twins).rewrite()
+    quantizer = _Quantizer(copy.graph, prepared.plan, twins)
+    quantizer.rewrite()
     if prepared.plan.recipe.activation_bits == 16:
         copy.opset_import[0].version = OPSET_OF_16_BITS
-    return copy
+    rounded = quantizer.read | quantizer.written
+    return copy, {name: share for name, share in prepared.clipped(twins).items() if name in rounded}
 
 
 def _twins(model: "onnx.ModelProto", graph: Graph, prepared: "Prepared") -> dict[str, str]:
@@ -90,7 +102,7 @@ class _Quantizer:
             return node.op_type in WEIGHTED
         if node.op_type in MOVES:
             return False
-        if node.op_type == "Sigmoid" and node.output[0] not in self.twins:  # half of a SiLU
+        if node.op_type in HALVES and node.output[0] not in self.twins:
             return any(self._is_planned(user) for user in self.users[node.output[0]])
         return self.twins.get(node.output[0]) in self.plan.operators
 
@@ -104,6 +116,18 @@ class _Quantizer:
         if len(users) == 1 and users[0].op_type == "Relu":
             return str(users[0].output[0])
         return str(node.output[0])
+
+    def _range(self, name: str) -> "Range":
+        """Of a tensor that is read or written."""
+        from cloformer_deploy.quantization.observers import Range
+        from cloformer_deploy.quantization.plan import sigmoid_range
+
+        if name in self.twins:
+            return self.plan.ranges[self.twins[name]]
+        (node,) = (node for node in self.planned if node.output[0] == name)
+        if node.op_type == "Sqrt":
+            return Range(0.0, self._range(node.input[0]).high ** 0.5)
+        return sigmoid_range(self.plan.activation_bits)
 
     def rewrite(self) -> None:
         nodes: Nodes = []
@@ -122,17 +146,14 @@ class _Quantizer:
         del self.graph.node[:]
         self.graph.node.extend(nodes)
         self._drop_unused()
+        self._keep_output_names()
 
     def _pair(self, name: str) -> "Nodes":
         """Quantise and dequantise a tensor, if the plan has a range for it."""
         if name not in self.read and name not in self.written:
             return []
-        from cloformer_deploy.quantization.plan import sigmoid_range
-
-        bits = self.plan.activation_bits
-        kept = self.plan.ranges[self.twins[name]] if name in self.twins else sigmoid_range(bits)
-        scale, zero_point = kept.grid(bits)
-        dtype = np.uint8 if bits == 8 else np.uint16
+        scale, zero_point = self._range(name).grid(self.plan.activation_bits)
+        dtype = np.uint8 if self.plan.activation_bits == 8 else np.uint16
         parameters = [
             self._constant(f"{name}_scale", np.float32(scale)),
             self._constant(f"{name}_zero_point", np.asarray(zero_point, dtype)),
@@ -147,16 +168,17 @@ class _Quantizer:
 
         weight = onnx.numpy_helper.to_array(self.constants[node.input[1]])
         scales = weight_scales(weight, self.plan.recipe.weight_bits)
+        made = []
+        if len(node.input) > 2 and self.plan.recipe.needs_calibration:
+            bias = onnx.numpy_helper.to_array(self.constants[node.input[2]])
+            step = np.float32(self._range(node.input[0]).grid(self.plan.activation_bits)[0])
+            # Where the weights of a channel are 0, or nearly, its bias is what counts.
+            scales = np.maximum(scales, np.abs(bias) / (step * LARGEST_BIAS))
+            made.append(self._dequantized(node, 2, np.rint(bias / (scales * step)).astype(np.int32), scales * step))
         shaped = scales.reshape(-1, *[1] * (weight.ndim - 1))
         levels = 2 ** (self.plan.recipe.weight_bits - 1) - 1
         integers = np.clip(np.rint(weight / shaped), -levels, levels).astype(np.int8)
-        made = [self._dequantized(node, 1, integers, scales)]
-        if len(node.input) > 2 and self.plan.recipe.needs_calibration:
-            bias = onnx.numpy_helper.to_array(self.constants[node.input[2]])
-            kept = self.plan.ranges[self.twins[node.input[0]]]
-            scales = scales * np.float32(kept.grid(self.plan.activation_bits)[0])
-            made.append(self._dequantized(node, 2, np.rint(bias / scales).astype(np.int32), scales))
-        return made
+        return [self._dequantized(node, 1, integers, scales), *made]
 
     def _dequantized(
         self, node: "onnx.NodeProto", index: int, integers: NDArray[Any], scales: NDArray[np.float32]
@@ -179,6 +201,14 @@ class _Quantizer:
 
         self.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(values), name))
         return name
+
+    def _keep_output_names(self) -> None:
+        """Give what a planned operator writes as an output of the graph through its pair too."""
+        for name in {value.name for value in self.graph.output} & self.written:
+            renamed = {name: f"{name}_exact", f"{name}_dequantized": name}
+            for node in self.graph.node:
+                for names in (node.input, node.output):
+                    names[:] = [renamed.get(each, each) for each in names]
 
     def _drop_unused(self) -> None:
         used = {name for node in self.graph.node for name in node.input}

@@ -9,7 +9,8 @@ from typing import Any
 from cloformer_deploy.errors import BundleError, ToolError
 from cloformer_deploy.formats import metadata
 from cloformer_deploy.formats.base import INPUT_NAME, METADATA_PREFIX, OUTPUT_NAME, Description, Graph, TensorInfo
-from cloformer_deploy.formats.tflite_graph import enum_names, operator_name, summarize
+from cloformer_deploy.formats.quantized_tensors import clipped_shares
+from cloformer_deploy.formats.tflite_graph import integers, operator_name, summarize, tensor_type
 from cloformer_deploy.formats.tflite_quantization import quantized
 from cloformer_deploy.packages import require
 
@@ -27,10 +28,11 @@ class TFLiteFormat:
     def convert(self, graph: Graph, outputs: Mapping[str, Path], note: Callable[[str], None]) -> Iterator[str]:  # noqa: ARG002
         """See `Format.convert`."""
         converted = _convert(graph)
+        clipped: Mapping[str, float] = {}
         if graph.quantized is not None:
-            converted = quantized(converted, graph, graph.quantized)
+            converted, clipped = quantized(converted, graph, graph.quantized)
         for precision, path in outputs.items():
-            path.write_bytes(_finished(converted, metadata.prefixed(graph.metadata, precision)))
+            path.write_bytes(_finished(converted, metadata.prefixed(graph, precision, clipped)))
             if precision == "fp16":
                 path.write_bytes(_float16_weights(path))
             custom = [name for name in self.describe(path).operators if name.startswith("CUSTOM")]
@@ -48,6 +50,7 @@ class TFLiteFormat:
         try:
             names = [operator_name(model.operatorCodes[op.opcodeIndex]) for op in graph.operators]
             summary = summarize(model, names)
+            quantized_tensors = integers(model, clipped_shares(stored))
         except (LookupError, TypeError, ValueError) as error:  # indices and shapes that lead nowhere
             raise BundleError(f"{path} is damaged: {error}", "export it again") from error
         return Description(
@@ -59,6 +62,7 @@ class TFLiteFormat:
             graph=summary,
             bytes=path.stat().st_size,
             metadata=stored,
+            quantized=quantized_tensors,
         )
 
 
@@ -161,8 +165,5 @@ def _metadata(model: Any) -> dict[str, str]:
 
 
 def _tensor_info(tensor: Any) -> TensorInfo:
-    from ai_edge_litert import schema_py_generated as schema
-
-    dtype = enum_names(schema.TensorType).get(tensor.type, str(tensor.type)).lower()
     shape = tuple(int(side) for side in tensor.shape) if tensor.shape is not None else ()
-    return TensorInfo(tensor.name.decode(errors="replace"), shape, dtype)
+    return TensorInfo(tensor.name.decode(errors="replace"), shape, tensor_type(tensor))

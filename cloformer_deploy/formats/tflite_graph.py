@@ -1,9 +1,14 @@
-"""What a TFLite graph costs, read off the file."""
+"""What a TFLite graph costs, and where it has integers, read off the file."""
 
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
-from cloformer_deploy.formats.base import GraphSummary
+import numpy as np
+from numpy.typing import NDArray
+
+from cloformer_deploy.formats.base import GraphSummary, QuantizedTensor
+from cloformer_deploy.formats.quantized_tensors import on_grid
 
 
 def summarize(model: Any, names: list[str]) -> GraphSummary:
@@ -28,6 +33,41 @@ def summarize(model: Any, names: list[str]) -> GraphSummary:
         ),
         macs=sum(_macs(operator, name, shapes) for operator, name in zip(graph.operators, names, strict=True)),
     )
+
+
+def integers(model: Any, shares: Mapping[str, float]) -> tuple[QuantizedTensor, ...]:
+    """The main graph's tensors with quantisation parameters.
+
+    Args:
+        model: the schema's `ModelT`.
+        shares: of each tensor, by name, the share clipped.
+    """
+    found = []
+    for tensor in model.subgraphs[0].tensors:
+        if is_quantized(tensor):
+            name = tensor.name.decode(errors="replace")
+            constant = model.buffers[tensor.buffer].data is not None
+            scale, zero_point = (_numbers(part) for part in (tensor.quantization.scale, tensor.quantization.zeroPoint))
+            share = shares.get(name)
+            found.append(on_grid(name, tensor_type(tensor), scale, zero_point, constant=constant, clipped=share))
+    return tuple(found)
+
+
+def is_quantized(tensor: Any) -> bool:
+    """Whether a tensor has a scale."""
+    return tensor.quantization is not None and _numbers(tensor.quantization.scale) is not None
+
+
+def _numbers(values: Any) -> NDArray[np.float64] | None:
+    """None where there are none."""
+    return None if values is None or len(values) == 0 else np.asarray(values, np.float64)
+
+
+def tensor_type(tensor: Any) -> str:
+    """The element type of a tensor, such as int8."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    return enum_names(schema.TensorType).get(tensor.type, str(tensor.type)).lower()
 
 
 def enum_names(enumeration: type) -> dict[int, str]:

@@ -12,32 +12,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloformer_deploy.formats.base import Graph
-from cloformer_deploy.formats.tflite_graph import operator_name
+from cloformer_deploy.formats.tflite_graph import is_quantized, operator_name
 
 if TYPE_CHECKING:
     from cloformer_deploy.quantization.plan import Plan
     from cloformer_deploy.quantization.preparation import Prepared
 
 PLANNED = "planned:"
+REQUANTIZED = "_quantized"
+"""What the quantiser appends to a tensor's name where it makes integers of a float tensor."""
 MOVES = frozenset({"PAD", "SLICE", "SPLIT", "RESHAPE", "TRANSPOSE"})
 """Operators that move numbers: integers where what they feed is."""
 
 
-def quantized(content: bytes, graph: Graph, prepared: "Prepared") -> bytes:
-    """The integer form of a float32 file's bytes."""
+def quantized(content: bytes, graph: Graph, prepared: "Prepared") -> tuple[bytes, dict[str, float]]:
+    """The integer form of a float32 file's bytes, and the shares clipped of the tensors that became integers."""
     from ai_edge_litert.tools import flatbuffer_utils
     from ai_edge_quantizer import qtyping, quantizer
 
     plan = prepared.plan
     model = flatbuffer_utils.read_model_from_bytearray(content)
-    ranges = _prepare(model, plan, _twins(content, graph, prepared)) if plan.recipe.needs_calibration else None
+    twins = _twins(content, graph, prepared) if plan.recipe.needs_calibration else {}
+    ranges = _prepare(model, plan, twins) if plan.recipe.needs_calibration else None
     tool = quantizer.Quantizer(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
     everything = qtyping.TFLOperationName.ALL_SUPPORTED
     if ranges is None:
         tool.add_weight_only_config(".*", everything, plan.recipe.weight_bits)
     else:
         tool.add_static_config(f"^{PLANNED}", everything, plan.activation_bits, plan.recipe.weight_bits)
-    return bytes(tool.quantize(ranges, enable_progress_report=False, enable_progress_bar=False).quantized_model)
+    made = bytes(tool.quantize(ranges, enable_progress_report=False, enable_progress_bar=False).quantized_model)
+    if ranges is None:
+        return made, {}
+    return _finished(made, prepared.clipped({f"{twin}:{index}": twin for index, twin in twins.items()}))
+
+
+def _finished(content: bytes, shares: Mapping[str, float]) -> tuple[bytes, dict[str, float]]:
+    """The file without the prefix, and the shares, known by the names the quantiser was given, by those it gave."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(content)
+    clipped = {}
+    for tensor in model.subgraphs[0].tensors:
+        name = tensor.name.decode().removeprefix(PLANNED)
+        tensor.name = name.encode()
+        share = shares.get(name.removesuffix(REQUANTIZED))
+        if is_quantized(tensor) and share is not None:
+            clipped[name] = share
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)), clipped
 
 
 def _twins(content: bytes, graph: Graph, prepared: "Prepared") -> dict[int, str]:

@@ -74,7 +74,9 @@ class Prepared:
     def clipped(self, twins: Mapping[str, str]) -> dict[str, float]:
         """The share of a tensor's values that its range clips, by its name in a file; `twins` are the plan's names."""
         return {
-            name: self.seen[twin].clipped(self.plan.ranges[twin]) for name, twin in twins.items() if twin in self.seen
+            name: self.seen[twin].clipped(self.plan.ranges[twin])
+            for name, twin in twins.items()
+            if twin in self.seen and twin in self.plan.ranges  # what is left in float was observed too
         }
 
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
 from cloformer_deploy.formats import FORMATS, TensorInfo
+from cloformer_deploy.report.cells import Rendered, add_row, counted, new_table
+from cloformer_deploy.report.integers import integer_line, integer_tables
 
 if TYPE_CHECKING:
     from cloformer_deploy.bundle import Bundle
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from cloformer_deploy.manifest import Artifact
     from cloformer_deploy.pipeline import Export
     from cloformer_deploy.validation import ArtifactVerdict, Validation
-
-Rendered = Iterator[Table | str]
 
 _READY = Text("ready", style="green")
 _STATUS = {
@@ -31,27 +29,29 @@ _STATUS = {
 
 def export_tables(made: "Export") -> Rendered:
     """The artefacts written now, and where they are."""
-    table = _table("artefact", "MB", "run by", "max |diff|", "SQNR dB", numeric=(1, 3, 4))
+    table = new_table("artefact", "MB", "run by", "max |diff|", "SQNR dB", numeric=(1, 3, 4))
     count = 0
     for item in made.bundle.manifest.artifacts:
         check = made.checks.get(item.path)
         if check is not None:
             count += 1
-            _add(table, item.path, _mb(item.bytes), check.runtime, f"{check.max_abs_diff:.1e}", f"{check.sqnr_db:.1f}")
+            add_row(
+                table, item.path, _mb(item.bytes), check.runtime, f"{check.max_abs_diff:.1e}", f"{check.sqnr_db:.1f}"
+            )
     yield table
     probes = next(iter(made.checks.values())).n
     where = str(made.bundle.root)
-    yield f"{_counted(count, 'artefact')} in {where}; compared with PyTorch on {probes} probe pictures."
+    yield f"{counted(count, 'artefact')} in {where}; compared with PyTorch on {probes} probe pictures."
 
 
 def calibration_tables(made: "MadeCalibration") -> Rendered:
     """The new calibration set in a few lines."""
     manifest = made.calibration.manifest
-    yield f"{_counted(manifest.n, 'picture')} ({manifest.source}) in {made.output!s}"
+    yield f"{counted(manifest.n, 'picture')} ({manifest.source}) in {made.output!s}"
     if manifest.classes is not None:
         low, high = min(manifest.classes.values()), max(manifest.classes.values())
-        each = _counted(high, "picture") if low == high else f"{low} to {high} pictures"
-        yield f"{_counted(len(manifest.classes), 'class', 'classes')}, {each} each"
+        each = counted(high, "picture") if low == high else f"{low} to {high} pictures"
+        yield f"{counted(len(manifest.classes), 'class', 'classes')}, {each} each"
     yield f"sha256 {manifest.sha256}"
 
 
@@ -66,9 +66,9 @@ def validation_tables(result: "Validation") -> Rendered:
     )
     columns = ["artefact", "", "agree", *(["top-1", "drop pp (95 %)"] if labelled else [])]
     columns += ["max |diff|", "SQNR dB"]
-    table = _table(*columns, numeric=tuple(range(2, len(columns))))
+    table = new_table(*columns, numeric=tuple(range(2, len(columns))))
     for item in result.artifacts:
-        _add(table, *_verdict_row(item, labelled))
+        add_row(table, *_verdict_row(item, labelled))
     yield table
     for item in result.artifacts:
         for failure in item.failures:
@@ -99,24 +99,26 @@ def inspection_tables(path: Path, inspection: "Inspection") -> Rendered:
     """One file: interface, cost, operators, how its runtime takes it, metadata."""
     description = inspection.description
     yield f"{path!s}: {description.format} {description.precision or ''}, {_mb(description.bytes)} MB"
-    interface = _table("", "name", "shape", "type")
+    interface = new_table("", "name", "shape", "type")
     for direction, tensors in (("input", description.inputs), ("output", description.outputs)):
         for tensor in tensors:
-            _add(interface, direction, tensor.name, _shape(tensor), tensor.dtype)
+            add_row(interface, direction, tensor.name, _shape(tensor), tensor.dtype)
     yield interface
-    graph = _table("graph", "", numeric=(1,))
+    graph = new_table("graph", "", numeric=(1,))
     for what, value in _figures(inspection):
-        _add(graph, what, value)
+        add_row(graph, what, value)
     yield graph
     yield from _findings(inspection)
-    operators = _table("operator", "count", numeric=(1,))
+    yield from integer_tables(description.quantized)
+    operators = new_table("operator", "count", numeric=(1,))
     for name, count in description.operators.items():
-        _add(operators, name, str(count))
+        add_row(operators, name, str(count))
     yield operators
     if description.metadata:
-        metadata = _table("metadata", "")
+        metadata = new_table("metadata", "")
         for key, value in description.metadata.items():
-            _add(metadata, key, _abridged(value))
+            if key != "clipped":  # it is in the table of activations
+                add_row(metadata, key, _abridged(value))
         yield metadata
 
 
@@ -147,7 +149,7 @@ def _findings(inspection: "Inspection") -> Iterator[str]:
     if hazards is None:
         return
     if not hazards.found:
-        yield f"No hazard in float16 on {_counted(hazards.pictures, 'rendered picture')}."
+        yield f"No hazard in float16 on {counted(hazards.pictures, 'rendered picture')}."
     for what, tensors in (
         ("beyond 65504", hazards.overflows),
         ("constants subnormal", hazards.subnormal_constants),
@@ -161,20 +163,22 @@ def bundle_tables(bundle: "Bundle", inspected: "Sequence[Inspection]") -> Render
     """A bundle: its model, then one row an artefact, then what is wrong with one."""
     manifest = bundle.manifest
     size = f"{manifest.input.height} x {manifest.input.width}"
-    classes = _counted(manifest.num_classes, "class", "classes")
+    classes = counted(manifest.num_classes, "class", "classes")
     yield (
         f"{bundle.root!s}: CloFormer-{manifest.variant}, {classes}, "
         f"input {size}, weights {manifest.weights.name} ({manifest.weights.sha256[:12]})"
     )
-    table = _table("artefact", "MB", "input", "operators", "transposes", "sha256", numeric=(1, 3, 4))
+    table = new_table("artefact", "MB", "input", "operators", "transposes", "sha256", numeric=(1, 3, 4))
     for item, inspection in zip(manifest.artifacts, inspected, strict=True):
         interface = f"{item.input.kind}, batch {item.input.batch}"
         description = inspection.description
         count = str(sum(description.operators.values()))
         transposes = str(description.graph.transposes)
-        _add(table, _short_name(item), _mb(item.bytes), interface, count, transposes, item.sha256[:12])
+        add_row(table, _short_name(item), _mb(item.bytes), interface, count, transposes, item.sha256[:12])
     yield table
     for item, inspection in zip(manifest.artifacts, inspected, strict=True):
+        if inspection.description.quantized:
+            yield f"{_short_name(item)}: {integer_line(inspection.description.quantized)}."
         for finding in _findings(inspection):
             yield f"{_short_name(item)}: {finding}"
 
@@ -183,9 +187,9 @@ def survey_tables(found: "Survey") -> Rendered:
     """What is there, what is missing, and what brings it."""
     yield f"cloformer-deploy {found.tool_version}, Python {found.python}, {found.system}"
     for title, parts in (("extra", found.extras), ("runtime", found.runtimes), ("device", found.devices)):
-        table = _table(title, "", "")
+        table = new_table(title, "", "")
         for part in parts:
-            _add(table, part.name, _READY if part.ready else "missing", _detail(part))
+            add_row(table, part.name, _READY if part.ready else "missing", _detail(part))
         yield table
     yield f"Bundled weights: {', '.join(found.weights) or 'none'}"
 
@@ -194,25 +198,9 @@ def _detail(part: "Part") -> str:
     return f"{part.detail}\n{part.remedy}" if part.remedy else part.detail
 
 
-def _table(*columns: str, numeric: tuple[int, ...] = ()) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index in numeric else "left", overflow="fold")
-    return table
-
-
-def _add(table: Table, *cells: str | Text) -> None:
-    """Add a row whose text, much of it from files, is never read as markup."""
-    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
-
-
 def _short_name(item: "Artifact | ArtifactVerdict") -> str:
     default = item.target == FORMATS[item.format].targets[0]
     return f"{item.format} {item.precision}" + ("" if default else f" {item.target}")
-
-
-def _counted(count: int, singular: str, plural: str = "") -> str:
-    return f"{count} {singular if count == 1 else plural or singular + 's'}"
 
 
 def _mb(size: int) -> str:

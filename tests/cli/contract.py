@@ -16,6 +16,17 @@ ARTIFACT = {
     "created_with": {},
     "calibration": (None,),
 }
+QUANTIZED = {
+    "name": str,
+    "dtype": str,
+    "constant": bool,
+    "scale": ([float], None),
+    "channels": int,
+    "zero_point": (int, None),
+    "low": (float, None),
+    "high": (float, None),
+    "clipped": (float, None),
+}
 DESCRIPTION = {
     "format": str,
     "precision": (str, None),
@@ -25,6 +36,7 @@ DESCRIPTION = {
     "graph": {"transposes": int, "max_rank": int, "parameters": int, "macs": (int, None)},
     "bytes": int,
     "metadata": {},
+    "quantized": [QUANTIZED],
     "xnnpack": ({"partitions": int, "undelegated": {}}, None),
     "float16": ({"pictures": int, "overflows": [str], "subnormal_constants": [str], "overflowing_sums": [str]}, None),
     "problem": (str, None),

@@ -69,6 +69,7 @@ def test_inspect_artifact(tmp_path: Path) -> None:
         "graph": {"transposes": 0, "max_rank": 4, "parameters": 4 * CLASSES, "macs": 3 * CLASSES},
         "bytes": path.stat().st_size,
         "metadata": {"precision": "fp32", "labels": ["a"], "other": "kept"},
+        "quantized": [],
         "xnnpack": None,
         "float16": None,
         "problem": None,
