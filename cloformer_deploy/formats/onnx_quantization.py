@@ -46,12 +46,14 @@ def quantized(
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     twins = _twins(copy, graph, prepared) if prepared.plan.recipe.needs_calibration else {}
-    quantizer = _Quantizer(copy.graph, prepared.plan, twins)
-    quantizer.rewrite()
+    _Quantizer(copy.graph, prepared.plan, twins).rewrite()
     if prepared.plan.recipe.activation_bits == 16:
         copy.opset_import[0].version = OPSET_OF_16_BITS
-    rounded = quantizer.read | quantizer.written
-    return copy, {name: share for name, share in prepared.clipped(twins).items() if name in rounded}
+    shares = prepared.clipped(twins)
+    # An output's name has gone to the end of its pair; the integers are still called after it.
+    starts = [node for node in copy.graph.node if node.op_type == "QuantizeLinear"]
+    names = {node.input[0]: node.output[0].removesuffix("_quantized") for node in starts}
+    return copy, {name: shares[before] for name, before in names.items() if before in shares}
 
 
 def _twins(model: "onnx.ModelProto", graph: Graph, prepared: "Prepared") -> dict[str, str]:
