@@ -40,6 +40,8 @@ def quantized(content: bytes, graph: Graph, prepared: "Prepared") -> tuple[bytes
         tool.add_weight_only_config(".*", everything, plan.recipe.weight_bits)
     else:
         tool.add_static_config(f"^{PLANNED}", everything, plan.activation_bits, plan.recipe.weight_bits)
+        # The interface stays float, also where the last operator is planned.
+        tool.update_quantization_recipe(".*", qtyping.TFLOperationName.OUTPUT, algorithm_key="no_quantize")
     made = bytes(tool.quantize(ranges, enable_progress_report=False, enable_progress_bar=False).quantized_model)
     if ranges is None:
         return made, {}

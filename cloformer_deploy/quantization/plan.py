@@ -13,6 +13,10 @@ from cloformer_deploy.quantization.observers import SMALLEST_SCALE, Histogram, R
 from cloformer_deploy.quantization.recipes import Recipe
 
 
+ENOUGH_BITS = 16
+"""So many tell twice the values that were seen apart finely enough: nothing is clipped."""
+
+
 def tanh_range(bits: int) -> Range:
     """Of every tanh, with steps of a power of 2: in 8 bits 1/128, which TFLite lays down."""
     return Range(-1.0, 1 - 2.0 ** (1 - bits))

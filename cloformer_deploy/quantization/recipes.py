@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 CONVOLUTIONS = frozenset({"conv", "depthwise"})
 MIX = CONVOLUTIONS | {"mul", "silu", "tanh", "concat"}
-ALL = MIX | {"linear", "add", "gelu", "matmul", "softmax", "pool"}
+ALL = MIX | {"linear", "add", "sub", "gelu", "matmul", "softmax", "pool", "mean", "rsqrt"}
 
 _STEM_ENDS = r"patch_embed\.(conv1|layernorm)"
 """A first convolution of 3 channels is no faster in integers, and normalised pixels are on no common grid; what the
