@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cloformer_deploy.data import picture_digest
 from tests.cli.command_line import (
     CLASSES,
     FAVOURITE,
@@ -80,6 +81,20 @@ def test_limit(
     write(tmp_path / "data", pixels[:, ::7, ::5], (f"{index % CLASSES:02}" for index in range(PICTURES)))
     answer = validated("--data", "data", "--limit", str(limit), code=1)
     assert answer["reference"]["n"] == answer["artifacts"][0]["n"] == n
+
+
+def test_pictures_of_the_calibration_set_are_refused(
+    drafted: CopyBundle, pixels: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    bundle = drafted()
+    write(tmp_path / "data", pixels[:4], [""] * 4)
+    digests = [picture_digest(np.ascontiguousarray(pixels[index].transpose(2, 0, 1))) for index in (1, 3, 5)]
+    edit_manifest(bundle, lambda manifest: manifest.update(calibrations=[{"sha256": "a" * 64, "pictures": digests}]))
+    shown = invoke("validate", "bundle", "--data", "data")
+    assert shown.code == 2
+    assert "2 of 4 pictures of data are in the calibration set aaaaaaaaaaaa" in shown.said
+    assert shown.stdout == ""
+    assert validated("--data", "data", "--limit", "1", code=1)["reference"]["n"] == 1
 
 
 def test_failures_are_told_to_people_too(drafted: CopyBundle) -> None:

@@ -18,9 +18,11 @@ from cloformer_deploy.formats.coreml import IOS_TARGETS
 from cloformer_deploy.manifest import Artifact
 from cloformer_deploy.pipeline import Export, ExportRequest
 from cloformer_deploy.runtimes import RUNTIMES, runtime_for
+from cloformer_deploy.validation import Drift
 
 pytestmark = pytest.mark.integration
 
+OLD_RUNTIME_PICTURES = 8
 OLD_RUNTIME = """
 import sys
 import numpy
@@ -105,6 +107,25 @@ def test_tflite_runtime_2_14_gives_the_same_logits(
     expected = RUNTIMES["litert"].open(path).run(pixels)
     np.testing.assert_allclose(np.load(answer), expected, rtol=0, atol=1e-4)
     assert np.ptp(expected) > 1
+
+
+def test_tflite_runtime_2_14_agrees_on_int8(int8_bundle: Bundle, old_runtime_python: Path, tmp_path: Path) -> None:
+    """Its kernels round a few steps otherwise."""
+    path = int8_bundle.path(find(int8_bundle, "tflite", "int8"))
+    pixels = probe_pictures(OLD_RUNTIME_PICTURES, int8_bundle.manifest.input)
+    images = int8_bundle.manifest.input.normalise(pixels)
+    given, answer = tmp_path / "image.npy", tmp_path / "logits.npy"
+    found = []
+    for image in images:
+        np.save(given, np.ascontiguousarray(image.transpose(1, 2, 0)[None]))
+        subprocess.run([old_runtime_python, "-c", OLD_RUNTIME, path, given, answer], check=True, capture_output=True)
+        found.append(np.load(answer)[0])
+    session = RUNTIMES["litert"].open(path)
+    expected = np.concatenate([session.run(images[index : index + 1]) for index in range(len(images))])
+    drift = Drift()
+    drift.update(expected, np.stack(found), None)
+    assert drift.sqnr_db > 25
+    assert drift.top1_agreement == 1
 
 
 def test_tflite_files_use_built_in_operators_only(image_bundle: Bundle) -> None:
