@@ -98,6 +98,8 @@ class _Quantizer:
         if plan.recipe.needs_calibration:
             self.read = {name for node in self.planned for name in self._tensors_read(node)}
             self.written = {self._result(node) for node in self.planned}
+        # Before anything is renamed.
+        self.ranges = {name: self._range(name) for name in self.read | self.written}
 
     def _is_planned(self, node: "onnx.NodeProto") -> bool:
         if not self.plan.recipe.needs_calibration:
@@ -152,9 +154,9 @@ class _Quantizer:
 
     def _pair(self, name: str) -> "Nodes":
         """Quantise and dequantise a tensor, if the plan has a range for it."""
-        if name not in self.read and name not in self.written:
+        if name not in self.ranges:
             return []
-        scale, zero_point = self._range(name).grid(self.plan.activation_bits)
+        scale, zero_point = self.ranges[name].grid(self.plan.activation_bits)
         dtype = np.uint8 if self.plan.activation_bits == 8 else np.uint16
         parameters = [
             self._constant(f"{name}_scale", np.float32(scale)),
@@ -173,7 +175,7 @@ class _Quantizer:
         made = []
         if len(node.input) > 2 and self.plan.recipe.needs_calibration:
             bias = onnx.numpy_helper.to_array(self.constants[node.input[2]])
-            step = np.float32(self._range(node.input[0]).grid(self.plan.activation_bits)[0])
+            step = np.float32(self.ranges[node.input[0]].grid(self.plan.activation_bits)[0])
             # Where the weights of a channel are 0, or nearly, its bias is what counts.
             scales = np.maximum(scales, np.abs(bias) / (step * LARGEST_BIAS))
             made.append(self._dequantized(node, 2, np.rint(bias / (scales * step)).astype(np.int32), scales * step))
