@@ -44,6 +44,8 @@ benchmarks: install
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/rendering.py
 	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/calibration_memory.py
+	$(BIN)/python benchmarks/int8.py
 
 clean:
 	rm -rf $(VENV) $(OLD_VENV) exports build dist
