@@ -51,7 +51,10 @@ class CalibrationPictures(_Part):
 
 
 class Artifact(_Part):
-    """One exported file (or .mlpackage folder); `sha256` is `digest` of it."""
+    """One exported file (or .mlpackage folder); `sha256` is `digest` of it.
+
+    `left_float` names the blocks that an accuracy limit kept out of its integers.
+    """
 
     path: FileName
     format: str
@@ -62,6 +65,7 @@ class Artifact(_Part):
     input: Interface
     created_with: Mapping[str, str]
     calibration: Calibration | None = None
+    left_float: tuple[str, ...] = ()
 
 
 class Manifest(_Part):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from cloformer_deploy import __version__
+from cloformer_deploy.accuracy import accuracy_limit, refuse_limit, state_path
 from cloformer_deploy.bundle import Bundle, BundleWriter, digest, size_bytes
 from cloformer_deploy.data import CalibrationSet, Preprocessing, default_calibration, open_calibration
 from cloformer_deploy.data.rendered import CLASSES
@@ -16,7 +17,7 @@ from cloformer_deploy.errors import RequestError
 from cloformer_deploy.formats import FLOATS, FORMATS, PRECISIONS, InputKind
 from cloformer_deploy.formats.coreml import IOS_TARGETS
 from cloformer_deploy.formats.coreml_quantization import lowest_ios
-from cloformer_deploy.formats.jobs import Check, Job, run
+from cloformer_deploy.formats.jobs import Check, Job, Limit, run
 from cloformer_deploy.manifest import (
     Artifact,
     Calibration,
@@ -31,6 +32,7 @@ from cloformer_deploy.model_zoo import bundled_checkpoints, resolve_weights
 from cloformer_deploy.packages import installed_version, require
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.quantization.recipes import RECIPES, Recipe
+from cloformer_deploy.quantization.search import DEFAULT_BUDGET
 
 if TYPE_CHECKING:
     from cloformer_deploy.checkpoints import Checkpoint
@@ -44,7 +46,8 @@ class ExportRequest:
 
     `target` None is each format's default; `batch` None is dynamic; `labels` is a text file with one
     class name a line; `calibration` is a file that `calibrate` wrote, None the set that ships; `output` None is
-    `exports/{name of the weights}`.
+    `exports/{name of the weights}`. `max_drop_pp` is how much top-1 may fall on the labelled pictures `data` where
+    activations become integers, and `budget` how many evaluations each of these files may take to hold it.
     """
 
     formats: Sequence[str]
@@ -61,6 +64,9 @@ class ExportRequest:
     calibration: Path | None = None
     output: Path | None = None
     overwrite: bool = False
+    max_drop_pp: float | None = None
+    data: Path | None = None
+    budget: int = DEFAULT_BUDGET
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ def export(request: ExportRequest, progress: Progress) -> Export:
         RequestError: the request contradicts itself, or the weights, labels or output cannot be used.
         MissingPartError: a converter is not installed.
         ToolError: a converter or runtime failed.
+        CheckFailedError: a file cannot be held within `max_drop_pp`.
     """
     _refuse_contradictions(request)
     preprocessing = Preprocessing.published(request.height, request.width)
@@ -111,20 +118,27 @@ def export(request: ExportRequest, progress: Progress) -> Export:
     if calibration is not None:
         pictures = CalibrationPictures(sha256=calibration.sha256, pictures=calibration.picture_digests)
         head = head.model_copy(update={"calibrations": (pictures,)})
+    limit = None
+    if request.max_drop_pp is not None and request.data is not None and calibration is not None:
+        asked = (request.max_drop_pp, request.data, request.budget)
+        limit = accuracy_limit(*asked, checkpoint, calibration, preprocessing, progress)
     with BundleWriter(output, head, overwrite=request.overwrite) as writer:
-        jobs = [_job(request, head, name, writer.staging) for name in request.formats]
+        jobs = [_job(request, head, name, writer.staging, output, limit) for name in request.formats]
         # Before the minutes that converting takes, not after.
         interface = Interface(kind=request.input_kind, batch=_named_batch(request.batch))
         writer.refuse_replacing((path.name for job in jobs for path in job.outputs.values()), interface)
         writer.staging.joinpath(weights.file).write_bytes(copy)
         done = list(zip(jobs, run(jobs, progress), strict=True))
         progress.step("Writing the bundle")
-        artifacts = [_artifact(job, check.precision, calibration) for job, checks in done for check in checks]
+        artifacts = [_artifact(job, check, calibration) for job, checks in done for check in checks]
         by_path = {job.outputs[check.precision].name: check for job, checks in done for check in checks}
-        return Export(writer.commit(artifacts), by_path)
+        made = Export(writer.commit(artifacts), by_path)
+        for state in (path for job in jobs for path in job.states.values()):
+            state.unlink(missing_ok=True)
+        return made
 
 
-def _job(request: ExportRequest, head: Manifest, name: str, folder: Path) -> Job:
+def _job(request: ExportRequest, head: Manifest, name: str, folder: Path, output: Path, limit: Limit | None) -> Job:
     """The conversion to one format, with its files in `folder`, where the copy of the weights is."""
     item = FORMATS[name]
     target = request.target or item.targets[0]
@@ -144,6 +158,8 @@ def _job(request: ExportRequest, head: Manifest, name: str, folder: Path) -> Job
         metadata=_metadata(head, target),
         ios=request.ios,
         calibration=request.calibration,
+        limit=limit,
+        states={precision: state_path(output, file) for precision, file in names.items()} if limit else {},
     )
 
 
@@ -178,8 +194,8 @@ def _named_batch(batch: int | None) -> int | Literal["dynamic"]:
     return "dynamic" if batch is None else batch
 
 
-def _artifact(job: Job, precision: str, calibration: CalibrationSet | None) -> Artifact:
-    used = None
+def _artifact(job: Job, check: Check, calibration: CalibrationSet | None) -> Artifact:
+    used, precision = None, check.precision
     if calibration and precision not in FLOATS and RECIPES[job.format, job.target][precision].needs_calibration:
         used = Calibration(sha256=calibration.sha256, n=calibration.n, seed=calibration.seed)
     path = job.outputs[precision]
@@ -194,6 +210,7 @@ def _artifact(job: Job, precision: str, calibration: CalibrationSet | None) -> A
         input=Interface(kind=job.input_kind, batch=_named_batch(job.batch)),
         created_with={package: installed_version(package) or "" for package in packages},
         calibration=used,
+        left_float=check.accuracy.left_float if check.accuracy else (),
     )
 
 
@@ -253,6 +270,8 @@ def _refuse_contradictions(request: ExportRequest) -> None:
             raise RequestError(
                 f"a Core ML image input holds one picture, not {request.batch}", "use --batch 1, or --input tensor"
             )
+    calibrated = any(recipe.needs_calibration for recipe in _recipes(request))
+    refuse_limit(request.max_drop_pp, request.data, request.budget, calibrated)
 
 
 def _formats_for(target: str) -> str:

@@ -28,6 +28,7 @@ def artifact(path: str) -> Artifact:
         input=Interface(kind="tensor", batch="dynamic"),
         created_with={"onnx": "1.23"},
         calibration=Calibration(sha256="b" * 64, n=128, seed=0),
+        left_float=("layers.2.blocks.5",),
     )
 
 
@@ -78,13 +79,15 @@ def test_a_manifest_survives_json(tmp_path: Path) -> None:
 
 def test_the_fields_are_those_of_the_contract() -> None:
     assert set(FIELDS) == {
-        "schema_version", "tool_version", "variant", "num_classes", "labels", "weights", "input", "artifacts"
+        "schema_version", "tool_version", "variant", "num_classes", "labels", "weights", "input", "artifacts",
+        "calibrations",
     }  # fmt: skip
     assert FIELDS["schema_version"] == 1
     assert {"name", "sha256"} <= set(FIELDS["weights"])
     assert {"height", "width", "mean", "std", "resize"} <= set(FIELDS["input"])
     assert set(FIELDS["artifacts"][0]) == {
-        "path", "format", "precision", "target", "sha256", "bytes", "input", "created_with", "calibration"
+        "path", "format", "precision", "target", "sha256", "bytes", "input", "created_with", "calibration",
+        "left_float",
     }  # fmt: skip
     assert FIELDS["artifacts"][0]["calibration"] == {"sha256": "b" * 64, "n": 128, "seed": 0}
 
@@ -157,6 +160,7 @@ WRONG_TYPES: dict[str, list[Any]] = {
     "artifacts.0.input.kind": ["video", None],
     "artifacts.0.created_with": [None, ["onnx"], {"onnx": 1}],
     "artifacts.0.calibration.n": ["many", None],
+    "artifacts.0.left_float": ["head", None, [1]],
 }
 
 
@@ -224,7 +228,7 @@ def test_unknown_keys_are_refused(tmp_path: Path, place: str) -> None:
     assert f"{place}surprise" in refusal(tmp_path, changed(f"{place}surprise", 1))
 
 
-@pytest.mark.parametrize("missing", [key for key in FIELDS if key not in ("schema_version", "artifacts")])
+@pytest.mark.parametrize("missing", sorted(set(FIELDS) - {"schema_version", "artifacts", "calibrations"}))
 def test_missing_keys_are_refused(tmp_path: Path, missing: str) -> None:
     fields = {key: value for key, value in FIELDS.items() if key != missing}
     assert missing in refusal(tmp_path, json.dumps(fields).encode())

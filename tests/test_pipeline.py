@@ -31,6 +31,13 @@ ONNX = ExportRequest(("onnx",))
         ({"formats": ("tflite",), "batch": None}, "tflite files have a fixed batch"),
         ({"formats": ("coreml",), "input_kind": "image", "batch": 2}, "one picture, not 2"),
         ({"variant": "xl"}, "'xl'"),
+        ({"max_drop_pp": 0.3}, "labelled pictures"),
+        ({"data": Path("pictures")}, "--data pictures"),
+        ({"max_drop_pp": -1.0, "data": Path("pictures")}, "--max-drop -1.0"),
+        ({"max_drop_pp": float("nan"), "data": Path("pictures")}, "--max-drop nan"),
+        ({"max_drop_pp": 0.3, "data": Path("pictures")}, "none was asked for"),
+        ({"max_drop_pp": 0.3, "data": Path("pictures"), "precisions": ("w8",)}, "none was asked for"),
+        ({"max_drop_pp": 0.3, "data": Path("pictures"), "precisions": ("int8",), "budget": 1}, "--budget 1"),
     ],
     ids=str,
 )

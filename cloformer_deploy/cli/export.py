@@ -10,6 +10,7 @@ from cloformer_deploy.cli.options import JsonOption, parse_batch, parse_size, pr
 from cloformer_deploy.formats import FORMATS, PRECISIONS, InputKind
 from cloformer_deploy.formats.coreml import IOS_TARGETS
 from cloformer_deploy.model_zoo import DEFAULT
+from cloformer_deploy.quantization.search import DEFAULT_BUDGET
 
 _TARGETS = sorted({target for item in FORMATS.values() for target in item.targets})
 _ALL = "all"
@@ -71,6 +72,24 @@ def command(
             show_default="the bundled set, for the weights it fits",
         ),
     ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            help="Hold the top-1 drop of files with integers, in percentage points: blocks go back to float.",
+            metavar="PP",
+            show_default="no limit",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pictures that --max-drop is held on, one sub-folder a class.", metavar="DIR", show_default="none"
+        ),
+    ] = None,
+    budget: Annotated[
+        int,
+        typer.Option(help="Evaluations that --max-drop may use for each file.", metavar="N"),
+    ] = DEFAULT_BUDGET,
     output: Annotated[
         Path | None, typer.Option(help="The bundle's folder.", metavar="DIR", show_default="exports/WEIGHTS")
     ] = None,
@@ -101,6 +120,9 @@ def command(
         calibration=calibration,
         output=output,
         overwrite=overwrite,
+        max_drop_pp=max_drop,
+        data=data,
+        budget=budget,
     )
     with progress() as steps:
         made = export(request, steps)

@@ -20,12 +20,26 @@ from pydantic import BaseModel, ConfigDict
 
 from cloformer_deploy.cores import usable_cores
 from cloformer_deploy.data import Preprocessing
-from cloformer_deploy.errors import CloformerDeployError, MissingPartError, ToolError
+from cloformer_deploy.errors import CheckFailedError, CloformerDeployError, MissingPartError, ToolError
 from cloformer_deploy.formats.base import InputKind
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.subprocesses import python_command
 
 LOG_LINES_SHOWN = 3
+
+
+class Limit(BaseModel):
+    """How much top-1 may fall, on which labelled pictures, and how many evaluations each precision may take to hold it.
+
+    `data_sha256` is of the labels and all pixels.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    max_drop_pp: float
+    budget: int
+    data: Path
+    data_sha256: str
 
 
 class Job(BaseModel):
@@ -48,12 +62,30 @@ class Job(BaseModel):
     ios: int
     calibration: Path | None = None
     """A file that `calibrate` wrote; None is the set that ships."""
-    left_float: tuple[str, ...] = ()
-    """Patterns of modules that stay float in spite of a recipe."""
+    limit: Limit | None = None
+    states: dict[str, Path] = {}
+    """Of each precision, where its search keeps what it has found."""
+
+
+class Accuracy(BaseModel):
+    """What an accuracy limit came to for one file: the drop is paired, on `n` labelled pictures."""
+
+    model_config = ConfigDict(frozen=True)
+
+    max_drop_pp: float
+    top1_drop_pp: float
+    top1_drop_ci95_pp: tuple[float, float]
+    n: int
+    evaluations: int
+    budget: int
+    left_float: tuple[str, ...]
 
 
 class Check(BaseModel):
-    """How far a written file was from PyTorch on a few probe pictures when it was run back."""
+    """How far a written file was from PyTorch on a few probe pictures when it was run back.
+
+    `accuracy` is of a file that was searched for under a limit.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -62,6 +94,7 @@ class Check(BaseModel):
     n: int
     max_abs_diff: float
     sqnr_db: float
+    accuracy: Accuracy | None = None
 
 
 Worker: TypeAlias = "subprocess.Popen[str]"
@@ -101,6 +134,7 @@ def run(jobs: Sequence[Job], progress: Progress) -> list[list[Check]]:
     Raises:
         ToolError: a converter or runtime failed or crashed, or a file is not what PyTorch computes.
         MissingPartError: a package is missing.
+        CheckFailedError: a file cannot be held within its accuracy limit.
     """
     workers = _Workers(len(jobs))
     with ThreadPoolExecutor(usable_cores()) as pool:
@@ -158,8 +192,10 @@ def _follow(process: Worker, job: Job, progress: Progress) -> Iterator[Check]:
 
 
 def _error(exit_code: int, message: str, hint: str) -> CloformerDeployError:
-    kind = MissingPartError if exit_code == MissingPartError.exit_code else ToolError
-    return kind(message, hint)
+    kinds: dict[int, type[CloformerDeployError]] = {
+        kind.exit_code: kind for kind in (CheckFailedError, MissingPartError)
+    }
+    return kinds.get(exit_code, ToolError)(message, hint)
 
 
 def _tail(log: IO[str]) -> str:

@@ -7,14 +7,14 @@ converter prints goes to standard error.
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloformer_deploy.data import default_calibration, open_calibration
 from cloformer_deploy.errors import CloformerDeployError, ToolError
 from cloformer_deploy.formats import FLOATS, FORMATS, Graph
-from cloformer_deploy.formats.jobs import Check, Job
+from cloformer_deploy.formats.jobs import Accuracy, Check, Job
 from cloformer_deploy.quantization.recipes import RECIPES
 from cloformer_deploy.subprocesses import end_with_parent
 
@@ -59,9 +59,7 @@ def _convert(job: Job, tell: Tell) -> None:
     if floats:
         _write(_graph(job, lower(reference, job.format, job.target)), floats, job, reference, tell)
     for precision in job.outputs.keys() - floats.keys():
-        prepared = _prepared(reference, job, precision, tell)
-        graph = _graph(job, prepared.model, prepared)
-        _write(graph, {precision: job.outputs[precision]}, job, reference, tell)
+        _quantize(reference, job, precision, tell)
 
 
 def _graph(job: Job, model: "CloFormer", prepared: "Prepared | None" = None) -> Graph:
@@ -77,14 +75,16 @@ def _graph(job: Job, model: "CloFormer", prepared: "Prepared | None" = None) -> 
     )
 
 
-def _prepared(reference: "CloFormer", job: Job, precision: str, tell: Tell) -> "Prepared":
-    """Calibrate a recipe, telling of each pass over the pictures."""
+def _quantize(reference: "CloFormer", job: Job, precision: str, tell: Tell) -> None:
+    """Write a file with integers, under the job's accuracy limit where its recipe has ranges."""
     from cloformer_deploy.quantization.preparation import CalibrationBatches, observed, prepared, weights_only
 
-    recipe = RECIPES[job.format, job.target][precision]
+    recipe, output = RECIPES[job.format, job.target][precision], job.outputs[precision]
     size = (job.preprocessing.height, job.preprocessing.width)
     if not recipe.needs_calibration:
-        return weights_only(reference, job.format, job.target, recipe, size)
+        made = weights_only(reference, job.format, job.target, recipe, size)
+        _write(_graph(job, made.model, made), {precision: output}, job, reference, tell)
+        return
     pictures = default_calibration() if job.calibration is None else open_calibration(job.calibration)
     images = CalibrationBatches(
         pictures,
@@ -92,16 +92,49 @@ def _prepared(reference: "CloFormer", job: Job, precision: str, tell: Tell) -> "
         step=lambda text: tell("step", text=f"{text} for {job.format} {precision}"),
         advance=lambda done: tell("advance", done=done, total=len(pictures)),
     )
-    return prepared(observed(reference, job.format, job.target, recipe, images, size), images, job.left_float)
+    base = observed(reference, job.format, job.target, recipe, images, size)
+    if job.limit is None:
+        made = prepared(base, images)
+        _write(_graph(job, made.model, made), {precision: output}, job, reference, tell)
+        return
+    from cloformer_deploy.formats.holding import Holding
+    from cloformer_deploy.quantization.sensitivity import left_float_pattern
+
+    def write(left_float: Sequence[str], path: Path) -> Graph:
+        made = prepared(base, images, [left_float_pattern(block) for block in left_float])
+        graph = _graph(job, made.model, made)
+        for _ in _converted(graph, {precision: path}, job, tell):
+            pass
+        return graph
+
+    graph, accuracy = Holding(job, job.limit, precision, reference, base, pictures.sha256, write, tell).hold()
+    _check(output, job, precision, reference, graph, tell, accuracy)
 
 
 def _write(graph: Graph, outputs: Mapping[str, Path], job: Job, reference: "CloFormer", tell: Tell) -> None:
     """Write files of one model, run each back, and tell how far from the reference it was."""
+    for precision in _converted(graph, outputs, job, tell):
+        _check(outputs[precision], job, precision, reference, graph, tell)
+
+
+def _check(
+    path: Path,
+    job: Job,
+    precision: str,
+    reference: "CloFormer",
+    graph: Graph,
+    tell: Tell,
+    accuracy: Accuracy | None = None,
+) -> None:
+    tell("step", text=f"Running {job.format} {precision}")
+    check = check_file(path, job, precision, reference, graph)
+    tell("checked", **check.model_copy(update={"accuracy": accuracy}).model_dump())
+
+
+def _converted(graph: Graph, outputs: Mapping[str, Path], job: Job, tell: Tell) -> Iterator[str]:
+    """The precisions whose files are written, one after the other."""
     written = FORMATS[job.format].convert(graph, outputs, lambda text: tell("warning", text=text))
-    for precision in _each(written, outputs, job, tell):
-        tell("step", text=f"Running {job.format} {precision}")
-        check = check_file(outputs[precision], job, precision, reference, graph)
-        tell("checked", **check.model_dump())
+    return _each(written, outputs, job, tell)
 
 
 def _each(written: Iterator[str], outputs: Iterable[str], job: Job, tell: Tell) -> Iterator[str]:

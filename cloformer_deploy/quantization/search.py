@@ -1,7 +1,7 @@
-"""The search under an accuracy limit: which blocks go back to float, found with few evaluations.
+"""The search under an accuracy limit: which blocks go back to float, found in few evaluations.
 
-One measurement a block ranks the blocks by what their integers cost; then the number of blocks that are left float, worst
-first, is bisected. It knows nothing of files or pictures: both kinds of evaluation are functions it is given.
+One measurement a block ranks the blocks by what their integers cost; then the number of blocks that are left float,
+worst first, is bisected. It knows nothing of files or pictures: both kinds of evaluation are functions it is given.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 SMALLEST_BUDGET = 2
 """PyTorch's own pass, and one file."""
+DEFAULT_BUDGET = 32
+"""Lets every search end: see `largest_cost`."""
 
 
 @dataclass(frozen=True)
@@ -26,21 +28,19 @@ class Outcome:
     Attributes:
         held: the candidate of the fewest float blocks that held the limit; None if none did.
         best: the candidate of the smallest drop.
-        used: evaluations, of files and of blocks.
     """
 
     held: Trial | None
     best: Trial
-    used: int
 
 
-def largest_cost(units: int) -> int:
-    """Evaluations that a search over so many blocks takes at most where its budget does not end it."""
-    return 1 + (units + (units - 1).bit_length() if units > 1 else 0)
+def largest_cost(blocks: int) -> int:
+    """Evaluations that a search over so many blocks takes at most, where its budget does not end it."""
+    return 1 + (blocks + (blocks - 1).bit_length() if blocks > 1 else 0)
 
 
 def search(
-    units: Sequence[str],
+    blocks: Sequence[str],
     evaluate: Callable[[tuple[str, ...]], float],
     measure: Callable[[str], float],
     max_drop_pp: float,
@@ -51,24 +51,24 @@ def search(
     At least one block keeps its integers: a file without any would not be what was asked for.
 
     Args:
-        units: the blocks that have integers, in the order of the model.
+        blocks: those that have integers, in the order of the model.
         evaluate: the top-1 drop, in percentage points, with these blocks left float; costs one evaluation.
         measure: how much error the integers of this block alone make, in any unit; costs one evaluation.
         max_drop_pp: the drop that is still allowed.
         budget: evaluations that may be used; at least 1.
     """
     trials = [Trial((), evaluate(()))]
-    most = len(units) - 1
+    most = len(blocks) - 1
     used = 1
-    if trials[0].drop_pp > max_drop_pp and most > 0 and used + len(units) < budget:
-        ranked = sorted(units, key=measure, reverse=True)
-        used += len(units)
+    if trials[0].drop_pp > max_drop_pp and most > 0 and used + len(blocks) < budget:
+        ranked = sorted(blocks, key=measure, reverse=True)
+        used += len(blocks)
         low, high = 1, most
         while low <= high and used < budget:
             none_held = high == most
             # The last evaluation goes to where the limit is likeliest to hold.
             count = high if none_held and used == budget - 1 else (low + high) // 2
-            left = tuple(unit for unit in units if unit in ranked[:count])
+            left = tuple(block for block in blocks if block in ranked[:count])
             trials.append(Trial(left, evaluate(left)))
             used += 1
             if trials[-1].drop_pp <= max_drop_pp:
@@ -79,5 +79,4 @@ def search(
     return Outcome(
         held=min(holding, key=lambda trial: len(trial.left_float), default=None),
         best=min(trials, key=lambda trial: (trial.drop_pp, len(trial.left_float))),
-        used=used,
     )

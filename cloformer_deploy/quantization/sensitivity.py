@@ -1,8 +1,7 @@
 """What the integers of one block alone cost: the ranking that the search under an accuracy limit starts from."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -12,48 +11,58 @@ from cloformer_deploy.quantization.plan import Plan, plan
 from cloformer_deploy.quantization.preparation import Observed
 from cloformer_deploy.quantization.simulation import Simulation
 
-_BLOCK = re.compile(r"layers\.\d+(\.blocks\.\d+)?|[^.]+")
+_STAGE = r"layers\.\d+"
+_BLOCK = re.compile(rf"{_STAGE}(\.blocks\.\d+)?|[^.]+")
 
 
-def pattern(block: str) -> str:
+def left_float_pattern(block: str) -> str:
     """The pattern of module paths (see `plan`) by which a block is left float.
 
-    A stage alone, `layers.I`, is what is computed in it between its blocks.
+    A stage alone, `layers.I`, is what it computes between its blocks.
     """
-    inner = "" if re.fullmatch(r"layers\.\d+", block) else r"(\.|$)"
-    return f"^{re.escape(block)}{inner or '$'}"
+    end = "$" if re.fullmatch(_STAGE, block) else r"(\.|$)"
+    return f"^{re.escape(block)}{end}"
 
 
-@dataclass(frozen=True)
 class Sensitivity:
-    """The blocks of an observed model that have integers, and how much error each makes on some pictures.
+    """The blocks of an observed model that have integers, and how much error each makes.
 
     Attributes:
-        blocks: the operators of each block, by its name; in the order of the model.
-        batches: normalised images (B, 3, H, W).
-        logits: of the float model, (B, classes) of each batch.
+        blocks: the names of the planned operators of each block, by its name; in the order of the model.
     """
 
-    base: Observed
-    whole: Plan
-    blocks: dict[str, frozenset[str]]
-    batches: Sequence[Tensor]
-    logits: Sequence[Tensor]
+    def __init__(self, base: Observed) -> None:
+        self._traced = base.traced
+        self._plan = plan(base.traced, base.recipe, base.seen)
+        self._float: list[tuple[Tensor, Tensor]] = []
+        self.blocks: Mapping[str, frozenset[str]] = _blocks(self._traced, self._plan)
 
-    def noise(self, block: str) -> float:
-        """The energy of the error in the mean-centred logits, relative to theirs, with integers in one block alone."""
-        simulation = Simulation(self.base.traced, Plan(self.whole.recipe, self.blocks[block], self.whole.ranges))
-        noise = signal = 0.0
+    def noise(self, block: str, batches: Iterable[Tensor]) -> float:
+        """The energy of the error of the mean-centred logits, as a share of theirs, with integers in one block alone.
+
+        Args:
+            block: one of `blocks`.
+            batches: normalised images (B, 3, H, W); they are kept, and read on the first call only.
+        """
         with torch.inference_mode():
-            for images, expected in zip(self.batches, self.logits, strict=True):
-                noise += float(_centred(simulation.run(images) - expected).square().sum())
-                signal += float(_centred(expected).square().sum())
+            if not self._float:
+                self._float = [(images, _centred(self._traced(images))) for images in batches]
+            simulation = Simulation(self._traced, Plan(self._plan.recipe, self.blocks[block], self._plan.ranges))
+            signal = sum(float(expected.square().sum()) for _, expected in self._float)
+            noise = sum(
+                float((_centred(simulation.run(images)) - expected).square().sum()) for images, expected in self._float
+            )
         return noise / signal if signal else noise
+
+
+def _blocks(traced: torch.fx.GraphModule, chosen: Plan) -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for node in traced.graph.nodes:
+        block = _BLOCK.match(graph.path(node))
+        if block and node.name in chosen.operators:
+            found.setdefault(block[0], set()).add(node.name)
+    return {block: frozenset(names) for block, names in found.items()}
 
 
 def _centred(logits: Tensor) -> Tensor:
     return logits.double() - logits.double().mean(dim=1, keepdim=True)
-
-
-def blocks(base: Observed) -> dict[str, frozenset[str]]:
-    """The names of the planned operators of each block, by its name; in the order of the model."""

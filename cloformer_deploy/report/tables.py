@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from cloformer_deploy.formats import FORMATS, TensorInfo
+from cloformer_deploy.report.accuracy import accuracy_lines
 from cloformer_deploy.report.cells import Rendered, add_row, counted, new_table
 from cloformer_deploy.report.integers import integer_line, integer_tables
 
@@ -42,6 +43,7 @@ def export_tables(made: "Export") -> Rendered:
     probes = next(iter(made.checks.values())).n
     where = str(made.bundle.root)
     yield f"{counted(count, 'artefact')} in {where}; compared with PyTorch on {probes} probe pictures."
+    yield from accuracy_lines(made)
 
 
 def calibration_tables(made: "MadeCalibration") -> Rendered:

@@ -31,7 +31,7 @@ HEAVY = (
 COMMANDS = {
     "export": (
         *("--variant", "--weights", "--format", "--precision", "--target", "--input", "--input-size", "--batch"),
-        *("--output", "--overwrite", "--json", "--labels", "--ios"),
+        *("--output", "--overwrite", "--json", "--labels", "--ios", "--max-drop", "--data", "--budget"),
     ),
     "calibrate": ("IMAGES", "--count", "--seed", "--input-size", "--output", "--json"),
     "validate": ("BUNDLE", "--data", "--limit", "--json"),

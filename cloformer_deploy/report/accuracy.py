@@ -1,0 +1,23 @@
+"""What an accuracy limit came to, in words."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cloformer_deploy.formats.jobs import Accuracy
+    from cloformer_deploy.pipeline import Export
+
+
+def accuracy_lines(made: "Export") -> Iterator[str]:
+    """One line for each artefact that was searched for under a limit."""
+    for path, check in made.checks.items():
+        if check.accuracy is not None:
+            yield f"{path}: {_line(check.accuracy)}"
+
+
+def _line(found: "Accuracy") -> str:
+    low, high = found.top1_drop_ci95_pp
+    drop = f"top-1 drops {found.top1_drop_pp:.2f} pp ({low:.2f}, {high:.2f}) on {found.n} pictures"
+    used = f"{found.evaluations} of at most {found.budget} evaluations"
+    left_float = ", ".join(found.left_float) or "nothing"
+    return f"{drop}, within {found.max_drop_pp:g}; {used}; left float: {left_float}."

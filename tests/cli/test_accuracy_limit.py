@@ -1,0 +1,98 @@
+"""`export --max-drop`: a limit that holds, one that does not, and a search that is killed and goes on."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cloformer_deploy.data import Preprocessing, RenderedPictures
+from cloformer_deploy.data.rendered import CLASSES
+from tests.cli.command_line import COMMAND, Outcome, parsed, read_manifest, spawn, tree
+
+pytestmark = pytest.mark.integration
+
+SIZE = 64
+PREPROCESSING = Preprocessing.published(SIZE, SIZE)
+INT8 = ("export", "--format", "onnx", "--precision", "int8", "--input-size", SIZE, "--output", "bundle", "--json")
+STATE = ".bundle.cloformer_xxs-int8.onnx.search.json"
+BLOCKS = 13
+
+
+def save_pictures(folder: Path, split: str, count: int, contrast: float) -> Path:
+    """Rendered pictures of the first classes, a sub-folder each."""
+    for batch in RenderedPictures(split, range(count), True).batches(PREPROCESSING, count):
+        assert batch.labels is not None
+        for index, (pixels, label) in enumerate(zip(batch.pixels, batch.labels, strict=True)):
+            path = folder / CLASSES[label] / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            grey = 128 + (pixels.transpose(1, 2, 0).astype(np.float64) - 128) * contrast
+            Image.fromarray(grey.astype(np.uint8)).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_pictures(tmp_path_factory.mktemp("data"), "validation", 40, 1.0)
+
+
+def calibration(folder: Path, contrast: float, count: int) -> Path:
+    """A set of pictures of so much contrast; where it is low, ranges measured on them clip the others."""
+    pictures = save_pictures(folder / "pictures", "calibration", count, contrast)
+    made = folder / "calibration.safetensors"
+    asked = ("calibrate", pictures, "--count", count, "--input-size", SIZE, "--output", made)
+    assert spawn(*asked, cwd=folder).code == 0
+    return made
+
+
+def evaluations(outcome: Outcome) -> tuple[int, int]:
+    """How many there were, and how many of them were known already."""
+    lines = [line for line in outcome.stderr.splitlines() if line.startswith("Evaluation ")]
+    return len(lines), sum("known already" in line for line in lines)
+
+
+def test_holds_at_once(data: Path, tmp_path: Path) -> None:
+    fitting = calibration(tmp_path, 1.0, 32)
+    done = spawn(*INT8, "--calibration", fitting, "--data", data, "--max-drop", 5, cwd=tmp_path)
+    assert done.code == 0, done.stderr
+    accuracy = parsed(done.stdout)["artifacts"][0]["check"]["accuracy"]
+    low, high = accuracy["top1_drop_ci95_pp"]
+    assert low <= accuracy["top1_drop_pp"] <= min(5, high)
+    assert (accuracy["n"], accuracy["evaluations"], accuracy["budget"], accuracy["left_float"]) == (40, 2, 32, [])
+    assert read_manifest(tmp_path / "bundle")["artifacts"][0]["left_float"] == []
+    assert not (tmp_path / STATE).exists()
+
+
+def test_killed_then_not_held_then_held(data: Path, tmp_path: Path) -> None:
+    clipping = calibration(tmp_path, 0.5, 8)
+    asked = (*INT8, "--calibration", clipping, "--data", data, "--max-drop", 0)
+
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, asked)], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    assert any(line.startswith("Evaluation 2") for line in process.stderr)
+    process.kill()
+    process.communicate()
+    before = tree(tmp_path / "bundle")
+    assert not any("manifest" in name for name in before)
+
+    failed = spawn(*asked, "--budget", 2, cwd=tmp_path)
+    assert failed.code == 1, failed.stderr
+    assert parsed(failed.stdout)["error"]["code"] == 1
+    assert "--max-drop 0" in failed.said
+    assert f"--budget {BLOCKS + 6}" in failed.said
+    assert evaluations(failed) == (2, 1)
+    assert tree(tmp_path / "bundle") == {}
+
+    done = spawn(*asked, "--budget", BLOCKS + 3, cwd=tmp_path)
+    assert done.code == 0, done.stderr
+    assert evaluations(done) == (BLOCKS + 3, 2)
+    (artifact,) = parsed(done.stdout)["artifacts"]
+    accuracy = artifact["check"]["accuracy"]
+    assert accuracy["evaluations"] == BLOCKS + 3
+    assert accuracy["top1_drop_pp"] <= 0
+    assert len(artifact["left_float"]) == BLOCKS - 1
+    assert accuracy["left_float"] == read_manifest(tmp_path / "bundle")["artifacts"][0]["left_float"]
+    assert not (tmp_path / STATE).exists()
