@@ -27,8 +27,8 @@ Tell = Callable[..., None]
 
 PROBE_PICTURES = 3
 SQNR_FLOOR_DB: Mapping[bool, float] = {True: 30.0, False: 5.0}
-"""Below this a float file (True), or one with integers, does not compute the model at all; how much drift is too much is
-for `validate` to say. The probe pictures are rendered ones, which the model may know nothing of."""
+"""Below this a float file (True), or one with integers, does not compute the model at all; how much drift is too much
+is for `validate` to say. The probe pictures are rendered ones, which the model may know nothing of."""
 
 
 def main() -> None:
