@@ -10,6 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
+from cloformer_deploy.errors import ToolError
+from cloformer_deploy.quantization import graph
+
 BINS = 4096
 SMALLEST_SCALE = 1e-30
 """Of a tensor that is always 0; its reciprocal is a float32."""
@@ -90,10 +93,12 @@ class Histogram:
         return np.asarray((np.arange(BINS) - _HALF + 0.5) * width, np.float64)
 
     def clipped(self, kept: Range) -> float:
-        """The share of values outside a range, to within a bin."""
+        """The share of values outside a range; those of the bin that an end lies in are taken to be inside."""
         total = self.counts.sum()
-        outside = (self.centres < kept.low) | (self.centres > kept.high)
-        return float(self.counts[outside].sum() / total) if total else 0.0
+        half_a_bin = self.reach / BINS
+        below = (self.centres + half_a_bin <= kept.low) & (self.low < kept.low)
+        above = (self.centres - half_a_bin >= kept.high) & (self.high > kept.high)
+        return float(self.counts[below | above].sum() / total) if total else 0.0
 
 
 def percentile(seen: Histogram, share: float = 1e-5) -> Range:
@@ -127,7 +132,9 @@ class Observer(fx.Interpreter):
             try:
                 self.histograms[n.name].add(value)
             except ValueError as error:
-                raise ValueError(f"{n.name}: {error}") from error
+                where = graph.path(n) or n.name
+                hint = "these weights cannot compute such a picture: check both"
+                raise ToolError(f"{where} gives NaN or infinity on a calibration picture", hint) from error
         return value
 
 
@@ -135,7 +142,7 @@ def observe(module: fx.GraphModule, names: Iterable[str], batches: Iterable[Tens
     """The histograms of the named tensors over batches of normalised images (B, 3, H, W).
 
     Raises:
-        ValueError: a tensor is NaN or infinite.
+        ToolError: a tensor is NaN or infinite.
     """
     observer = Observer(module, names)
     with torch.inference_mode():

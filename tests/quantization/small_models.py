@@ -1,0 +1,90 @@
+"""A small CloFormer, traced: two stages of one block each, the first of which down-samples."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from cloformer_deploy.architecture import CloFormer
+from cloformer_deploy.architecture.variants import Variant
+from cloformer_deploy.lowering import lower
+from cloformer_deploy.quantization import graph
+from cloformer_deploy.quantization.observers import observe
+from cloformer_deploy.quantization.plan import Plan, plan, quantized_operators, tensors
+from cloformer_deploy.quantization.recipes import Recipe
+
+SIDE = 64
+SMALL = Variant(
+    "small",
+    embed_dims=(16, 32),
+    group_splits=((3, 1), (2, 2)),
+    kernel_sizes=((3,), (5,)),
+    window_sizes=(8, 4),
+    depths=(1, 1),
+)
+
+
+def small_model(seed: int) -> CloFormer:
+    """Weights as after training: statistics and affine parameters away from their initial 0 and 1."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = CloFormer(SMALL, num_classes=5).eval()
+        with torch.no_grad():
+            for module in model.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.running_mean.normal_(std=0.3)  # type: ignore[union-attr]
+                    module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+                if isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
+                    module.weight.uniform_(0.5, 1.5)
+                    module.bias.normal_(std=0.3)
+    return model
+
+
+def noise(seed: int, count: int = 4) -> Tensor:
+    """Normalised images (count, 3, SIDE, SIDE)."""
+    return torch.randn(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
+
+
+@dataclass(frozen=True)
+class Traced:
+    """The small model lowered for integers on a target, as a graph."""
+
+    model: CloFormer
+    module: fx.GraphModule
+
+    def plan(self, recipe: Recipe, images: Tensor, left_float: tuple[str, ...] = ()) -> Plan:
+        """A recipe's plan with ranges from these images."""
+        seen = observe(self.module, tensors(self.module, recipe, quantized_operators(self.module, recipe)), [images])
+        return plan(self.module, recipe, seen, left_float)
+
+    def nodes(self, kind: str) -> list[fx.Node]:
+        """The operators of a kind, in order."""
+        return [node for node in self.module.graph.nodes if node.op == "call_function" and graph.kind(node) == kind]
+
+    def source(self, name: str) -> str:
+        """The node that makes the numbers of a node's tensor."""
+        (found,) = (node for node in self.module.graph.nodes if node.name == name)
+        return graph.source(found).name
+
+
+def values_of(module: fx.GraphModule, images: Tensor) -> dict[str, Tensor]:
+    """Every tensor of a traced model, by its node."""
+    found: dict[str, Tensor] = {}
+
+    class Keeper(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            value = super().run_node(n)
+            if n.op in ("call_function", "placeholder") and isinstance(value, Tensor):
+                found[n.name] = value
+            return value
+
+    with torch.inference_mode():
+        Keeper(module).run(images)
+    return found
+
+
+def traced(format_name: str, target: str, seed: int = 0) -> Traced:
+    """Anew: bias correction changes it."""
+    lowered = lower(small_model(seed), format_name, target, integer=True)
+    return Traced(lowered, graph.trace(lowered, SIDE, SIDE))
