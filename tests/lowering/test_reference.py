@@ -46,7 +46,7 @@ def test_golden_logits(
 
 def test_photographs(shared: Path) -> None:
     model = build_model(load_checkpoint(resolve_weights("xxs-imagenette")))
-    lowered = {key: lower(model, *key) for key in LOWERINGS}
+    lowered = {(*key, integer): lower(model, *key, integer=integer) for key in LOWERINGS for integer in (False, True)}
     preprocessing = Preprocessing.published(224, 224)
     pictures = open_folder(shared / "imagenette" / "drift224", model.num_classes, None).limited(PHOTOGRAPHS)
     seen = 0

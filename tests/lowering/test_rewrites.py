@@ -14,7 +14,7 @@ from cloformer_deploy.architecture import VARIANTS, CloAttention, CloFormer, cre
 from cloformer_deploy.architecture.attention import GlobalAttention
 from cloformer_deploy.architecture.cloformer import ConvFFN
 from cloformer_deploy.formats import FORMATS
-from cloformer_deploy.lowering import LOWERINGS, Rewrite, lower
+from cloformer_deploy.lowering import INTEGER_LOWERINGS, LOWERINGS, Rewrite, lower
 from cloformer_deploy.lowering.affine import fold_group_norm_affine
 from cloformer_deploy.lowering.attention import (
     attend_channels_last,
@@ -47,6 +47,7 @@ REWRITES: list[tuple[Rewrite, ...]] = [
     (fold_scales, separate_branches),
 ]
 """Each with those that must come before it."""
+WHOLE = list(dict.fromkeys([*LOWERINGS.values(), *INTEGER_LOWERINGS.values()]))
 
 
 def names(rewrites: Sequence[Rewrite]) -> str:
@@ -70,7 +71,7 @@ def random_model(variant: str, seed: int) -> CloFormer:
 
 @pytest.mark.parametrize(
     "rewrites",
-    [*REWRITES, *(pytest.param(each, marks=pytest.mark.integration) for each in LOWERINGS.values())],
+    [*REWRITES, *(pytest.param(each, marks=pytest.mark.integration) for each in WHOLE)],
     ids=names,
 )
 @settings(max_examples=8, deadline=None)
@@ -89,19 +90,34 @@ def test_a_rewrite_changes_nothing(
         torch.testing.assert_close(model(image), before, rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("integer", [False, True])
 @pytest.mark.parametrize(("format_name", "target"), LOWERINGS)
-def test_lowering_leaves_the_original_alone(format_name: str, target: str) -> None:
+def test_lowering_leaves_the_original_alone(format_name: str, target: str, integer: bool) -> None:
     model = random_model("xxs", seed=1)
     image = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         before = model(image)
-        lowered = lower(model, format_name, target)
+        lowered = lower(model, format_name, target, integer=integer)
         assert torch.equal(model(image), before)
         torch.testing.assert_close(lowered(image), before, rtol=0, atol=TOLERANCE)
 
 
 def test_there_is_a_lowering_for_every_target_and_no_other() -> None:
-    assert set(LOWERINGS) == {(name, target) for name, item in FORMATS.items() for target in item.targets}
+    assert (
+        set(LOWERINGS)
+        == set(INTEGER_LOWERINGS)
+        == {(name, target) for name, item in FORMATS.items() for target in item.targets}
+    )
+
+
+@pytest.mark.parametrize(("format_name", "target"), LOWERINGS)
+def test_integers_leave_rewrites_out_and_take_none_up(format_name: str, target: str) -> None:
+    left_out = [each for each in LOWERINGS[format_name, target] if each not in INTEGER_LOWERINGS[format_name, target]]
+    assert left_out == {"onnx": [separate_branches], "tflite": [group_hidden_channels]}.get(
+        format_name if target == "cpu" else "", []
+    )
+    kept = [each for each in LOWERINGS[format_name, target] if each not in left_out]
+    assert kept == list(INTEGER_LOWERINGS[format_name, target])
 
 
 @pytest.mark.parametrize(("format_name", "target"), LOWERINGS)

@@ -1,5 +1,6 @@
 """A small CloFormer, traced: two stages of one block each, the first of which down-samples."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from cloformer_deploy.architecture import CloFormer
 from cloformer_deploy.architecture.variants import Variant
 from cloformer_deploy.lowering import lower
 from cloformer_deploy.quantization import graph
-from cloformer_deploy.quantization.observers import observe
+from cloformer_deploy.quantization.observers import Histogram, observe
 from cloformer_deploy.quantization.plan import Plan, plan, quantized_operators, tensors
 from cloformer_deploy.quantization.recipes import Recipe
 
@@ -55,17 +56,38 @@ class Traced:
 
     def plan(self, recipe: Recipe, images: Tensor, left_float: tuple[str, ...] = ()) -> Plan:
         """A recipe's plan with ranges from these images."""
-        seen = observe(self.module, tensors(self.module, recipe, quantized_operators(self.module, recipe)), [images])
-        return plan(self.module, recipe, seen, left_float)
+        return plan(self.module, recipe, observed_by(self, recipe, images), left_float)
+
+    def operators(self) -> list[fx.Node]:
+        """All, in order."""
+        return [node for node in self.module.graph.nodes if node.op == "call_function"]
 
     def nodes(self, kind: str) -> list[fx.Node]:
         """The operators of a kind, in order."""
-        return [node for node in self.module.graph.nodes if node.op == "call_function" and graph.kind(node) == kind]
+        return [node for node in self.operators() if graph.kind(node) == kind]
 
     def source(self, name: str) -> str:
         """The node that makes the numbers of a node's tensor."""
-        (found,) = (node for node in self.module.graph.nodes if node.name == name)
-        return graph.source(found).name
+        return graph.source(self._node(name)).name
+
+    def kind_of(self, name: str) -> str:
+        """What a node is."""
+        return graph.kind(self._node(name))
+
+    def parameters(self, conv: fx.Node) -> dict[fx.Node, Tensor]:
+        """A convolution's weight and bias, by their nodes."""
+        nodes = [item for item in conv.args[1:3] if isinstance(item, fx.Node)]
+        return {node: self.module.get_parameter(str(node.target)) for node in nodes}
+
+    def _node(self, name: str) -> fx.Node:
+        found: list[fx.Node] = [node for node in self.module.graph.nodes if node.name == name]
+        return found[0]
+
+
+def observed_by(small: Traced, recipe: Recipe, images: Tensor) -> Mapping[str, Histogram]:
+    """What the tensors around a recipe's operators hold for these images."""
+    planned = quantized_operators(small.module, recipe)
+    return observe(small.module, tensors(small.module, recipe, planned), [images])
 
 
 def values_of(module: fx.GraphModule, images: Tensor) -> dict[str, Tensor]:
