@@ -12,6 +12,7 @@ from cloformer_deploy import __version__
 from cloformer_deploy.accuracy import accuracy_limit, refuse_limit, state_path
 from cloformer_deploy.bundle import Bundle, BundleWriter, digest, size_bytes
 from cloformer_deploy.data import CalibrationSet, Preprocessing, default_calibration, open_calibration
+from cloformer_deploy.data.calibration import rendered_calibration
 from cloformer_deploy.data.rendered import CLASSES
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.formats import FLOATS, FORMATS, PRECISIONS, InputKind
@@ -176,14 +177,14 @@ def _calibration(
     """The pictures that ranges are measured on; None where no recipe needs any."""
     if not any(recipe.needs_calibration for recipe in _recipes(request)):
         return None
-    shipped = default_calibration()
-    found = shipped if request.calibration is None else open_calibration(request.calibration)
+    found = default_calibration() if request.calibration is None else open_calibration(request.calibration)
     make = "make one with: cloformer-deploy calibrate PICTURES --output FILE, then give --calibration FILE"
     bundled = resolve_weights(request.weights, request.variant) in bundled_checkpoints().values()
     if request.calibration is None and not (bundled and checkpoint.labels == CLASSES):
         raise RequestError(f"integers need a calibration set of pictures like those {checkpoint.name} is for", make)
-    if found.sha256 == shipped.sha256 and checkpoint.labels != CLASSES:
-        raise RequestError(f"the calibration set of the rendered task does not fit {checkpoint.name}", make)
+    rendered = found.manifest.source == rendered_calibration(found.n, found.seed).name
+    if rendered and checkpoint.labels != CLASSES:
+        raise RequestError(f"pictures of the rendered task do not fit {checkpoint.name}", make)
     found.batches(preprocessing, 1)  # refuses another input size
     for warning in found.warnings:
         progress.warn(warning)
