@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cloformer_deploy.cores import usable_cores
 from cloformer_deploy.data import Preprocessing
-from cloformer_deploy.errors import CheckFailedError, CloformerDeployError, MissingPartError, ToolError
+from cloformer_deploy.errors import CheckFailedError, CloformerDeployError, MissingPartError, RequestError, ToolError
 from cloformer_deploy.formats.base import InputKind
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.subprocesses import python_command
@@ -135,6 +135,7 @@ def run(jobs: Sequence[Job], progress: Progress) -> list[list[Check]]:
         ToolError: a converter or runtime failed or crashed, or a file is not what PyTorch computes.
         MissingPartError: a package is missing.
         CheckFailedError: a file cannot be held within its accuracy limit.
+        RequestError: a calibration set or picture is damaged, which shows as it is read.
     """
     workers = _Workers(len(jobs))
     with ThreadPoolExecutor(usable_cores()) as pool:
@@ -193,7 +194,7 @@ def _follow(process: Worker, job: Job, progress: Progress) -> Iterator[Check]:
 
 def _error(exit_code: int, message: str, hint: str) -> CloformerDeployError:
     kinds: dict[int, type[CloformerDeployError]] = {
-        kind.exit_code: kind for kind in (CheckFailedError, MissingPartError)
+        kind.exit_code: kind for kind in (CheckFailedError, RequestError, MissingPartError)
     }
     return kinds.get(exit_code, ToolError)(message, hint)
 
