@@ -28,8 +28,6 @@ MOVES = frozenset(
 WEIGHTED = ("Conv", "Gemm")
 HALVES = ("Sigmoid", "Sqrt")
 """The first halves of a SiLU and of a reciprocal root, which are one operator each in the traced model."""
-LARGEST_BIAS = 2**30
-"""In steps: half of what an int32 holds, for what a convolution adds to it."""
 OPSET_OF_16_BITS = 21
 """The first whose QuantizeLinear knows uint16; nothing in the graph is an operator that changed since opset 20."""
 
@@ -172,17 +170,15 @@ class _Quantizer:
 
         weight = onnx.numpy_helper.to_array(self.constants[node.input[1]])
         scales = weight_scales(weight, self.plan.recipe.weight_bits)
-        made = []
-        if len(node.input) > 2 and self.plan.recipe.needs_calibration:
-            bias = onnx.numpy_helper.to_array(self.constants[node.input[2]])
-            step = np.float32(self.ranges[node.input[0]].grid(self.plan.activation_bits)[0])
-            # Where the weights of a channel are 0, or nearly, its bias is what counts.
-            scales = np.maximum(scales, np.abs(bias) / (step * LARGEST_BIAS))
-            made.append(self._dequantized(node, 2, np.rint(bias / (scales * step)).astype(np.int32), scales * step))
         shaped = scales.reshape(-1, *[1] * (weight.ndim - 1))
         levels = 2 ** (self.plan.recipe.weight_bits - 1) - 1
         integers = np.clip(np.rint(weight / shaped), -levels, levels).astype(np.int8)
-        return [self._dequantized(node, 1, integers, scales), *made]
+        made = [self._dequantized(node, 1, integers, scales)]
+        if len(node.input) > 2 and self.plan.recipe.needs_calibration:
+            bias = onnx.numpy_helper.to_array(self.constants[node.input[2]])
+            steps = scales * np.float32(self.ranges[node.input[0]].grid(self.plan.activation_bits)[0])
+            made.append(self._dequantized(node, 2, np.rint(bias / steps).astype(np.int32), steps))
+        return made
 
     def _dequantized(
         self, node: "onnx.NodeProto", index: int, integers: NDArray[Any], scales: NDArray[np.float32]

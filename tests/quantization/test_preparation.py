@@ -15,9 +15,9 @@ from cloformer_deploy.data import Batch, Preprocessing, probe_pictures
 from cloformer_deploy.lowering.batch_norm import fold_batch_norm
 from cloformer_deploy.model_zoo import bundled_checkpoints
 from cloformer_deploy.quantization import graph
-from cloformer_deploy.quantization.bias import correct_biases
+from cloformer_deploy.quantization.bias import LARGEST_BIAS, correct_biases, hold_biases
 from cloformer_deploy.quantization.equalisation import MAX_FACTOR, equalise
-from cloformer_deploy.quantization.plan import Plan
+from cloformer_deploy.quantization.plan import Plan, weight_scales
 from cloformer_deploy.quantization.preparation import CalibrationBatches, observed, prepared, weights_only
 from cloformer_deploy.quantization.recipes import RECIPES
 from cloformer_deploy.quantization.simulation import Simulation
@@ -115,6 +115,26 @@ def test_corrected_biases_take_back_the_mean_error() -> None:
     assert len(before) > 10
     for name, error in before.items():
         assert after[name].abs().max() <= error.abs().max() / 5, name
+
+
+@pytest.mark.integration
+def test_the_bias_of_a_channel_without_weights_fits_32_bits() -> None:
+    small = traced("onnx", "cpu")
+    images = noise(0)
+    conv = next(node for node in small.nodes("conv") if "qkvs" in graph.path(node))
+    weight, bias = small.parameters(conv).values()
+    with torch.no_grad():
+        weight[0] = 0
+        weight[1] = 1e-12
+        bias[:2] = torch.tensor([0.5, -2.0])
+    plan = small.plan(MIX, images)
+    before, kept = weight.detach().clone(), values_of(small.module, images)[conv.name]
+    hold_biases(small.module, plan)
+    assert torch.equal(weight[2:], before[2:])
+    step = plan.ranges[small.source(graph.activations(conv)[0].name)].grid(8)[0]
+    steps = weight_scales(weight.detach().numpy(), 8) * step
+    assert np.abs(bias.detach().numpy() / steps).max() <= 1.001 * LARGEST_BIAS
+    torch.testing.assert_close(values_of(small.module, images)[conv.name], kept, rtol=1e-4, atol=1e-4)
 
 
 class Noise:
