@@ -68,11 +68,6 @@ def flipped(folder: Path) -> None:
     (folder / "set").write_bytes(content)
 
 
-def text(folder: Path) -> None:
-    own(folder)
-    (folder / "set").write_text("my notes")
-
-
 CASES = [
     Case("own-weights-without-a-set", OWN, ("own", "calibration set", MAKE, "--calibration FILE"), make=own),
     Case("photographs-without-a-set", (*INT8, "--weights", PHOTOGRAPHS), (PHOTOGRAPHS, MAKE)),
@@ -87,7 +82,6 @@ CASES = [
         "bundled-set-of-another-size", (*INT8, "--input-size", "32"), ("224", "calibrate rendered --input-size 32x32")
     ),
     Case("cut-short", (*OWN, "--calibration", "set"), ("set",), make=cut),
-    Case("no-set", (*OWN, "--calibration", "set"), ("set",), make=text),
     Case("missing", (*OWN, "--calibration", "nowhere"), ("nowhere",), make=own),
 ]
 

@@ -30,7 +30,7 @@ def expected_counts(values: NDArray[np.float32], reach: float) -> NDArray[np.flo
     return np.bincount(numbers.astype(np.int64), minlength=BINS).astype(np.float64)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(VALUES, min_size=1, max_size=5))
 def test_counts_are_exact_however_values_are_cut_and_ordered(batches: list[list[float]]) -> None:
     values = np.concatenate([np.asarray(batch, np.float32) for batch in batches])
@@ -106,7 +106,7 @@ def test_a_tensor_that_is_always_zero_has_a_grid() -> None:
     assert percentile(seen).grid(8) == (SMALLEST_SCALE, 0)
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(st.floats(-1e6, -1e-20), st.floats(0, 1e6), st.sampled_from([8, 16]))
 def test_zero_is_exactly_on_every_grid(low: float, high: float, bits: int) -> None:
     scale, zero_point = Range(low, high).grid(bits)
