@@ -16,8 +16,7 @@ from cloformer_deploy.data.calibration import rendered_calibration
 from cloformer_deploy.data.rendered import CLASSES
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.formats import FLOATS, FORMATS, PRECISIONS, InputKind
-from cloformer_deploy.formats.coreml import IOS_TARGETS
-from cloformer_deploy.formats.coreml_quantization import lowest_ios
+from cloformer_deploy.formats.coreml import IOS_TARGETS, lowest_ios
 from cloformer_deploy.formats.jobs import Check, Job, Limit, run
 from cloformer_deploy.manifest import (
     Artifact,

@@ -8,19 +8,25 @@ from cloformer_deploy import __version__
 from cloformer_deploy.errors import BundleError
 from cloformer_deploy.formats import metadata
 from cloformer_deploy.formats.base import INPUT_NAME, OUTPUT_NAME, Description, Graph, TensorInfo
-from cloformer_deploy.formats.coreml_graph import integers, summarize
-from cloformer_deploy.formats.coreml_quantization import quantized
-from cloformer_deploy.formats.quantized_tensors import clipped_shares
+from cloformer_deploy.quantization.recipes import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
 
 IOS_TARGETS = (15, 16, 17, 18, 26)
+IOS_OF_WEIGHTS = 16
+IOS_OF_ACTIVATIONS = 17
+"""The first iOS that has the operations: constexpr_affine_dequantize and constexpr_lut_to_dense; quantize."""
 CLASS_LABEL_NAME = "classLabel"
 PROBABILITIES_NAME = "probabilities"
 """Inside the program; the file's interface has them as `classLabel_probs`, a dictionary by label."""
 INEXACT_FUSION = "common::fuse_elementwise_to_batchnorm"
 """Turns a scale and shift into a batch_norm of variance 1, and divides by sqrt(1 + 1e-5) on the way: 25 dB lost."""
+
+
+def lowest_ios(recipe: Recipe) -> int:
+    """The first iOS that runs files of a recipe."""
+    return IOS_OF_ACTIVATIONS if recipe.needs_calibration else IOS_OF_WEIGHTS
 
 
 class CoreMLFormat:
@@ -36,6 +42,8 @@ class CoreMLFormat:
     def convert(self, graph: Graph, outputs: Mapping[str, Path], note: Callable[[str], None]) -> Iterator[str]:  # noqa: ARG002
         """See `Format.convert`."""
         import torch
+
+        from cloformer_deploy.formats.coreml_quantization import quantized
 
         # torch.jit.trace would do, but fails inside coremltools with numpy >= 2.4.
         module, interface = _interface(graph)
@@ -59,6 +67,8 @@ class CoreMLFormat:
 
     def describe(self, path: Path) -> Description:
         """See `Format.describe`."""
+        from cloformer_deploy.formats.coreml_graph import integers, summarize
+        from cloformer_deploy.formats.quantized_tensors import clipped_shares
         from cloformer_deploy.runtimes.coreml_interpreter import Package
 
         try:

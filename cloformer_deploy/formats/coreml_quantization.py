@@ -24,21 +24,12 @@ if TYPE_CHECKING:
     from cloformer_deploy.quantization.preparation import Prepared
     from cloformer_deploy.quantization.recipes import Recipe
 
-IOS_OF_WEIGHTS = 16
-IOS_OF_ACTIVATIONS = 17
-"""The first iOS that has the operations: constexpr_affine_dequantize and constexpr_lut_to_dense; quantize."""
-
 _QUANTIZED = "_quantized"
 _WEIGHTED = ("conv", "linear")
 _SMALLEST_PALETTE = 2048
 """Elements of a tensor; below, its table takes more than it saves."""
 _SMALLEST_SCALE = 2.0**-14
 """The smallest normal number of float16; what is below may be taken for 0, and divided by."""
-
-
-def lowest_ios(recipe: "Recipe") -> int:
-    """The first iOS that runs files of a recipe."""
-    return IOS_OF_ACTIVATIONS if recipe.needs_calibration else IOS_OF_WEIGHTS
 
 
 def quantized(model: Any, graph: Graph, prepared: "Prepared") -> tuple[Any, dict[str, float]]:
@@ -85,7 +76,7 @@ def quantize(model: Any, plan: "Plan", twins: Mapping[str, str]) -> Any:
     """See `quantized`.
 
     Args:
-        model: an ML program for at least `lowest_ios(plan.recipe)`.
+        model: an ML program for at least `coreml.lowest_ios(plan.recipe)`.
         plan: what becomes an integer; without calibration, the weights of all convolutions and linear operations.
         twins: the plan's tensor behind each of the program's; not looked at without calibration.
     """

@@ -11,9 +11,6 @@ from cloformer_deploy import __version__
 from cloformer_deploy.errors import BundleError, ToolError
 from cloformer_deploy.formats import metadata
 from cloformer_deploy.formats.base import INPUT_NAME, OUTPUT_NAME, Description, Graph, TensorInfo
-from cloformer_deploy.formats.onnx_graph import integers, summarize
-from cloformer_deploy.formats.onnx_quantization import quantized
-from cloformer_deploy.formats.quantized_tensors import clipped_shares
 from cloformer_deploy.packages import require
 from cloformer_deploy.subprocesses import python_command
 
@@ -41,6 +38,8 @@ class OnnxFormat:
         """See `Format.convert`."""
         import onnx
 
+        from cloformer_deploy.formats.onnx_quantization import quantized
+
         exported = _export(graph)
         try:
             model = _simplified(exported, graph, folder=next(iter(outputs.values())).parent)
@@ -60,6 +59,9 @@ class OnnxFormat:
 
     def describe(self, path: Path) -> Description:
         """See `Format.describe`."""
+        from cloformer_deploy.formats.onnx_graph import integers, summarize
+        from cloformer_deploy.formats.quantized_tensors import clipped_shares
+
         model = load_model(path)
         graph = model.graph
         stored = metadata.parsed({prop.key: prop.value for prop in model.metadata_props})

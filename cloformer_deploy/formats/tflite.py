@@ -9,9 +9,6 @@ from typing import Any
 from cloformer_deploy.errors import BundleError, ToolError
 from cloformer_deploy.formats import metadata
 from cloformer_deploy.formats.base import INPUT_NAME, METADATA_PREFIX, OUTPUT_NAME, Description, Graph, TensorInfo
-from cloformer_deploy.formats.quantized_tensors import clipped_shares
-from cloformer_deploy.formats.tflite_graph import integers, operator_name, summarize, tensor_type
-from cloformer_deploy.formats.tflite_quantization import quantized
 from cloformer_deploy.packages import require
 
 
@@ -27,6 +24,8 @@ class TFLiteFormat:
 
     def convert(self, graph: Graph, outputs: Mapping[str, Path], note: Callable[[str], None]) -> Iterator[str]:  # noqa: ARG002
         """See `Format.convert`."""
+        from cloformer_deploy.formats.tflite_quantization import quantized
+
         converted = _convert(graph)
         clipped: Mapping[str, float] = {}
         if graph.quantized is not None:
@@ -44,6 +43,9 @@ class TFLiteFormat:
 
     def describe(self, path: Path) -> Description:
         """See `Format.describe`."""
+        from cloformer_deploy.formats.quantized_tensors import clipped_shares
+        from cloformer_deploy.formats.tflite_graph import integers, operator_name, summarize
+
         model = load_model(path)
         graph = model.subgraphs[0]
         stored = metadata.parsed(_metadata(model))
@@ -165,5 +167,7 @@ def _metadata(model: Any) -> dict[str, str]:
 
 
 def _tensor_info(tensor: Any) -> TensorInfo:
+    from cloformer_deploy.formats.tflite_graph import tensor_type
+
     shape = tuple(int(side) for side in tensor.shape) if tensor.shape is not None else ()
     return TensorInfo(tensor.name.decode(errors="replace"), shape, tensor_type(tensor))

@@ -15,7 +15,8 @@ from cloformer_deploy.checkpoints import build_model, load_checkpoint
 from cloformer_deploy.data import Preprocessing, probe_pictures
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.formats import FORMATS, Graph, InputKind
-from cloformer_deploy.formats.coreml_quantization import lowest_ios, quantize
+from cloformer_deploy.formats.coreml import lowest_ios
+from cloformer_deploy.formats.coreml_quantization import quantize
 from cloformer_deploy.lowering import lower
 from cloformer_deploy.model_zoo import bundled_checkpoints
 from cloformer_deploy.quantization import observers
