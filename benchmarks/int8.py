@@ -114,7 +114,7 @@ def _judged(root: Path, pictures: Pictures) -> dict[str, Any]:
     pairs = {f"{a} {b}": float((int8[a] == int8[b]).mean()) for a, b in itertools.combinations(int8, 2)}
     return {
         "weights": manifest.weights.name,
-        "pictures": pictures.name,
+        "pictures": Path(pictures.name).name,
         "reference_top1": reference.reference_correct / reference.labelled,
         "artifacts": rows,
         "int8_agreement": pairs,
@@ -171,9 +171,8 @@ def tables(measured: Mapping[str, Any]) -> str:
 
 def _accuracy_table(model: Mapping[str, Any]) -> str:
     rows = model["artifacts"]
-    pictures = model["pictures"].rpartition("/")[2]
     lines = [
-        f"`{model['weights']}` on {pictures}, PyTorch {model['reference_top1']:.1%}:",
+        f"`{model['weights']}` on {model['pictures']}, PyTorch {model['reference_top1']:.1%}:",
         "",
         "| | pictures | agreement | drop, pp (95 %) | SQNR, dB | MB | of fp32 |",
         "|---|---|---|---|---|---|---|",
