@@ -68,6 +68,9 @@ def test_int8_is_small(weights: str) -> None:
     ("variant", "faster", "slower", "limit"),
     [
         ("xxs", "litert int8", "litert", 1.8),
+        pytest.param(
+            "xxs", "litert int8", "litert", 1.85, marks=pytest.mark.xfail(reason="1.83 was measured", strict=True)
+        ),
         ("s", "litert int8", "litert", 2.35),
         ("xxs", "onnxruntime int8", "onnxruntime", 1.35),
         ("s", "onnxruntime int8", "onnxruntime", 1.75),
