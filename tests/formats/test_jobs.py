@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from cloformer_deploy.data import Preprocessing
-from cloformer_deploy.errors import ToolError
+from cloformer_deploy.errors import RequestError, ToolError
 from cloformer_deploy.formats.jobs import Job, run
 from cloformer_deploy.model_zoo import resolve_weights
 from cloformer_deploy.progress import Silent
@@ -36,7 +36,7 @@ def workers() -> list[psutil.Process]:
 
 
 def test_one_that_fails_ends_the_others_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ToolError, match=r"nowhere\.pth: there is no such file"):
+    with pytest.raises(RequestError, match=r"nowhere\.pth: there is no such file"):
         run([job(tmp_path, tmp_path / "nowhere.pth"), job(tmp_path, resolve_weights())], Silent())
     # A conversion takes longer than the import of torch that a refusal waits for.
     assert not (tmp_path / "made.onnx").exists()
