@@ -27,12 +27,14 @@ demo: install
 	$(BIN)/cloformer-deploy export --precision fp32 --precision fp16 --output exports/demo --overwrite
 	$(BIN)/cloformer-deploy validate exports/demo
 
-test: lint $(OLD_VENV)/.installed
-	$(BIN)/python -m pytest
+# One thread for each of the processes: they fill the cores already. A file's tests share what they export.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-# One thread for each of the processes: they fill the cores already.
+test: lint $(OLD_VENV)/.installed
+	$(PYTEST) --maxprocesses 4
+
 test-fast: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not integration" --numprocesses auto
+	$(PYTEST) -m "not integration"
 
 lint: install
 	$(BIN)/ruff check

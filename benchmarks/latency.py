@@ -31,10 +31,12 @@ from numpy.typing import NDArray
 
 from benchmarks.published import published_form
 from cloformer_deploy.architecture import CloFormer, create_model
+from cloformer_deploy.checkpoints import build_model, load_checkpoint
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.formats import FORMATS, format_of
 from cloformer_deploy.formats.base import Graph
 from cloformer_deploy.lowering import lower
+from cloformer_deploy.model_zoo import bundled_checkpoints, resolve_weights
 from cloformer_deploy.runtimes import RUNTIMES
 
 Run = Callable[[], Any]
@@ -62,14 +64,16 @@ def in_a_process(function: Callable[..., Result], *arguments: Any) -> Result:
         return pool.submit(function, *arguments).result()
 
 
-def random_model(variant: str) -> CloFormer:
-    """A model with seeded random weights; what they are does not matter to the time."""
+def timed_model(name: str) -> CloFormer:
+    """A bundled model, or a variant with seeded random weights, which do not matter to the time of floats."""
+    if name in bundled_checkpoints():
+        return build_model(load_checkpoint(resolve_weights(name))).eval()
     torch.manual_seed(0)
-    return create_model(variant).eval()
+    return create_model(name).eval()
 
 
 def export(variant: str, folder: Path) -> dict[str, Path]:
-    """The files of `random_model`: plain as a user gets them, and lowered."""
+    """The files of `timed_model`: plain as a user gets them, and lowered."""
     files = {
         "onnx plain": folder / f"{variant}-plain.onnx",
         "tflite plain": folder / f"{variant}-plain.tflite",
@@ -78,7 +82,7 @@ def export(variant: str, folder: Path) -> dict[str, Path]:
     }
     # The published form with default options: what torch.onnx.export gives to someone with the authors' repository.
     torch.onnx.export(
-        published_form(random_model(variant)),
+        published_form(timed_model(variant)),
         (torch.zeros(1, 3, SIDE, SIDE),),
         files["onnx plain"],
         input_names=["image"],
@@ -86,9 +90,9 @@ def export(variant: str, folder: Path) -> dict[str, Path]:
         verbose=False,
     )
     # In LiteRT that form cannot run, for its converter makes mistakes with five axes.
-    convert("tflite", random_model(variant), files["tflite plain"])
+    convert("tflite", timed_model(variant), files["tflite plain"])
     for name in ("onnx", "tflite"):
-        convert(name, lower(random_model(variant), name, "cpu"), files[name])
+        convert(name, lower(timed_model(variant), name, "cpu"), files[name])
     return files
 
 
@@ -128,7 +132,7 @@ def _openvino(path: Path, image: NDArray[np.float32], threads: int) -> Run:
 
 def measure(variant: str, files: Mapping[str, Path], threads: int, repeats: int, rounds: int) -> dict[str, list[float]]:
     """Median milliseconds of each repeat, by candidate, each of which is held against PyTorch first."""
-    model = random_model(variant)
+    model = timed_model(variant)
     image = np.random.default_rng(0).standard_normal((1, 3, SIDE, SIDE), np.float32)
     keep_to(threads)
     with torch.inference_mode():

@@ -15,7 +15,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from benchmarks.latency import SIDE, convert, in_a_process, interleaved, keep_to, random_model
+from benchmarks.latency import SIDE, convert, in_a_process, interleaved, keep_to, timed_model
 from cloformer_deploy.cores import usable_cores
 from cloformer_deploy.lowering import LOWERINGS, Rewrite
 from cloformer_deploy.runtimes import RUNTIMES
@@ -31,7 +31,7 @@ def without(rewrites: Sequence[Rewrite], left_out: str) -> list[Rewrite]:
 
 def export(variant: str, format_name: str, left_out: str, path: Path) -> None:
     """Write the lowered graph, less a rewrite ("" for none)."""
-    model = random_model(variant)
+    model = timed_model(variant)
     for rewrite in without(LOWERINGS[format_name, "cpu"], left_out):
         rewrite(model)
     convert(format_name, model, path)

@@ -67,14 +67,11 @@ def test_int8_is_small(weights: str) -> None:
 @pytest.mark.parametrize(
     ("variant", "faster", "slower", "limit"),
     [
-        ("xxs", "litert int8", "litert", 1.8),
-        pytest.param(
-            "xxs", "litert int8", "litert", 1.85, marks=pytest.mark.xfail(reason="1.83 was measured", strict=True)
-        ),
+        (DEFAULT, "litert int8", "litert", 1.85),
         ("s", "litert int8", "litert", 2.35),
-        ("xxs", "onnxruntime int8", "onnxruntime", 1.35),
+        (DEFAULT, "onnxruntime int8", "onnxruntime", 1.35),
         ("s", "onnxruntime int8", "onnxruntime", 1.75),
-        ("xxs", "litert int8", "onnxruntime plain", 1.9),
+        (DEFAULT, "litert int8", "onnxruntime plain", 1.9),
         ("s", "litert int8", "onnxruntime plain", 2.4),
     ],
 )

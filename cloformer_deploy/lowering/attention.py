@@ -62,10 +62,16 @@ class ChannelsLastAttention(GlobalAttention):
 
 
 class LateDivisionAttention(ChannelsLastAttention):
-    """For XNNPACK: the softmax spelt out, its division after the product with the values, where there is less of it."""
+    """For XNNPACK: the softmax spelt out, its division after the product with the values, where there is less of it.
+
+    Attributes:
+        bounded: no logit is large enough for exp to overflow (`quantization.bounds`), so that no maximum is taken off.
+    """
+
+    bounded = False
 
     def _weighted(self, logits: Tensor, values: Tensor) -> Tensor:
-        weights = torch.exp(logits - logits.amax(dim=3, keepdim=True))
+        weights = torch.exp(logits if self.bounded else logits - logits.amax(dim=3, keepdim=True))
         return weights @ values / weights.sum(dim=3, keepdim=True)
 
 

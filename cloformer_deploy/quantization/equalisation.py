@@ -3,7 +3,8 @@
 A depthwise conv works channel by channel, so what it reads can be scaled freely. What it writes is scaled against the
 columns of the 1x1 conv that reads it: q and k against the gate's, v against the projection's, ConvFFN's hidden channels
 against its second conv's (Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019;
-the balance between activations and weights is that of Xiao et al., "SmoothQuant", 2022).
+the balance between activations and weights is that of Xiao et al., "SmoothQuant", 2022). Queries and keys of the global
+attention are scaled against each other, and keys lose their offset: what a softmax adds to a whole row it takes away.
 """
 
 from collections.abc import Iterable
@@ -25,7 +26,8 @@ def equalise(model: CloFormer, batches: Iterable[Tensor]) -> None:
 
     BatchNorm is folded already.
     """
-    largest = _channel_maxima(model, batches)
+    seen = _channel_extremes(model, batches)
+    largest = {module: torch.maximum(-low, high) for module, (low, high) in seen.items()}
     with torch.no_grad():
         for block in model.blocks:
             ffn = cast(ConvFFN, block.mlp)
@@ -33,15 +35,18 @@ def equalise(model: CloFormer, batches: Iterable[Tensor]) -> None:
             _scale_outputs(ffn.dwconv, factors)
             _scale_inputs(ffn.fc2, 1 / factors)
             _equalise_attention(block.attn, largest)
+            if block.attn.global_heads:
+                _equalise_global_attention(block.attn, largest, *seen[block.attn.global_kv])
 
 
-def _channel_maxima(model: CloFormer, batches: Iterable[Tensor]) -> dict[nn.Module, Tensor]:
-    """The largest magnitude of each output channel of every convolution."""
-    largest: dict[nn.Module, Tensor] = {}
+def _channel_extremes(model: CloFormer, batches: Iterable[Tensor]) -> dict[nn.Module, tuple[Tensor, Tensor]]:
+    """The smallest and the largest value of each output channel of every convolution."""
+    seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
     def note(module: nn.Module, inputs: Any, output: Tensor) -> None:  # noqa: ARG001 - the signature of a hook
-        found = output.abs().amax(dim=(0, 2, 3))
-        largest[module] = torch.maximum(largest.get(module, found), found)
+        found = output.amin(dim=(0, 2, 3)), output.amax(dim=(0, 2, 3))
+        low, high = seen.get(module, found)
+        seen[module] = torch.minimum(low, found[0]), torch.maximum(high, found[1])
 
     handles = [conv.register_forward_hook(note) for conv in model.modules() if isinstance(conv, nn.Conv2d)]
     try:
@@ -51,7 +56,7 @@ def _channel_maxima(model: CloFormer, batches: Iterable[Tensor]) -> dict[nn.Modu
     finally:
         for handle in handles:
             handle.remove()
-    return largest
+    return seen
 
 
 def _equalise_attention(attention: CloAttention, largest: dict[nn.Module, Tensor]) -> None:
@@ -73,6 +78,23 @@ def _equalise_attention(attention: CloAttention, largest: dict[nn.Module, Tensor
         _scale_outputs(qkv, free)
         cast(nn.Conv2d, depthwise).weight.div_(free.reshape(-1, 1, 1, 1))
         first += width
+
+
+def _equalise_global_attention(
+    attention: CloAttention, largest: dict[nn.Module, Tensor], low: Tensor, high: Tensor
+) -> None:
+    """Centre keys, the first half of `low` and `high`, and share the size of the products out evenly with the queries.
+
+    That also keeps the logits small that the ranges of both allow (`bounds`). Keys and values have one scale: the keys
+    are made as large as the values.
+    """
+    kv, q = attention.global_kv, largest[attention.global_q].clamp(min=_TINY)
+    keys, values = ((high - low) / 2).clamp(min=_TINY).chunk(2)[0], largest[attention.global_kv].chunk(2)[1]
+    cast(Tensor, kv.bias).chunk(2)[0].sub_((low + high).chunk(2)[0] / 2)
+    factors = (q / keys).sqrt()
+    factors = (factors * values.max() / (factors * keys).max()).clamp(1 / MAX_FACTOR, MAX_FACTOR)
+    _scale_outputs(attention.global_q, 1 / factors)
+    _scale_outputs(kv, torch.cat([factors, torch.ones_like(factors)]))
 
 
 def _balance(activations: Tensor, weight: Tensor) -> Tensor:

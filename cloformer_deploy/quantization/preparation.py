@@ -13,6 +13,7 @@ from cloformer_deploy.lowering import lower
 from cloformer_deploy.lowering.batch_norm import fold_batch_norm
 from cloformer_deploy.quantization import graph
 from cloformer_deploy.quantization.bias import correct_biases, hold_biases
+from cloformer_deploy.quantization.bounds import leave_out_maxima
 from cloformer_deploy.quantization.equalisation import equalise
 from cloformer_deploy.quantization.observers import Histogram, observe
 from cloformer_deploy.quantization.plan import Plan, plan, quantized_operators, tensors
@@ -104,6 +105,9 @@ def prepared(base: Observed, images: CalibrationBatches, left_float: Collection[
     model = copy.deepcopy(base.model)
     traced = graph.trace(model, *base.size)
     chosen = plan(traced, base.recipe, base.seen, left_float)
+    if leave_out_maxima(model, traced, chosen):
+        traced = graph.trace(model, *base.size)
+        chosen = plan(traced, base.recipe, base.seen, left_float)
     hold_biases(traced, chosen)
     correct_biases(traced, chosen, images("Correcting biases"))
     return Prepared(model, traced, chosen, base.seen)

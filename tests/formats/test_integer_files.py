@@ -17,7 +17,7 @@ from cloformer_deploy.formats.base import InputKind
 from cloformer_deploy.formats.jobs import Job, run
 from cloformer_deploy.formats.onnx import load_model
 from cloformer_deploy.formats.tflite import load_model as load_tflite
-from cloformer_deploy.formats.tflite_graph import enum_names
+from cloformer_deploy.formats.tflite_graph import enum_names, operator_name
 from cloformer_deploy.model_zoo import resolve_weights
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.quantization.preparation import CalibrationBatches, observed, prepared
@@ -76,6 +76,29 @@ def test_a_file_agrees_with_the_simulation(int8_bundle: Bundle, tmp_path: Path, 
 def test_tflite_is_one_partition(int8_bundle: Bundle) -> None:
     (artifact,) = [item for item in int8_bundle.manifest.artifacts if item.format == "tflite"]
     assert placement(int8_bundle.path(artifact)) == Placement(1, {})
+
+
+def test_exp_without_a_maximum_reads_products_of_integers(int8_bundle: Bundle) -> None:
+    """What `quantization.bounds` proves is true of the file: q and k are integers, which their ranges hold."""
+    (artifact,) = [item for item in int8_bundle.manifest.artifacts if item.format == "tflite"]
+    model = load_tflite(int8_bundle.path(artifact))
+    graph = model.subgraphs[0]
+    names = [operator_name(model.operatorCodes[operator.opcodeIndex]) for operator in graph.operators]
+    makers = {int(output): index for index, operator in enumerate(graph.operators) for output in operator.outputs}
+
+    def origins(tensor: int) -> set[str]:
+        """The operators whose numbers a tensor has, by way of those that only move them."""
+        name = names[makers[tensor]]
+        inputs = [int(index) for index in graph.operators[makers[tensor]].inputs if int(index) in makers]
+        if name in ("RESHAPE", "TRANSPOSE", "SPLIT", "SLICE", "CONCATENATION"):
+            return set().union(*map(origins, inputs))
+        return {name}
+
+    products = [makers[int(graph.operators[index].inputs[0])] for index, name in enumerate(names) if name == "EXP"]
+    unshifted = [index for index in products if names[index] == "BATCH_MATMUL"]
+    assert 1 <= len(unshifted) < len(products) == names.count("REDUCE_MAX") + len(unshifted)
+    for index in unshifted:
+        assert [origins(int(tensor)) for tensor in graph.operators[index].inputs] == [{"DEQUANTIZE"}] * 2
 
 
 @pytest.mark.parametrize("format_name", FORMATS)

@@ -66,6 +66,27 @@ def test_equalising_changes_channels_and_no_logit(seed: int) -> None:
     check_equalised(small_model(seed), noise(seed))
 
 
+def test_keys_are_centred_and_as_large_as_values_and_even_with_queries() -> None:
+    model = small_model(0)
+    fold_batch_norm(model)
+    with torch.no_grad():
+        for block in model.blocks:  # else a channel would gain more than `MAX_FACTOR`
+            block.attn.global_kv.weight.chunk(2)[0].mul_(20)
+    equalise(model, [noise(0)])
+    for block in model.blocks:
+        seen: dict[str, Tensor] = {}
+        for name in ("global_q", "global_kv"):
+            block.attn.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: seen.update({name: out}))
+        with torch.inference_mode():
+            model(noise(0))
+        keys, values = seen["global_kv"].chunk(2, dim=1)
+        low, high = keys.amin(dim=(0, 2, 3)), keys.amax(dim=(0, 2, 3))
+        torch.testing.assert_close(-low, high, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(high.max(), values.abs().max(), rtol=1e-3, atol=0)
+        queries = seen["global_q"].abs().amax(dim=(0, 2, 3))
+        torch.testing.assert_close(queries / queries.max(), high / high.max(), rtol=1e-3, atol=0)
+
+
 @pytest.mark.integration
 def test_equalising_trained_weights_changes_no_logit() -> None:
     model = build_model(load_checkpoint(bundled_checkpoints()["xxs-imagenette"])).eval()

@@ -1,0 +1,96 @@
+"""An attention gives up its maximum where, and only where, the ranges of what it reads keep exp within float32."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cloformer_deploy.lowering.attention import LateDivisionAttention
+from cloformer_deploy.quantization import graph
+from cloformer_deploy.quantization.bounds import leave_out_maxima
+from cloformer_deploy.quantization.observers import Range
+from cloformer_deploy.quantization.plan import Plan
+from cloformer_deploy.quantization.recipes import RECIPES
+from tests.quantization.small_models import SIDE, Traced, noise, traced
+
+RECIPE = RECIPES["tflite", "cpu"]["int8"]
+WIDTH = 4
+"""Channels of a head of the small model; its pooled maps have 4 keys."""
+
+
+@pytest.fixture(scope="module")
+def small() -> Traced:
+    return traced("tflite", "cpu")
+
+
+@pytest.fixture(scope="module")
+def planned(small: Traced) -> Plan:
+    return small.plan(RECIPE, noise(0))
+
+
+def attentions(small: Traced) -> dict[str, LateDivisionAttention]:
+    return {name: item for name, item in small.model.named_modules() if isinstance(item, LateDivisionAttention)}
+
+
+def with_ranges(small: Traced, planned: Plan, q: Range, kv: Range) -> Plan:
+    """The plan with these ranges around the first stage's attention."""
+    names = {
+        graph.path(node): node.name for node in small.nodes("conv") if graph.path(node).startswith("layers.0.blocks.0.")
+    }
+    changed = {
+        names["layers.0.blocks.0.attn.global_q"]: q,
+        names["layers.0.blocks.0.attn.global_kv"]: kv,
+    }
+    assert changed.keys() <= planned.ranges.keys()
+    return dataclasses.replace(planned, ranges={**planned.ranges, **changed})
+
+
+def bounded(small: Traced, plan: Plan) -> bool:
+    model = copy.deepcopy(small.model)
+    leave_out_maxima(model, small.module, plan)
+    return dict(model.named_modules())["layers.0.blocks.0.attn.global_attention"].bounded is True
+
+
+def test_small_logits_need_no_maximum(small: Traced, planned: Plan) -> None:
+    model = copy.deepcopy(small.model)
+    assert leave_out_maxima(model, small.module, planned)
+    after = graph.trace(model, SIDE, SIDE)
+    assert not any(node.target is torch.ops.aten.amax.default for node in after.graph.nodes)
+    assert sum(node.target is torch.ops.aten.amax.default for node in small.module.graph.nodes) == 2
+    with torch.inference_mode():
+        torch.testing.assert_close(model(noise(1)), small.model(noise(1)), rtol=1e-4, atol=1e-5)
+
+
+def test_floats_prove_nothing(small: Traced) -> None:
+    left = small.plan(RECIPE, noise(0), (r"layers\.0\.blocks\.0\.attn\.global_q$",))
+    model = copy.deepcopy(small.model)
+    assert leave_out_maxima(model, small.module, left)
+    assert [item.bounded for item in attentions(dataclasses.replace(small, model=model)).values()] == [False, True]
+    assert not any(item.bounded for item in attentions(small).values())
+
+
+@pytest.mark.parametrize(("largest", "expected"), [(70.0, True), (81.0, True), (86.0, False), (1000.0, False)])
+def test_the_limit_is_that_of_exp(small: Traced, planned: Plan, largest: float, expected: bool) -> None:
+    q = Range(-largest / WIDTH, 0.1)
+    assert bounded(small, with_ranges(small, planned, q, Range(-1.0, 0.5))) is expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(0.1, 30), st.floats(0.01, 30), st.integers(0, 2**31))
+def test_what_is_proven_holds_at_the_ends_of_the_ranges(
+    small: Traced, planned: Plan, q: float, kv: float, seed: int
+) -> None:
+    plan = with_ranges(small, planned, Range(-q, q), Range(-kv, kv))
+    if not bounded(small, plan):
+        assert WIDTH * q * kv > 75
+        return
+    generator = torch.Generator().manual_seed(seed)
+    queries = q * torch.randint(-1, 2, (2, WIDTH, 8, 8), generator=generator).float()
+    pooled = kv * torch.randint(-1, 2, (2, 2 * WIDTH, 1, 4), generator=generator).float()
+    attention = LateDivisionAttention(1)
+    exact = attention(queries.double(), pooled.double())
+    attention.bounded = True
+    torch.testing.assert_close(attention(queries, pooled).double(), exact, rtol=1e-4, atol=1e-4 * kv)
