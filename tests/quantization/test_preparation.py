@@ -74,16 +74,16 @@ def test_keys_are_centred_and_as_large_as_values_and_even_with_queries() -> None
             block.attn.global_kv.weight.chunk(2)[0].mul_(20)
     equalise(model, [noise(0)])
     for block in model.blocks:
-        seen: dict[str, Tensor] = {}
-        for name in ("global_q", "global_kv"):
-            block.attn.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: seen.update({name: out}))
+        seen: list[Tensor] = []
+        for conv in (block.attn.global_q, block.attn.global_kv):
+            conv.register_forward_hook(lambda _, __, output, seen=seen: seen.append(output))
         with torch.inference_mode():
             model(noise(0))
-        keys, values = seen["global_kv"].chunk(2, dim=1)
+        keys, values = seen[1].chunk(2, dim=1)
         low, high = keys.amin(dim=(0, 2, 3)), keys.amax(dim=(0, 2, 3))
         torch.testing.assert_close(-low, high, rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(high.max(), values.abs().max(), rtol=1e-3, atol=0)
-        queries = seen["global_q"].abs().amax(dim=(0, 2, 3))
+        queries = seen[0].abs().amax(dim=(0, 2, 3))
         torch.testing.assert_close(queries / queries.max(), high / high.max(), rtol=1e-3, atol=0)
 
 
