@@ -48,6 +48,7 @@ benchmarks: install
 	$(BIN)/python benchmarks/latency.py
 	$(BIN)/python benchmarks/calibration_memory.py
 	$(BIN)/python benchmarks/int8.py
+	$(BIN)/python benchmarks/gate.py
 
 clean:
 	rm -rf $(VENV) $(OLD_VENV) exports build dist

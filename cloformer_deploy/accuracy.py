@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cloformer_deploy.data import CalibrationSet, PictureFolder, Preprocessing, open_folder
+from cloformer_deploy.data import CalibrationSet, PictureFolder, Preprocessing, open_folder, picture_digest
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.formats.jobs import Limit
 from cloformer_deploy.progress import Progress
@@ -77,19 +76,19 @@ def accuracy_limit(
     progress.step("Looking for pictures of the calibration set")
     seen = hashlib.sha256(np.asarray(pictures.labels, np.int64).tobytes())
     refuse_shared(
-        _pixels(pictures, preprocessing, seen, progress), {calibration.name: calibration.picture_digests}, str(data)
+        _digests(pictures, preprocessing, seen, progress), {calibration.name: calibration.picture_digests}, str(data)
     )
     return Limit(max_drop_pp=max_drop_pp, budget=budget, data=data, data_sha256=seen.hexdigest())
 
 
-def _pixels(
+def _digests(
     pictures: PictureFolder, preprocessing: Preprocessing, seen: "hashlib._Hash", progress: Progress
-) -> Iterator[NDArray[np.uint8]]:
-    """The pictures, batch by batch, each counted into a digest."""
+) -> Iterator[str]:
+    """That of each picture, and all of them counted into one."""
     done = 0
     for batch in pictures.batches(preprocessing, _BATCH):
         seen.update(batch.pixels.tobytes())
-        yield batch.pixels
+        yield from map(picture_digest, batch.pixels)
         done += len(batch.pixels)
         progress.advance(done, len(pictures))
 

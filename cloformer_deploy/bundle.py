@@ -95,20 +95,26 @@ class Bundle:
         Raises:
             BundleError: one is missing, unreadable, a link, or was changed.
         """
-        listed = {item.path: item.sha256 for item in self.manifest.artifacts}
-        listed[self.manifest.weights.file] = self.manifest.weights.file_sha256
-        for name, sha256 in listed.items():
-            path = self.root / name
-            if not path.is_file() and not path.is_dir():
-                raise BundleError(f"{path} is listed in the manifest but missing", "export it again")
-            if path.is_symlink() or any(inner.is_symlink() for inner in path.rglob("*")):
-                raise BundleError(f"{path} is or holds a symbolic link", "export it again")
-            try:
-                found = digest(path)
-            except OSError as error:
-                raise BundleError(f"{path} cannot be read: {error.strerror}", "check its permissions") from error
-            if found != sha256:
-                raise BundleError(f"{path} is not the file that was exported: its sha256 differs", "export it again")
+        for item in self.manifest.artifacts:
+            self._verify(item.path, item.sha256)
+        self.verify_weights()
+
+    def verify_weights(self) -> None:
+        """The same for the copy of the weights alone."""
+        self._verify(self.manifest.weights.file, self.manifest.weights.file_sha256)
+
+    def _verify(self, name: str, sha256: str) -> None:
+        path = self.root / name
+        if not path.is_file() and not path.is_dir():
+            raise BundleError(f"{path} is listed in the manifest but missing", "export it again")
+        if path.is_symlink() or any(inner.is_symlink() for inner in path.rglob("*")):
+            raise BundleError(f"{path} is or holds a symbolic link", "export it again")
+        try:
+            found = digest(path)
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read: {error.strerror}", "check its permissions") from error
+        if found != sha256:
+            raise BundleError(f"{path} is not the file that was exported: its sha256 differs", "export it again")
 
 
 class BundleWriter:

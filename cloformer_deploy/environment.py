@@ -11,7 +11,7 @@ from cloformer_deploy.model_zoo import bundled_checkpoints
 from cloformer_deploy.packages import install_command, installed_version
 from cloformer_deploy.runtimes import RUNTIMES
 
-BASE_PACKAGES = ("torch", "numpy", "pillow", "safetensors", "pydantic", "typer", "rich")
+BASE_PACKAGES = ("torch", "numpy", "pillow", "safetensors", "pydantic", "scipy", "typer", "rich")
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ def survey() -> Survey:
         extras=(
             _packages("base", BASE_PACKAGES, "pip install cloformer-deploy"),
             *(_packages(item.extra, item.packages, install_command(item.extra)) for item in FORMATS.values()),
+            _packages("report", ("matplotlib",), install_command("report")),
         ),
         runtimes=tuple(
             _part(runtime.title, runtime.missing(), f"runs {runtime.format}") for runtime in RUNTIMES.values()

@@ -53,7 +53,8 @@ class CalibrationPictures(_Part):
 class Artifact(_Part):
     """One exported file (or .mlpackage folder); `sha256` is `digest` of it.
 
-    `left_float` names the blocks that an accuracy limit kept out of its integers.
+    `left_float` names what an accuracy limit or a recipe file kept out of its integers (see
+    `quantization.sensitivity.left_float_pattern`).
     """
 
     path: FileName

@@ -33,6 +33,7 @@ from cloformer_deploy.packages import installed_version, require
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.quantization.recipes import RECIPES, Recipe
 from cloformer_deploy.quantization.search import DEFAULT_BUDGET
+from cloformer_deploy.recipe_file import RecipeFile, read_recipe, refuse_unfit
 
 if TYPE_CHECKING:
     from cloformer_deploy.checkpoints import Checkpoint
@@ -48,6 +49,7 @@ class ExportRequest:
     class name a line; `calibration` is a file that `calibrate` wrote, None the set that ships; `output` None is
     `exports/{name of the weights}`. `max_drop_pp` is how much top-1 may fall on the labelled pictures `data` where
     activations become integers, and `budget` how many evaluations each of these files may take to hold it.
+    `recipe` is a file that names layers of one artefact to leave float, as `blame` writes it.
     """
 
     formats: Sequence[str]
@@ -67,6 +69,7 @@ class ExportRequest:
     max_drop_pp: float | None = None
     data: Path | None = None
     budget: int = DEFAULT_BUDGET
+    recipe: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,11 @@ def export(request: ExportRequest, progress: Progress) -> Export:
     checkpoint = load_checkpoint(weights_file, request.variant)
     if request.labels is not None:
         checkpoint = dataclasses.replace(checkpoint, labels=read_labels(request.labels, checkpoint.num_classes))
+    recipe = None
+    if request.recipe is not None:
+        recipe = read_recipe(request.recipe)
+        targets = {name: request.target or FORMATS[name].targets[0] for name in request.formats}
+        refuse_unfit(recipe, str(request.recipe), checkpoint.sha256, targets, request.precisions)
     output = request.output or Path("exports", checkpoint.name)
     copy = checkpoint_bytes(checkpoint)
     copy_sha256 = hashlib.sha256(copy).hexdigest()
@@ -123,7 +131,7 @@ def export(request: ExportRequest, progress: Progress) -> Export:
         asked = (request.max_drop_pp, request.data, request.budget)
         limit = accuracy_limit(*asked, checkpoint, calibration, preprocessing, progress)
     with BundleWriter(output, head, overwrite=request.overwrite) as writer:
-        jobs = [_job(request, head, name, writer.staging, output, limit) for name in request.formats]
+        jobs = [_job(request, head, name, writer.staging, output, limit, recipe) for name in request.formats]
         # Before the minutes that converting takes, not after.
         interface = Interface(kind=request.input_kind, batch=_named_batch(request.batch))
         writer.refuse_replacing((path.name for job in jobs for path in job.outputs.values()), interface)
@@ -138,7 +146,15 @@ def export(request: ExportRequest, progress: Progress) -> Export:
         return made
 
 
-def _job(request: ExportRequest, head: Manifest, name: str, folder: Path, output: Path, limit: Limit | None) -> Job:
+def _job(
+    request: ExportRequest,
+    head: Manifest,
+    name: str,
+    folder: Path,
+    output: Path,
+    limit: Limit | None,
+    recipe: RecipeFile | None,
+) -> Job:
     """The conversion to one format, with its files in `folder`, where the copy of the weights is."""
     item = FORMATS[name]
     target = request.target or item.targets[0]
@@ -155,11 +171,12 @@ def _job(request: ExportRequest, head: Manifest, name: str, folder: Path, output
         input_kind=request.input_kind,
         batch=request.batch,
         labels=head.labels,
-        metadata=_metadata(head, target),
+        metadata=file_metadata(head, target),
         ios=request.ios,
         calibration=request.calibration,
         limit=limit,
         states={precision: state_path(output, file) for precision, file in names.items()} if limit else {},
+        left_float={recipe.precision: recipe.left_float} if recipe and recipe.format == name else {},
     )
 
 
@@ -210,11 +227,11 @@ def _artifact(job: Job, check: Check, calibration: CalibrationSet | None) -> Art
         input=Interface(kind=job.input_kind, batch=_named_batch(job.batch)),
         created_with={package: installed_version(package) or "" for package in packages},
         calibration=used,
-        left_float=check.accuracy.left_float if check.accuracy else (),
+        left_float=check.accuracy.left_float if check.accuracy else job.left_float.get(precision, ()),
     )
 
 
-def _metadata(head: Manifest, target: str) -> dict[str, str]:
+def file_metadata(head: Manifest, target: str) -> dict[str, str]:
     """What each file says of itself; see `formats.metadata`."""
     return {
         "tool_version": head.tool_version,
@@ -270,6 +287,8 @@ def _refuse_contradictions(request: ExportRequest) -> None:
             raise RequestError(
                 f"a Core ML image input holds one picture, not {request.batch}", "use --batch 1, or --input tensor"
             )
+    if request.recipe is not None and request.max_drop_pp is not None:
+        raise RequestError("--recipe and --max-drop both choose what stays float", "give one of them")
     calibrated = any(recipe.needs_calibration for recipe in _recipes(request))
     refuse_limit(request.max_drop_pp, request.data, request.budget, calibrated)
 

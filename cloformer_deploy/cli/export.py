@@ -90,6 +90,14 @@ def command(
         int,
         typer.Option(help="Evaluations that --max-drop may use for each file.", metavar="N"),
     ] = DEFAULT_BUDGET,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            help="Layers to leave float in one of the files, as blame --fix writes them.",
+            metavar="FILE",
+            show_default="none",
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="The bundle's folder.", metavar="DIR", show_default="exports/WEIGHTS")
     ] = None,
@@ -123,6 +131,7 @@ def command(
         max_drop_pp=max_drop,
         data=data,
         budget=budget,
+        recipe=recipe,
     )
     with progress() as steps:
         made = export(request, steps)

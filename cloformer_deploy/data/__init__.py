@@ -1,6 +1,6 @@
 """Pictures: folders, the rendered task, preprocessing, calibration sets."""
 
-from cloformer_deploy.data.batches import Batch, Pictures
+from cloformer_deploy.data.batches import Batch, KnownPictures, Pictures
 from cloformer_deploy.data.calibration import CalibrationSet, default_calibration, open_calibration
 from cloformer_deploy.data.calibration_making import MadeCalibration, make_calibration
 from cloformer_deploy.data.calibration_manifest import picture_digest
@@ -11,6 +11,7 @@ from cloformer_deploy.data.rendered import RenderedPictures, probe_pictures
 __all__ = [
     "Batch",
     "CalibrationSet",
+    "KnownPictures",
     "MadeCalibration",
     "PictureFolder",
     "Pictures",

@@ -46,6 +46,27 @@ class Pictures(Protocol):
         ...
 
 
+class KnownPictures(Pictures, Protocol):
+    """Pictures of which each can be told from others, and loaded, by itself."""
+
+    @property
+    def labels(self) -> Sequence[int] | None:
+        """Of each picture, or None where unlabelled."""
+        ...
+
+    def identity(self, index: int) -> str:
+        """What a picture is before preprocessing, whatever it is called: the same content, the same identity.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        ...
+
+    def select(self, indices: Sequence[int]) -> "KnownPictures":
+        """Some of them, by their places, in this order."""
+        ...
+
+
 def stream(
     items: Sequence[_T], labels: Sequence[int] | None, load: Callable[[_T], NDArray[np.uint8]], size: int
 ) -> Iterator[Batch]:

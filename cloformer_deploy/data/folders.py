@@ -1,5 +1,6 @@
 """Folders of pictures, labelled by sub-folder or not, read as a stream of batches."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,9 +27,19 @@ class PictureFolder:
         """At most `limit` pictures, spread evenly over the folder so that every class keeps its share."""
         if limit is None or limit >= len(self.paths):
             return self
-        chosen = [index * len(self.paths) // limit for index in range(limit)]
-        labels = tuple(self.labels[index] for index in chosen) if self.labels else None
-        return PictureFolder(self.root, tuple(self.paths[index] for index in chosen), labels, self.warnings)
+        return self.select([index * len(self.paths) // limit for index in range(limit)])
+
+    def select(self, indices: Sequence[int]) -> "PictureFolder":
+        """See `KnownPictures.select`."""
+        labels = tuple(self.labels[index] for index in indices) if self.labels else None
+        return PictureFolder(self.root, tuple(self.paths[index] for index in indices), labels, self.warnings)
+
+    def identity(self, index: int) -> str:
+        """The SHA-256 of the file; see `KnownPictures.identity`."""
+        try:
+            return hashlib.sha256(self.paths[index].read_bytes()).hexdigest()
+        except OSError as error:
+            raise DataError(f"{self.paths[index]} cannot be read: {error.strerror}", "check its permissions") from error
 
     @property
     def name(self) -> str:

@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cloformer_deploy.errors import ToolError
-from cloformer_deploy.formats.base import INPUT_NAME, Graph
+from cloformer_deploy.formats.base import Graph
 from cloformer_deploy.formats.palettes import palette
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from cloformer_deploy.quantization.observers import Range
     from cloformer_deploy.quantization.plan import Plan
     from cloformer_deploy.quantization.preparation import Prepared
@@ -59,16 +57,10 @@ def _twins(model: Any, graph: Graph, prepared: "Prepared") -> dict[str, str]:
     """The plan's tensor behind each of the program's, by running both."""
     from cloformer_deploy.formats.interface import probe
     from cloformer_deploy.quantization.twins import fingerprints, identify
-    from cloformer_deploy.runtimes.coreml_interpreter import Program
+    from cloformer_deploy.runtimes.tensors import CoreMLTensors
 
     images, feed = probe(graph)
-    found = [(INPUT_NAME, feed)]
-
-    def keep(name: str, value: "Tensor") -> None:
-        if value.is_floating_point():
-            found.append((name, value.numpy()))
-
-    Program.load(Path(model.package_path)).run({INPUT_NAME: feed}, keep)
+    found = ((name, tensor.values) for name, tensor in CoreMLTensors(Path(model.package_path)).run(feed).items())
     return identify(fingerprints(prepared.traced, images), found)
 
 

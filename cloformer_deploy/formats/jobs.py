@@ -65,6 +65,10 @@ class Job(BaseModel):
     limit: Limit | None = None
     states: dict[str, Path] = {}
     """Of each precision, where its search keeps what it has found."""
+    left_float: dict[str, tuple[str, ...]] = {}
+    """Of each precision, the modules that stay float (see `sensitivity.left_float_pattern`), besides its recipe's."""
+    observed: Path | None = None
+    """What `preparation.save_observed` wrote of these weights and this one recipe; None: observe them."""
 
 
 class Accuracy(BaseModel):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloformer_deploy.formats.base import INPUT_NAME, Graph
+from cloformer_deploy.formats.base import Graph
 
 if TYPE_CHECKING:
     import onnx
@@ -56,26 +56,13 @@ def quantized(
 
 def _twins(model: "onnx.ModelProto", graph: Graph, prepared: "Prepared") -> dict[str, str]:
     """The plan's tensor behind each of the model's, by running both."""
-    import onnx
-    import onnxruntime
-
     from cloformer_deploy.formats.interface import probe
     from cloformer_deploy.quantization.twins import fingerprints, identify
+    from cloformer_deploy.runtimes.tensors import OnnxTensors
 
-    shown = onnx.ModelProto()
-    shown.CopyFrom(model)
-    outputs = {value.name for value in shown.graph.output}
-    inner = [name for node in shown.graph.node for name in node.output if name and name not in outputs]
-    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
     images, feed = probe(graph)
-    names = [value.name for value in session.get_outputs()]
-    found = [(INPUT_NAME, feed), *zip(names, session.run(names, {INPUT_NAME: feed}), strict=True)]
-    floats = ((name, values) for name, values in found if values.dtype == np.float32)
-    return identify(fingerprints(prepared.traced, images), floats)
+    found = ((name, tensor.values) for name, tensor in OnnxTensors(model).run(feed).items())
+    return identify(fingerprints(prepared.traced, images), found)
 
 
 class _Quantizer:

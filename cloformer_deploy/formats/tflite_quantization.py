@@ -4,7 +4,6 @@ The quantiser chooses operators by the names of what they write, and finds range
 tensor is first named after its twin in the plan, with a prefix where its operator shall compute in integers.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -65,27 +64,14 @@ def _finished(content: bytes, shares: Mapping[str, float]) -> tuple[bytes, dict[
 
 def _twins(content: bytes, graph: Graph, prepared: "Prepared") -> dict[int, str]:
     """The plan's tensor behind each of the file's, by index, by running both."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
     from cloformer_deploy.formats.interface import probe
     from cloformer_deploy.quantization.twins import fingerprints, identify
+    from cloformer_deploy.runtimes.tensors import LiteRTTensors
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # keeping all tensors is for debugging, it says, and takes memory
-        interpreter = Interpreter(
-            model_content=content,
-            experimental_preserve_all_tensors=True,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        )
-    interpreter.allocate_tensors()
     images, feed = probe(graph)
-    (image,) = interpreter.get_input_details()
-    interpreter.set_tensor(image["index"], np.ascontiguousarray(feed.transpose(0, 2, 3, 1)))
-    interpreter.invoke()
-    computed = [image["index"], *(index for item in interpreter._get_ops_details() for index in item["outputs"])]
-    found: list[tuple[str, NDArray[Any]]] = [(str(index), interpreter.get_tensor(index)) for index in computed]
-    floats = ((name, values) for name, values in found if values.dtype == np.float32)
-    return {int(name): twin for name, twin in identify(fingerprints(prepared.traced, images), floats).items()}
+    found = ((name, tensor.values) for name, tensor in LiteRTTensors(content).run(feed).items())
+    twins = identify(fingerprints(prepared.traced, images), found)
+    return {int(name.rpartition(":")[2]): twin for name, twin in twins.items()}
 
 
 def _prepare(model: Any, plan: "Plan", twins: Mapping[int, str]) -> dict[str, dict[str, NDArray[np.float32]]]:

@@ -77,7 +77,14 @@ def _graph(job: Job, model: "CloFormer", prepared: "Prepared | None" = None) -> 
 
 def _quantize(reference: "CloFormer", job: Job, precision: str, tell: Tell) -> None:
     """Write a file with integers, under the job's accuracy limit where its recipe has ranges."""
-    from cloformer_deploy.quantization.preparation import CalibrationBatches, observed, prepared, weights_only
+    from cloformer_deploy.quantization.preparation import (
+        CalibrationBatches,
+        load_observed,
+        observed,
+        prepared,
+        weights_only,
+    )
+    from cloformer_deploy.quantization.sensitivity import left_float_pattern, refuse_needless
 
     recipe, output = RECIPES[job.format, job.target][precision], job.outputs[precision]
     size = (job.preprocessing.height, job.preprocessing.width)
@@ -92,13 +99,17 @@ def _quantize(reference: "CloFormer", job: Job, precision: str, tell: Tell) -> N
         step=lambda text: tell("step", text=f"{text} for {job.format} {precision}"),
         advance=lambda done: tell("advance", done=done, total=len(pictures)),
     )
-    base = observed(reference, job.format, job.target, recipe, images, size)
+    if job.observed is not None:
+        base = load_observed(job.observed, recipe, size)
+    else:
+        base = observed(reference, job.format, job.target, recipe, images, size)
     if job.limit is None:
-        made = prepared(base, images)
+        names = job.left_float.get(precision, ())
+        refuse_needless(base.traced, recipe, names)
+        made = prepared(base, images, [left_float_pattern(name) for name in names])
         _write(_graph(job, made.model, made), {precision: output}, job, reference, tell)
         return
     from cloformer_deploy.formats.holding import Holding
-    from cloformer_deploy.quantization.sensitivity import left_float_pattern
 
     def write(left_float: Sequence[str], path: Path) -> Graph:
         made = prepared(base, images, [left_float_pattern(block) for block in left_float])

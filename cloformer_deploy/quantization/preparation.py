@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, fx
@@ -98,6 +99,17 @@ def observed(
     rounded = tensors(traced, recipe, quantized_operators(traced, recipe))
     seen = observe(traced, rounded, images("Measuring ranges"))
     return Observed(lowered, traced, seen, recipe, size)
+
+
+def save_observed(base: Observed, path: Path) -> None:
+    """Write what took the time to find, for another process of ours: `load_observed` reads it."""
+    torch.save((base.model, dict(base.seen)), path)
+
+
+def load_observed(path: Path, recipe: Recipe, size: tuple[int, int]) -> Observed:
+    """What `save_observed` wrote, of the same recipe and size. Only ever a file of our own: it may hold any object."""
+    model, seen = torch.load(path, weights_only=False)
+    return Observed(model, graph.trace(model, *size), seen, recipe, size)
 
 
 def prepared(base: Observed, images: CalibrationBatches, left_float: Collection[str] = ()) -> Prepared:

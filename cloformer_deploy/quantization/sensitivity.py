@@ -4,24 +4,42 @@ import re
 from collections.abc import Iterable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
+from cloformer_deploy.errors import RequestError
 from cloformer_deploy.quantization import graph
-from cloformer_deploy.quantization.plan import Plan, plan
+from cloformer_deploy.quantization.plan import Plan, plan, quantized_operators
 from cloformer_deploy.quantization.preparation import Observed
+from cloformer_deploy.quantization.recipes import Recipe
 from cloformer_deploy.quantization.simulation import Simulation
 
 _STAGE = r"layers\.\d+"
 _BLOCK = re.compile(rf"{_STAGE}(\.blocks\.\d+)?|[^.]+")
 
 
-def left_float_pattern(block: str) -> str:
-    """The pattern of module paths (see `plan`) by which a block is left float.
+def left_float_pattern(name: str) -> str:
+    """The pattern of module paths (see `plan`) by which a module is left float, with all that is in it.
 
-    A stage alone, `layers.I`, is what it computes between its blocks.
+    A name that ends in `$` is the module's own operators alone; a stage alone, `layers.I`, is what it computes between
+    its blocks.
     """
-    end = "$" if re.fullmatch(_STAGE, block) else r"(\.|$)"
-    return f"^{re.escape(block)}{end}"
+    end = "$" if name.endswith("$") or re.fullmatch(_STAGE, name) else r"(\.|$)"
+    return f"^{re.escape(name.removesuffix('$'))}{end}"
+
+
+def refuse_needless(traced: fx.GraphModule, recipe: Recipe, names: Iterable[str]) -> None:
+    """Make sure that each of these modules has integers in a recipe, so that it can be left float.
+
+    Raises:
+        RequestError: one has none.
+    """
+    everything = quantized_operators(traced, recipe)
+    for name in names:
+        if quantized_operators(traced, recipe, [left_float_pattern(name)]) == everything:
+            raise RequestError(
+                f"{name!r}, which shall be left float, has no integers in {recipe.name}",
+                "name modules of this model, as blame lists them",
+            )
 
 
 class Sensitivity:
@@ -55,7 +73,7 @@ class Sensitivity:
         return noise / signal if signal else noise
 
 
-def _blocks(traced: torch.fx.GraphModule, chosen: Plan) -> dict[str, frozenset[str]]:
+def _blocks(traced: fx.GraphModule, chosen: Plan) -> dict[str, frozenset[str]]:
     found: dict[str, set[str]] = {}
     for node in traced.graph.nodes:
         block = _BLOCK.match(graph.path(node))

@@ -8,6 +8,8 @@ from cloformer_deploy.report.answers import (
     survey_json,
     validation_json,
 )
+from cloformer_deploy.report.blame import blame_json, blame_tables
+from cloformer_deploy.report.blame_picture import draw_blame
 from cloformer_deploy.report.tables import (
     bundle_tables,
     calibration_tables,
@@ -18,10 +20,13 @@ from cloformer_deploy.report.tables import (
 )
 
 __all__ = [
+    "blame_json",
+    "blame_tables",
     "bundle_json",
     "bundle_tables",
     "calibration_json",
     "calibration_tables",
+    "draw_blame",
     "export_json",
     "export_tables",
     "inspection_json",

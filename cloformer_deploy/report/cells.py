@@ -1,12 +1,24 @@
 """What all tables are made of."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from cloformer_deploy.formats import FORMATS
+
+if TYPE_CHECKING:
+    from cloformer_deploy.manifest import Artifact
+    from cloformer_deploy.validation import ArtifactVerdict
+
 Rendered = Iterator[Table | str]
+STATUS = {
+    "passed": Text("passed", style="green"),
+    "failed": Text("failed", style="red"),
+    "not_executed": Text("not run"),
+}
 
 
 def new_table(*columns: str, numeric: tuple[int, ...] = ()) -> Table:
@@ -25,3 +37,18 @@ def add_row(table: Table, *cells: str | Text) -> None:
 def counted(count: int, singular: str, plural: str = "") -> str:
     """A number and what it counts: 1 class, 2 classes."""
     return f"{count} {singular if count == 1 else plural or singular + 's'}"
+
+
+def short_name(item: "Artifact | ArtifactVerdict") -> str:
+    """Format and precision, and the target where it is not the format's default."""
+    default = item.target == FORMATS[item.format].targets[0]
+    return f"{item.format} {item.precision}" + ("" if default else f" {item.target}")
+
+
+def percent(value: float | None) -> str:
+    """A share in percent, or a dash."""
+    if value is None:
+        return "-"
+    text = f"{value:.1%}"
+    # One disagreement in 10,000 is not 100 %.
+    return "99.9%" if text == "100.0%" and value < 1 else text

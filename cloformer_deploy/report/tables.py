@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from cloformer_deploy.formats import FORMATS, TensorInfo
+from cloformer_deploy.formats import TensorInfo
 from cloformer_deploy.report.accuracy import accuracy_lines
-from cloformer_deploy.report.cells import Rendered, add_row, counted, new_table
+from cloformer_deploy.report.cells import STATUS, Rendered, add_row, counted, new_table, percent, short_name
 from cloformer_deploy.report.integers import integer_line, integer_tables
 
 if TYPE_CHECKING:
@@ -16,16 +16,10 @@ if TYPE_CHECKING:
     from cloformer_deploy.data import MadeCalibration
     from cloformer_deploy.environment import Part, Survey
     from cloformer_deploy.inspection import Inspection
-    from cloformer_deploy.manifest import Artifact
     from cloformer_deploy.pipeline import Export
     from cloformer_deploy.validation import ArtifactVerdict, Validation
 
 _READY = Text("ready", style="green")
-_STATUS = {
-    "passed": Text("passed", style="green"),
-    "failed": Text("failed", style="red"),
-    "not_executed": Text("not run"),
-}
 
 
 def export_tables(made: "Export") -> Rendered:
@@ -85,16 +79,16 @@ def validation_tables(result: "Validation") -> Rendered:
 
 
 def _verdict_row(item: "ArtifactVerdict", labelled: bool) -> list[str | Text]:
-    name = _short_name(item)
-    status = _STATUS[item.status]
+    name = short_name(item)
+    status = STATUS[item.status]
     accuracy = []
     if labelled:
         interval = item.top1_drop_ci95_pp
         drop = f"{item.top1_drop_pp:.2f} ({interval[0]:.2f}, {interval[1]:.2f})" if interval else "-"
-        accuracy = [_percent(item.top1), drop]
+        accuracy = [percent(item.top1), drop]
     difference = "-" if item.max_abs_diff is None else f"{item.max_abs_diff:.1e}"
     sqnr = "-" if item.sqnr_db is None else f"{item.sqnr_db:.1f}"
-    return [name, status, _percent(item.top1_agreement), *accuracy, difference, sqnr]
+    return [name, status, percent(item.top1_agreement), *accuracy, difference, sqnr]
 
 
 def inspection_tables(path: Path, inspection: "Inspection") -> Rendered:
@@ -176,13 +170,13 @@ def bundle_tables(bundle: "Bundle", inspected: "Sequence[Inspection]") -> Render
         description = inspection.description
         count = str(sum(description.operators.values()))
         transposes = str(description.graph.transposes)
-        add_row(table, _short_name(item), _mb(item.bytes), interface, count, transposes, item.sha256[:12])
+        add_row(table, short_name(item), _mb(item.bytes), interface, count, transposes, item.sha256[:12])
     yield table
     for item, inspection in zip(manifest.artifacts, inspected, strict=True):
         if inspection.description.quantized:
-            yield f"{_short_name(item)}: {integer_line(inspection.description.quantized)}."
+            yield f"{short_name(item)}: {integer_line(inspection.description.quantized)}."
         for finding in _findings(inspection):
-            yield f"{_short_name(item)}: {finding}"
+            yield f"{short_name(item)}: {finding}"
 
 
 def survey_tables(found: "Survey") -> Rendered:
@@ -200,21 +194,8 @@ def _detail(part: "Part") -> str:
     return f"{part.detail}\n{part.remedy}" if part.remedy else part.detail
 
 
-def _short_name(item: "Artifact | ArtifactVerdict") -> str:
-    default = item.target == FORMATS[item.format].targets[0]
-    return f"{item.format} {item.precision}" + ("" if default else f" {item.target}")
-
-
 def _mb(size: int) -> str:
     return f"{size / 1e6:.1f}"
-
-
-def _percent(value: float | None) -> str:
-    if value is None:
-        return "-"
-    text = f"{value:.1%}"
-    # One disagreement in 10,000 is not 100 %.
-    return "99.9%" if text == "100.0%" and value < 1 else text
 
 
 def _shape(tensor: TensorInfo) -> str:

@@ -38,6 +38,10 @@ class Runtime(Protocol):
         """What this runtime lacks on this machine, or None if it can run."""
         ...
 
+    def version(self) -> str:
+        """What it is, as far as that can change the numbers it gives."""
+        ...
+
     def open(self, path: Path, threads: int = 1) -> Session:
         """Load an artefact.
 

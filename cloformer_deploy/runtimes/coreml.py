@@ -1,12 +1,14 @@
 """Core ML: Apple's own on macOS, and the reference interpreter on any system."""
 
 import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cloformer_deploy import __version__
 from cloformer_deploy.errors import BundleError, MissingPartError, ToolError
 from cloformer_deploy.formats.base import INPUT_NAME, OUTPUT_NAME
 from cloformer_deploy.packages import require
@@ -28,6 +30,10 @@ class CoreML:
                 "the reference interpreter runs Core ML files here",
             )
         return package_missing("coremltools", extra="coreml")
+
+    def version(self) -> str:
+        """See `Runtime.version`."""
+        return f"{version('coremltools')} macOS {platform.mac_ver()[0]}"
 
     def open(self, path: Path, threads: int = 1) -> "CoreMLSession":  # noqa: ARG002 - Core ML decides itself
         """See `Runtime.open`."""
@@ -73,6 +79,10 @@ class CoreMLInterpreter:
     def missing(self) -> MissingPartError | None:
         """See `Runtime.missing`."""
         return package_missing("coremltools", extra="coreml")
+
+    def version(self) -> str:
+        """See `Runtime.version`."""
+        return f"{__version__} torch {version('torch')}"
 
     def open(self, path: Path, threads: int = 1) -> "InterpreterSession":  # noqa: ARG002 - torch's threads are the process's
         """See `Runtime.open`."""

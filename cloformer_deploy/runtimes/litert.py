@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ class LiteRT:
     def missing(self) -> MissingPartError | None:
         """See `Runtime.missing`."""
         return package_missing("ai_edge_litert", extra="tflite")
+
+    def version(self) -> str:
+        """See `Runtime.version`."""
+        return version("ai-edge-litert")
 
     def open(self, path: Path, threads: int = 1) -> "LiteRTSession":
         """See `Runtime.open`."""

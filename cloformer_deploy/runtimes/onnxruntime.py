@@ -1,5 +1,6 @@
 """ONNX Runtime on the CPU."""
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ class OnnxRuntime:
     def missing(self) -> MissingPartError | None:
         """See `Runtime.missing`."""
         return package_missing("onnxruntime", "onnx", extra="onnx")
+
+    def version(self) -> str:
+        """See `Runtime.version`."""
+        return version("onnxruntime")
 
     def open(self, path: Path, threads: int = 1) -> "OnnxSession":
         """See `Runtime.open`."""

@@ -11,6 +11,9 @@ SQNR_CEILING_DB = 200.0
 """Reported where the logits are equal to the last bit (infinity is no JSON number)."""
 
 
+Z95 = NormalDist().inv_cdf(0.975)
+
+
 @dataclass
 class Drift:
     """Running sums over pictures. `update` adds a batch; everything else reads.
@@ -90,14 +93,19 @@ class Drift:
         return 100 * (self.lost - self.gained) / self.labelled
 
     def top1_drop_ci95_pp(self) -> tuple[float, float]:
-        """95 % interval of the paired difference, percentage points.
+        """95 % interval of that; see `paired_difference_ci95_pp`."""
+        return paired_difference_ci95_pp(self.lost, self.gained, self.labelled)
 
-        The adjusted Wald interval for paired proportions of Bonett and Price, "Adjusted Wald Confidence
-        Interval for a Difference of Binomial Proportions Based on Paired Data", J. Educ. Behav. Stat. 37
-        (2012): one pseudo-count in each discordant cell, so that no disagreement at all still leaves a width.
-        """
-        total = self.labelled + 2
-        lost, gained = (self.lost + 1) / total, (self.gained + 1) / total
-        difference = lost - gained
-        half = NormalDist().inv_cdf(0.975) * math.sqrt((lost + gained - difference**2) / total)
-        return 100 * max(difference - half, -1.0), 100 * min(difference + half, 1.0)
+
+def paired_difference_ci95_pp(lost: int, gained: int, n: int) -> tuple[float, float]:
+    """Interval of the paired difference of two shares, (lost - gained) / n, percentage points.
+
+    The adjusted Wald interval of Bonett and Price, "Adjusted Wald Confidence Interval for a Difference of Binomial
+    Proportions Based on Paired Data", J. Educ. Behav. Stat. 37 (2012): one pseudo-count in each discordant cell, so
+    that no disagreement at all still leaves a width.
+    """
+    total = n + 2
+    first, second = (lost + 1) / total, (gained + 1) / total
+    difference = first - second
+    half = Z95 * math.sqrt((first + second - difference**2) / total)
+    return 100 * max(difference - half, -1.0), 100 * min(difference + half, 1.0)

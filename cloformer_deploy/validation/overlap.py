@@ -2,20 +2,14 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cloformer_deploy.data import picture_digest
 from cloformer_deploy.errors import DataError
 
 
-def refuse_shared(
-    batches: Iterable[NDArray[np.uint8]], calibrations: Mapping[str, Collection[str]], where: str
-) -> None:
+def refuse_shared(digests: Iterable[str], calibrations: Mapping[str, Collection[str]], where: str) -> None:
     """Make sure that no picture is one of a calibration set's, whatever its file is called.
 
     Args:
-        batches: the pictures at the input's size, RGB uint8 (B, 3, H, W).
+        digests: the `picture_digest` of each picture at the input's size.
         calibrations: of each set, by its name, the `picture_digest` of each picture.
         where: what the pictures are called in the error.
 
@@ -25,12 +19,10 @@ def refuse_shared(
     known = {name: frozenset(digests) for name, digests in calibrations.items()}
     shared = dict.fromkeys(known, 0)
     n = 0
-    for pixels in batches:
-        for picture in pixels:
-            found = picture_digest(picture)
-            n += 1
-            for name, digests in known.items():
-                shared[name] += found in digests
+    for found in digests:
+        n += 1
+        for name, pictures in known.items():
+            shared[name] += found in pictures
     for name, count in shared.items():
         if count:
             raise DataError(

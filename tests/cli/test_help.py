@@ -32,9 +32,11 @@ COMMANDS = {
     "export": (
         *("--variant", "--weights", "--format", "--precision", "--target", "--input", "--input-size", "--batch"),
         *("--output", "--overwrite", "--json", "--labels", "--ios", "--max-drop", "--data", "--budget"),
+        "--recipe",
     ),
     "calibrate": ("IMAGES", "--count", "--seed", "--input-size", "--output", "--json"),
     "validate": ("BUNDLE", "--data", "--limit", "--json"),
+    "blame": ("ARTIFACT", "--data", "--limit", "--calibration", "--picture", "--fix", "--json"),
     "inspect": ("ARTIFACT|BUNDLE", "--json"),
     "render": ("--split", "--first", "--count", "--output", "--json"),
     "doctor": ("--json",),

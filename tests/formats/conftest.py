@@ -10,9 +10,6 @@ import torch
 from torch import Tensor
 
 from cloformer_deploy.architecture import create_model
-from cloformer_deploy.bundle import Bundle
-from cloformer_deploy.data import Preprocessing, make_calibration
-from cloformer_deploy.data.calibration_making import RENDERED
 from cloformer_deploy.pipeline import Export, ExportRequest, export
 from cloformer_deploy.progress import Silent
 
@@ -44,20 +41,6 @@ def small_weights() -> Callable[[str], dict[str, Tensor]]:
             return create_model(variant, 3).state_dict()
 
     return make
-
-
-@pytest.fixture(scope="session")
-def int8_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The weights of the rendered task in int8, in all formats; calibrated on a few pictures.
-
-    Of the published size: XNNPACK corrupts its heap as it loads an int8 TFLite file for 96 x 96.
-    """
-    folder = tmp_path_factory.mktemp("int8")
-    calibration = folder / "calibration.safetensors"
-    make_calibration(RENDERED, 32, 0, Preprocessing.published(224, 224), calibration, Silent())
-    formats = ("onnx", "coreml", "tflite")
-    request = ExportRequest(formats, ("int8",), calibration=calibration, output=folder / "bundle")
-    return export(request, Silent()).bundle
 
 
 @pytest.fixture(scope="session")

@@ -14,13 +14,13 @@ def digests(*indices: int) -> list[str]:
     return [picture_digest(PICTURES[index]) for index in indices]
 
 
-def test_shared_pictures_are_counted_over_all_batches() -> None:
+def test_shared_pictures_are_counted_over_all() -> None:
     sets = {"first": digests(0), "second": digests(1, 3, 4)}
     with pytest.raises(DataError, match="2 of 4 pictures of pets are in the calibration set second") as caught:
-        refuse_shared([PICTURES[1:3], PICTURES[2:4]], sets, "pets")
+        refuse_shared(digests(1, 2, 2, 3), sets, "pets")
     assert caught.value.exit_code == 2
 
 
 def test_other_pictures_pass() -> None:
-    refuse_shared([PICTURES[:2]], {"first": digests(2, 3, 4)}, "pets")
-    refuse_shared([PICTURES], {}, "pets")
+    refuse_shared(digests(0, 1), {"first": digests(2, 3, 4)}, "pets")
+    refuse_shared(digests(0, 1), {}, "pets")

@@ -1,7 +1,7 @@
 """A range of the rendered task as a set of pictures."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from PIL import Image
 
 from cloformer_deploy.data.batches import Batch, stream
 from cloformer_deploy.data.preprocessing import Preprocessing, fit
-from cloformer_deploy.data.rendered.picture import label, render
+from cloformer_deploy.data.rendered.picture import VERSION, label, render
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class RenderedPictures:
     """Pictures of one split; unlabelled ones are for models of other classes."""
 
     split: str
-    indices: range
+    indices: Sequence[int]
     labelled: bool = True
     warnings: tuple[str, ...] = ()
 
@@ -29,14 +29,26 @@ class RenderedPictures:
     def __len__(self) -> int:
         return len(self.indices)
 
+    @property
+    def labels(self) -> list[int] | None:
+        """See `KnownPictures.labels`."""
+        return [label(index) for index in self.indices] if self.labelled else None
+
+    def identity(self, index: int) -> str:
+        """See `KnownPictures.identity`; the same bytes come of it on every machine."""
+        return f"rendered {VERSION} {self.split} {self.indices[index]}"
+
+    def select(self, indices: Sequence[int]) -> "RenderedPictures":
+        """See `KnownPictures.select`."""
+        return replace(self, indices=[self.indices[index] for index in indices])
+
     def picture(self, index: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
         """One picture at the input's size: RGB uint8, (3, H, W)."""
         return fit(Image.fromarray(render(self.split, index)), preprocessing)
 
     def batches(self, preprocessing: Preprocessing, size: int) -> Iterator[Batch]:
         """See `Pictures.batches`."""
-        labels = [label(index) for index in self.indices] if self.labelled else None
-        return stream(self.indices, labels, lambda index: self.picture(index, preprocessing), size)
+        return stream(self.indices, self.labels, lambda index: self.picture(index, preprocessing), size)
 
 
 def probe_pictures(count: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:

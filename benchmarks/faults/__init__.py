@@ -1,0 +1,1 @@
+"""Faults planted in real exported files, to see what a check catches."""

@@ -1,0 +1,71 @@
+"""Faults that stand before or behind the model: real conversions of a model with one."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.latency import in_a_process
+from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.checkpoints import build_model, load_checkpoint
+from cloformer_deploy.formats import FORMATS, Graph
+from cloformer_deploy.lowering import lower
+from cloformer_deploy.manifest import Artifact
+
+Wrapper = Callable[[nn.Module], nn.Module]
+Triple = tuple[float, float, float]
+
+
+class MappedInput(nn.Module):
+    """Maps each channel x of its input (B, 3, H, W) to scale * x + shift first."""
+
+    def __init__(self, model: nn.Module, scale: Triple, shift: Triple) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("input_scale", torch.tensor(scale).reshape(1, 3, 1, 1))
+        self.register_buffer("input_shift", torch.tensor(shift).reshape(1, 3, 1, 1))
+        self.input_scale: Tensor
+        self.input_shift: Tensor
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (B, classes)."""
+        logits: Tensor = self.model(image * self.input_scale + self.input_shift)
+        return logits
+
+
+class NanAbove(nn.Module):
+    """NaN for an image (B, 3, H, W) whose mean is above a limit: of a root, which adds next to nothing to others."""
+
+    def __init__(self, model: nn.Module, limit: float) -> None:
+        super().__init__()
+        self.model = model
+        self.limit = limit
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (B, classes)."""
+        mean = image.mean(dim=(2, 3)).mean(dim=1, keepdim=True)
+        logits: Tensor = self.model(image) + 1e-6 * torch.sqrt(self.limit - mean)
+        return logits
+
+
+def convert_wrapped(healthy: Bundle, artifact: Artifact, wrapper: Wrapper, path: Path) -> None:
+    """Write a float file like an artefact, of the wrapped model, unless it is there already.
+
+    Raises:
+        ToolError: the converter failed.
+    """
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        in_a_process(_convert, healthy.root, artifact, wrapper, path)
+
+
+def _convert(root: Path, artifact: Artifact, wrapper: Wrapper, path: Path) -> None:
+    bundle = Bundle.open(root)
+    manifest = bundle.manifest
+    model = lower(build_model(load_checkpoint(bundle.weights_path)), artifact.format, artifact.target)
+    told = {"variant": manifest.variant, "target": artifact.target}
+    graph = Graph(wrapper(model).eval(), manifest.input, "tensor", 1, manifest.labels, told, 17)
+    staged = path.with_name(f"staged-{path.name}")
+    list(FORMATS[artifact.format].convert(graph, {artifact.precision: staged}, print))
+    staged.rename(path)

@@ -1,0 +1,247 @@
+"""What the checks catch: sixty faults planted in real exported files, each judged on pictures of the rendered task.
+
+    python benchmarks/planted.py --work DIR [--output FILE]   # plants and judges; DIR keeps the healthy exports
+    python benchmarks/planted.py --table FILE                 # prints the table of a JSON file, in Markdown
+
+A fault is caught if the gate fails, with the healthy files as the baseline; named if it says what is wrong, or, for a
+layer, if `blame` puts it first. Healthy files are judged too: none may fail or be given a name.
+"""
+
+import dataclasses
+import importlib
+import importlib.util
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from PIL import Image
+
+from benchmarks.faults.catalogue import FAULTS, MANY, SOME, Fault
+from benchmarks.faults.planting import alone, plant
+from benchmarks.faults.wrapping import convert_wrapped
+from cloformer_deploy.architecture import CloFormer
+from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.checkpoints import build_model, load_checkpoint
+from cloformer_deploy.data import RenderedPictures, make_calibration
+from cloformer_deploy.formats import FORMATS
+from cloformer_deploy.gate import DriftConfig, gate
+from cloformer_deploy.manifest import Artifact
+from cloformer_deploy.pipeline import ExportRequest, export
+from cloformer_deploy.progress import Silent
+from cloformer_deploy.validation.cache import Cache
+
+BLAMED = 8
+"""Pictures that `blame` looks at."""
+DARK, DARKER = 32, 16
+"""Pictures of the stale calibration set, and by what their pixels are divided: nearly black."""
+PACKAGES = ("torch", "onnxruntime", "ai-edge-litert", "coremltools")
+BLAME = "cloformer_deploy.validation.blame"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the gate says of one file: whether it fails, by which checks, and what it names."""
+
+    n: int
+    top1_agreement: float
+    non_finite: int
+    sqnr_db: float | None
+    caught: bool
+    checks: tuple[str, ...]
+    said: tuple[str, ...]
+
+
+class Checker:
+    """The healthy bundle, and PyTorch's logits of the pictures that files are judged on."""
+
+    def __init__(self, work: Path, scratch: Path) -> None:
+        self.work, self.scratch = work, scratch
+        self.healthy = _exported(work / "healthy", tuple(FORMATS), ("fp32", "fp16", "int8"), None)
+        self.model: CloFormer = build_model(load_checkpoint(self.healthy.weights_path))
+        self.preprocessing = self.healthy.manifest.input
+        (batch,) = RenderedPictures("test", range(BLAMED)).batches(self.preprocessing, BLAMED)
+        self.pixels = batch.pixels
+        self._cache = Cache(work / "cache")
+        accepted = gate(self.healthy, None, MANY, DriftConfig(), None, self._cache, Silent()).accepted
+        if accepted is None:
+            raise RuntimeError("the healthy files fail the gate")
+        self.baseline = accepted
+        self._fresh: dict[tuple[str, str], Any] = {}
+
+    def artifact(self, format_name: str, precision: str) -> Artifact:
+        """The healthy bundle's."""
+        found = (
+            item
+            for item in self.healthy.manifest.artifacts
+            if (item.format, item.precision) == (format_name, precision)
+        )
+        return next(found)
+
+    def plant(self, fault: Fault, root: Path) -> Bundle:
+        """A bundle at `root` with the one spoilt artefact."""
+        artifact = self.artifact(fault.format, fault.precision)
+        if fault.wrapper is not None:
+            path = self.work / "wrapped" / fault.name.replace(" ", "-") / artifact.path
+            convert_wrapped(self.healthy, artifact, fault.wrapper, path)
+            return alone(self.healthy, artifact, root, path)
+        if fault.edit is None:
+            stale = self._stale(fault.format)
+            return alone(self.healthy, artifact, root, stale.path(stale.manifest.artifacts[0]))
+        return plant(self.healthy, artifact, self.model, fault.edit, root)[0]
+
+    def judge(self, bundle: Bundle, n: int) -> Judged:
+        """What the gate says of the bundle's one artefact on the first `n` pictures, with the healthy ones accepted."""
+        (artifact,) = bundle.manifest.artifacts
+        same = tuple(item for item in self.baseline.artifacts if item.is_of(artifact))
+        baseline = self.baseline.model_copy(update={"artifacts": same})
+        (cell,) = gate(bundle, None, n, DriftConfig(), baseline, self._cache, Silent()).cells
+        drift = cell.drift
+        if drift is None:
+            raise RuntimeError(f"{artifact.path} was not executed: {cell.checks}")
+        return Judged(
+            n,
+            drift.top1_agreement,
+            drift.non_finite,
+            drift.sqnr_db if drift.measured else None,
+            cell.status == "failed",
+            tuple(check.name for check in cell.checks if check.outcome == "failed"),
+            cell.causes,
+        )
+
+    def blamed(self, bundle: Bundle) -> str | None:
+        """The layer that `blame` puts first; None where it is not there."""
+        if importlib.util.find_spec(BLAME) is None:
+            return None
+        module = importlib.import_module(BLAME)
+        (artifact,) = bundle.manifest.artifacts
+        kind = (artifact.format, artifact.precision)
+        if kind not in self._fresh:
+            folder = Path(tempfile.mkdtemp(dir=self.scratch))
+            self._fresh[kind] = module.make_fresh(bundle, artifact, folder, None, Silent())
+        found = module.blame(bundle, artifact, self.pixels[:BLAMED], Silent(), fresh=self._fresh[kind])
+        return str(found.layers[0].path) if found.layers else None
+
+    def _stale(self, format_name: str) -> Bundle:
+        """An int8 export of a format, its ranges measured on nearly black pictures."""
+        folder = self.work / "stale"
+        calibration = folder / "dark.safetensors"
+        if not calibration.exists():
+            pictures = RenderedPictures("calibration", range(DARK))
+            (folder / "dark").mkdir(parents=True, exist_ok=True)
+            for index in pictures.indices:
+                dark = (pictures.picture(index, self.preprocessing) // DARKER).transpose(1, 2, 0)
+                Image.fromarray(dark).save(folder / "dark" / f"{index}.png")
+            make_calibration(str(folder / "dark"), DARK, 0, self.preprocessing, calibration, Silent())
+        return _exported(folder / format_name, (format_name,), ("int8",), calibration)
+
+
+def _exported(root: Path, formats: Iterable[str], precisions: tuple[str, ...], calibration: Path | None) -> Bundle:
+    """A bundle of the bundled weights, made once; format by format, so that an interrupted run goes on."""
+    for name in formats:
+        done = Bundle.open(root).manifest.artifacts if (root / "manifest.json").exists() else ()
+        if not any(item.format == name for item in done):
+            export(ExportRequest((name,), precisions, calibration=calibration, output=root), Silent())
+    return Bundle.open(root)
+
+
+def measure(work: Path, wanted: Callable[[str], bool], blaming: bool) -> dict[str, Any]:
+    """Judge the healthy files, then plant and judge each fault whose name is wanted."""
+    work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        checker = Checker(work, Path(folder))
+        healthy = []
+        for artifact in checker.healthy.manifest.artifacts:
+            sound = checker.judge(alone(checker.healthy, artifact, Path(folder, "healthy")), SOME)
+            healthy.append({"format": artifact.format, "precision": artifact.precision, **dataclasses.asdict(sound)})
+        sqnr_db = {(item["format"], item["precision"]): item["sqnr_db"] for item in healthy}
+        results = []
+        for fault in (fault for fault in FAULTS if wanted(fault.name)):
+            bundle = checker.plant(fault, Path(folder, "planted"))
+            judged = checker.judge(bundle, fault.n)
+            blamed = checker.blamed(bundle) if blaming and fault.kind == "layer" else None
+            results.append(_result(fault, judged, sqnr_db[fault.format, fault.precision], blamed))
+            print(_row(results[-1]), file=sys.stderr, flush=True)
+    return {
+        "schema_version": 1,
+        "weights": checker.healthy.manifest.weights.name,
+        "versions": {package: version(package) for package in PACKAGES},
+        "healthy": healthy,
+        "faults": results,
+    }
+
+
+def _result(fault: Fault, judged: Judged, healthy_db: float, blamed: str | None) -> dict[str, Any]:
+    described = {key: value for key, value in vars(fault).items() if key not in ("edit", "wrapper", "named", "n")}
+    named: bool | None = None
+    if fault.named is not None:
+        named = any(said.startswith(fault.named) for said in judged.said)
+    elif blamed is not None:
+        named = blamed in fault.layers
+    damage = {"healthy_sqnr_db": healthy_db, "named": named, "blamed": blamed}
+    return {"name": fault.name, **described, **dataclasses.asdict(judged), **damage}
+
+
+def table(measured: Mapping[str, Any]) -> str:
+    """The results in Markdown."""
+    faults = measured["faults"]
+    lines = [
+        "| fault | caught | named | agreement | SQNR, dB | healthy | said, or first blamed |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += map(_row, faults)
+    due = [item for item in faults if item["named"] is not None]
+    wrongly = [item for item in faults if item["kind"] == "layer" and item["said"]]
+    unsound = [item for item in measured["healthy"] if item["caught"] or item["said"]]
+    total = (
+        f"{sum(item['caught'] for item in faults)} of {len(faults)} caught, {sum(item['named'] for item in due)} of "
+        f"{len(due)} named; {len(wrongly)} faults of layers were given another name; of {len(measured['healthy'])} "
+        f"healthy files {len(unsound)} failed or were given one."
+    )
+    return "\n".join([*lines, "", total])
+
+
+def _row(item: Mapping[str, Any]) -> str:
+    marks = {True: "yes", False: "**no**", None: ""}
+    sqnr, healthy = ("" if each is None else f"{each:.1f}" for each in (item["sqnr_db"], item["healthy_sqnr_db"]))
+    said = item["blamed"] or "; ".join(item["said"])
+    cells = [
+        item["name"],
+        marks[item["caught"]],
+        marks[item["named"]],
+        f"{item['top1_agreement']:.1%}",
+        sqnr,
+        healthy,
+        said,
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def main(
+    work: Annotated[Path | None, typer.Option(help="Folder that keeps the exports between runs.")] = None,
+    only: Annotated[str, typer.Option(help="Plant the faults alone whose name has this in it.")] = "",
+    blaming: Annotated[bool, typer.Option("--blame/--no-blame", help="Let blame look at faults of layers.")] = True,
+    output: Annotated[Path | None, typer.Option(help="Write the JSON here.")] = None,
+    from_file: Annotated[
+        Path | None, typer.Option("--table", help="Print this file's table, and measure nothing.")
+    ] = None,
+) -> None:
+    """Plant, judge, write, print."""
+    if from_file is not None:
+        print(table(json.loads(from_file.read_text())))
+        return
+    if work is None:
+        raise typer.BadParameter("give --work DIR, or --table FILE")
+    measured = measure(work, lambda name: only in name, blaming)
+    if output is not None:
+        output.write_text(json.dumps(measured, indent=1) + "\n")
+    print(table(measured))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,84 @@
+"""`cloformer-deploy gate`."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cloformer_deploy.cli.options import JsonOption, print_json, print_tables, progress
+from cloformer_deploy.errors import CheckFailedError, RequestError
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="A folder that export wrote.", metavar="BUNDLE")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pictures: one sub-folder a class, or a flat folder.",
+            metavar="DIR",
+            show_default="rendered pictures",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Use N pictures at most, evenly over the classes; of rendered pictures, just N.", metavar="N"
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The limits, in TOML.", metavar="FILE", show_default="drift.toml if it is there"),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="The last accepted build; compared with as well.", metavar="FILE"),
+    ] = None,
+    update_baseline: Annotated[
+        bool, typer.Option("--update-baseline", help="Accept this build: write --baseline, and do not compare with it.")
+    ] = False,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.", metavar="FILE")] = None,
+    summary: Annotated[Path | None, typer.Option(help="Write a Markdown summary here.", metavar="FILE")] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Where results are kept.", metavar="DIR", show_default="~/.cache/cloformer-deploy"),
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute everything anew, and keep nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fail (exit code 1) if an artefact got worse than PyTorch or the last accepted build allow."""
+    from cloformer_deploy.bundle import Bundle
+    from cloformer_deploy.gate import gate, read_baseline, read_config, write_baseline
+    from cloformer_deploy.report import ci
+    from cloformer_deploy.report.gate import gate_json, gate_tables
+    from cloformer_deploy.validation.cache import Cache, default_folder
+
+    if update_baseline and baseline is None:
+        raise RequestError("--update-baseline has no file to write", "give it with --baseline")
+    limits = read_config(config)
+    known = None if baseline is None or update_baseline else read_baseline(baseline)
+    with progress() as steps:
+        store = None if no_cache else Cache(cache or default_folder())
+        result = gate(Bundle.open(bundle), data, limit, limits, known, store, steps)
+        if store is not None:
+            store.close()
+            if store.problem:
+                steps.warn(f"nothing is kept in the cache: {store.problem}")
+    if junit is not None:
+        ci.write_report(junit, ci.junit(result))
+    if summary is not None:
+        ci.write_report(summary, ci.markdown(result))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in ci.annotations(result):
+            typer.echo(line, err=True)
+    if as_json:
+        print_json(gate_json(result))
+    else:
+        print_tables(*gate_tables(result))
+    if result.failed:
+        if update_baseline:
+            typer.echo(f"{baseline} is left as it was: a build that failed is not accepted.", err=True)
+        raise typer.Exit(CheckFailedError.exit_code)
+    if update_baseline and baseline is not None and result.accepted is not None:
+        write_baseline(baseline, result.accepted)
+        typer.echo(f"{baseline} is this build now: commit it.", err=True)

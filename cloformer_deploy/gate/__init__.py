@@ -1,0 +1,19 @@
+"""The drift gate: a bundle against PyTorch and against the last build that was accepted, with intervals."""
+
+from cloformer_deploy.gate.baseline import Baseline, read_baseline, write_baseline
+from cloformer_deploy.gate.checks import Check
+from cloformer_deploy.gate.config import DriftConfig, Limits, read_config
+from cloformer_deploy.gate.judging import Cell, Gate, gate
+
+__all__ = [
+    "Baseline",
+    "Cell",
+    "Check",
+    "DriftConfig",
+    "Gate",
+    "Limits",
+    "gate",
+    "read_baseline",
+    "read_config",
+    "write_baseline",
+]

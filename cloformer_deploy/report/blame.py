@@ -1,0 +1,144 @@
+"""What `blame` found, for a terminal and for scripts."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cloformer_deploy.report.cells import Rendered, add_row, counted, new_table
+
+if TYPE_CHECKING:
+    from cloformer_deploy.validation.blame import Blame, Distance, Fix, Investigation, Layer
+
+ROWS = 12
+_BARS = "▁▂▃▄▅▆▇█"
+_WIDTH = 60
+
+
+def blame_json(found: "Investigation") -> Mapping[str, Any]:
+    """Everything; a figure that is infinite or was not measured is null."""
+    blame = dataclasses.asdict(found.blame)
+    blame["layers"] = [{**layer, "logit_noise": _finite(layer["logit_noise"])} for layer in blame["layers"]]
+    recipe = found.recipe
+    return {
+        "schema_version": 1,
+        "pictures": found.pictures,
+        **blame,
+        "fix": dataclasses.asdict(found.fix),
+        "recipe": recipe.model_dump(mode="json") if recipe is not None else None,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def blame_tables(found: "Investigation", picture: Path | None, fix: Path | None) -> Rendered:
+    """The verdict, the worst layers, how the error grows with depth, and what to do."""
+    blame = found.blame
+    yield f"{blame.path}, run by {blame.runtime}, beside PyTorch on {counted(blame.n, 'picture')} ({found.pictures}):"
+    table = new_table("", "agree", "SQNR dB", numeric=(1, 2))
+    for what, file in (("the file", blame.file), ("a fresh export", blame.fresh)):
+        add_row(table, what, f"{file.top1_agreement:.1%}", _logits_db(file))
+    yield table
+    yield from (f"Note: {finding}." for finding in blame.findings)
+    yield _verdict(blame)
+    yield _layer_table(blame)
+    yield f"SQNR over depth, {_ends(blame)}:"
+    yield _sparkline(blame)
+    yield _advice(blame, found.fix)
+    if picture is not None:
+        yield f"Picture: {picture!s}"
+    if fix is not None:
+        yield _written(found, fix)
+
+
+def _layer_table(blame: "Blame") -> Any:
+    table = new_table("layer", "operator", "adds dB", "fresh", "so far", "of noise", numeric=(2, 3, 4, 5))
+    for layer in blame.layers[:ROWS]:
+        mark = "NaN " if layer.non_finite else "* " if layer.fault else ""
+        fresh = "-" if layer.fresh_sqnr_db is None else f"{layer.fresh_sqnr_db:.1f}"
+        own = "NaN" if layer.non_finite else f"{layer.sqnr_db:.1f}"
+        add_row(
+            table,
+            f"{mark}{shown_path(layer)}",
+            shown_kind(layer),
+            own,
+            fresh,
+            f"{layer.cumulative_db:.1f}",
+            f"{layer.share:.1%}",
+        )
+    return table
+
+
+def shown_path(layer: "Layer") -> str:
+    """The module's path; of what belongs to none, the model itself."""
+    return layer.path or "(model)"
+
+
+def shown_kind(layer: "Layer") -> str:
+    """The operator in few letters."""
+    return "norm" if layer.kind == "normalisation" else layer.kind
+
+
+def _verdict(blame: "Blame") -> str:
+    faults = blame.faults
+    if not faults:
+        return "No layer computes anything but what it does in a fresh export; these add the most error:"
+    first = faults[0]
+    if first.non_finite:
+        return f"NaN or infinity enters in {shown_path(first)}, and not in a fresh export:"
+    before = "" if first.fresh_sqnr_db is None else f", where a fresh export has {first.fresh_sqnr_db:.1f}"
+    more = f" So do {counted(len(faults) - 1, 'other')} (*)." if len(faults) > 1 else ""
+    return f"{shown_path(first)} computes something else: {first.sqnr_db:.1f} dB{before}.{more}"
+
+
+def _advice(blame: "Blame", fix: "Fix") -> str:
+    if fix.advice == "export_again":
+        return f"Next: export it again. A fresh export of the same weights has {_logits_db(blame.fresh)} dB."
+    made = f"{counted(len(fix.trials), 'file')} made and run"
+    if fix.advice == "leave_float" and fix.file is not None:
+        names = ", ".join(fix.left_float)
+        return f"Left float, {names} give {_logits_db(fix.file)} dB instead of {_logits_db(blame.fresh)} ({made})."
+    if fix.trials:
+        best = max(fix.trials, key=lambda trial: trial.file.sqnr_db or -math.inf)
+        return (
+            f"No short list of parts left float reaches {fix.goal_db:.1f} dB; {len(best.left_float)} of them give "
+            f"{_logits_db(best.file)} ({made})."
+        )
+    return "A fresh export is no better, and nothing can be left float: this is what the precision costs."
+
+
+def _written(found: "Investigation", fix: Path) -> str:
+    if found.recipe is None:
+        return f"{fix!s} was not written: there are no layers to leave float."
+    named = f"--format {found.blame.format} --precision {found.blame.precision}"
+    return f"Recipe: {fix!s}; take it with: cloformer-deploy export {named} --recipe {fix!s}"
+
+
+def _logits_db(file: "Distance") -> str:
+    return "NaN" if file.sqnr_db is None else f"{file.sqnr_db:.1f}"
+
+
+def _in_order(blame: "Blame") -> "list[Layer]":
+    return sorted(blame.layers, key=lambda layer: layer.depth)
+
+
+def _ends(blame: "Blame") -> str:
+    values = [layer.cumulative_db for layer in blame.layers]
+    return f"{min(values):.0f} to {max(values):.0f} dB, from the first layer to the logits"
+
+
+def _sparkline(blame: "Blame") -> str:
+    """The cumulative SQNR, the lowest of as many layers as share a column."""
+    values = [layer.cumulative_db for layer in _in_order(blame)]
+    width = min(_WIDTH, len(values))
+    columns = [_lowest(values, column, width) for column in range(width)]
+    low, high = min(columns), max(columns)
+    step = (high - low) / (len(_BARS) - 1) or 1.0
+    return "".join(_BARS[round((value - low) / step)] for value in columns)
+
+
+def _lowest(values: Sequence[float], column: int, columns: int) -> float:
+    return min(values[column * len(values) // columns : (column + 1) * len(values) // columns])

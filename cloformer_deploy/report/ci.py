@@ -1,0 +1,114 @@
+"""The gate's answer for continuous integration: JUnit XML, a Markdown summary, GitHub's annotations."""
+
+import os
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cloformer_deploy.errors import RequestError
+from cloformer_deploy.report.cells import short_name
+from cloformer_deploy.report.gate import figures, lines, sentence
+
+if TYPE_CHECKING:
+    from cloformer_deploy.gate import Cell, Gate
+
+
+def junit(result: "Gate") -> str:
+    """One test case for each check of each artefact, in the form that Jenkins, GitLab and GitHub's reporters read."""
+    suites = ET.Element("testsuites", name="cloformer-deploy gate")
+    for cell in result.cells:
+        failing = [check for check in cell.checks if check.outcome == "failed"]
+        skipped = [check for check in cell.checks if check.outcome == "undecided"]
+        suite = ET.SubElement(
+            suites,
+            "testsuite",
+            name=short_name(cell.artifact),
+            tests=str(len(cell.checks)),
+            failures=str(len(failing)),
+            skipped=str(len(skipped)),
+        )
+        for check in cell.checks:
+            case = ET.SubElement(suite, "testcase", classname=cell.artifact.path, name=check.name)
+            if check.outcome == "failed" or (check.outcome == "undecided" and cell.status == "failed" and not failing):
+                text = "\n".join([sentence(check), *cell.causes])
+                ET.SubElement(case, "failure", message=_xml_text(sentence(check))).text = _xml_text(text)
+            elif check.outcome == "undecided":
+                ET.SubElement(case, "skipped", message=_xml_text(sentence(check)))
+            else:
+                ET.SubElement(case, "system-out").text = _xml_text(sentence(check))
+    for old in result.absent:
+        name = f"{old.format} {old.precision} {old.target}"
+        suite = ET.SubElement(suites, "testsuite", name=name, tests="1", failures="1", skipped="0")
+        case = ET.SubElement(suite, "testcase", classname=name, name="present")
+        ET.SubElement(case, "failure", message="it is in the baseline and not in the bundle")
+    ET.indent(suites)
+    return ET.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def markdown(result: "Gate") -> str:
+    """A summary for a job's page or a comment."""
+    top1 = f", top-1 {result.top1:.2%}" if result.top1 is not None else ""
+    rows = [
+        f"### Drift gate: {'failed' if result.failed else 'passed'}",
+        "",
+        f"PyTorch on {result.n:,} pictures{top1}.",
+        "",
+        "| artefact | | agreement | drop, pp (95 %) | SQNR, dB | bytes |",
+        "|---|---|---|---|---|---|",
+        *map(_row, result.cells),
+    ]
+    found = [f"- {_escaped(line)}" for line in lines(result)]
+    return "\n".join([*rows, "", *found]).rstrip() + "\n"
+
+
+def _row(cell: "Cell") -> str:
+    mark = {"passed": "passed", "failed": "**failed**", "not_executed": "not run"}[cell.status]
+    cells = (short_name(cell.artifact), mark, *figures(cell), f"{cell.artifact.bytes:,}")
+    return f"| {' | '.join(cells)} |"
+
+
+def annotations(result: "Gate") -> Iterator[str]:
+    """GitHub's workflow commands: an error for what fails, a warning for what is undecided or suspicious."""
+    for cell in result.cells:
+        for check in cell.checks:
+            if check.outcome != "passed":
+                failing = check.outcome == "failed" or (check.outcome == "undecided" and cell.status == "failed")
+                causes = f" ({'; '.join(cell.causes)})" if failing and cell.causes else ""
+                title = f"{short_name(cell.artifact)}: {check.name}"
+                yield _command("error" if failing else "warning", title, sentence(check) + causes)
+    for old in result.absent:
+        title = f"{old.format} {old.precision} ({old.target})"
+        yield _command("error", title, "it is in the baseline and not in the bundle: export it again")
+
+
+def _command(kind: str, title: str, text: str) -> str:
+    """One line, with what would end it or its properties escaped as GitHub's toolkit does."""
+    escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    title = title.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A").replace(":", "%3A").replace(",", "%2C")
+    return f"::{kind} title={title}::{escaped}"
+
+
+def _escaped(text: str) -> str:
+    """Text from files, harmless in Markdown."""
+    return "".join(f"\\{char}" if char in "\\`*_{}[]<>#|" else char for char in text.replace("\n", " "))
+
+
+def _xml_text(text: str) -> str:
+    """Without what XML 1.0 cannot hold."""
+    return "".join(char for char in text if char in "\t\n\r" or char.isprintable())
+
+
+def write_report(path: Path, content: str) -> None:
+    """Write a report; a job's summary file (`GITHUB_STEP_SUMMARY`) is added to, as others write there too.
+
+    Raises:
+        RequestError: it cannot be written.
+    """
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    mode = "a" if summary and Path(summary) == path else "w"
+    try:
+        with path.open(mode, encoding="utf-8") as file:
+            file.write(content)
+    except OSError as error:
+        raise RequestError(f"{path} cannot be written: {error.strerror}", "choose another place") from error

@@ -1,0 +1,147 @@
+"""What was computed before is not computed again: a bounded store on disk, by the content that results depend on.
+
+One SQLite file, so that runs side by side can share it and a killed one leaves it whole. Each value is kept with a
+checksum over its key and itself: a damaged one is as good as none. A file that is no database is begun anew.
+"""
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+LIMIT_BYTES = 512 * 2**20
+"""On disk; then the least recently used go."""
+_KEPT = 0.8
+"""What is left when some have to go, as a share of the limit."""
+_WAIT_S = 30.0
+_SCHEMA = (
+    "create table if not exists results (key blob primary key, value blob, checksum blob, used real) without rowid"
+)
+_AT_ONCE = 500
+
+
+def default_folder() -> Path:
+    """`$XDG_CACHE_HOME/cloformer-deploy`, or the same in `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cloformer-deploy"
+
+
+def key(*parts: str | bytes) -> bytes:
+    """A key of everything a result depends on: another part, or the same ones parted otherwise, is another key."""
+    found = hashlib.blake2b(digest_size=20)
+    for part in parts:
+        content = part.encode() if isinstance(part, str) else part
+        found.update(len(content).to_bytes(8, "little") + content)
+    return found.digest()
+
+
+class Cache:
+    """Values by their keys; safe for several threads and processes at once.
+
+    Where the folder cannot be used, nothing is kept and nothing found: a cache is never a reason to fail.
+
+    Args:
+        folder: made if it is not there; it holds `results.sqlite`.
+        limit_bytes: see `LIMIT_BYTES`.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int = LIMIT_BYTES) -> None:
+        self._path = folder / "results.sqlite"
+        self._limit = limit_bytes
+        self._lock = threading.Lock()
+        self.problem: str | None = None
+        """Why nothing is kept, if so."""
+        self._connection = self._open()
+
+    def _open(self) -> sqlite3.Connection | None:
+        for _ in range(2):
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                connection = sqlite3.connect(self._path, timeout=_WAIT_S, check_same_thread=False, isolation_level=None)
+                connection.execute("pragma journal_mode = wal")
+                connection.execute("pragma synchronous = normal")
+                connection.execute(_SCHEMA)
+                return connection
+            except sqlite3.OperationalError as error:
+                self.problem = str(error)
+                return None
+            except sqlite3.DatabaseError:  # truncated, or something else altogether
+                self._discard()
+            except OSError as error:
+                self.problem = str(error)
+                return None
+        return None
+
+    def get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """The values that are there, of those asked for."""
+        wanted = list(keys)
+        found: dict[bytes, bytes] = {}
+        with self._lock, self._guarded():
+            for first in range(0, len(wanted), _AT_ONCE):
+                some = wanted[first : first + _AT_ONCE]
+                marks = ",".join("?" * len(some))
+                query = f"select key, value, checksum from results where key in ({marks})"  # noqa: S608 - marks alone
+                rows = self._connected().execute(query, some).fetchall()
+                found.update((item, value) for item, value, checksum in rows if checksum == key(item, value))
+                update = f"update results set used = ? where key in ({marks})"  # noqa: S608
+                self._connected().execute(update, [time.time(), *some])
+        return found
+
+    def put(self, values: Mapping[bytes, bytes]) -> None:
+        """Keep values, all or none of them."""
+        now = time.time()
+        rows = [(item, value, key(item, value), now) for item, value in values.items()]
+        with self._lock, self._guarded():
+            connection = self._connected()
+            connection.execute("begin immediate")
+            try:
+                connection.executemany("insert or replace into results values (?, ?, ?, ?)", rows)
+                self._make_room(connection)
+            except BaseException:
+                connection.execute("rollback")
+                raise
+            connection.execute("commit")
+
+    def _make_room(self, connection: sqlite3.Connection) -> None:
+        pages, free, page_bytes = (
+            connection.execute(f"pragma {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+        )
+        total = (pages - free) * page_bytes
+        if total <= self._limit:
+            return
+        for item, size in connection.execute("select key, length(value) from results order by used").fetchall():
+            if total <= _KEPT * self._limit:
+                break
+            connection.execute("delete from results where key = ?", (item,))
+            total -= size
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise sqlite3.OperationalError(self.problem or "the cache is closed")
+        return self._connection
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:  # locked for too long, the disk is full, the folder is read-only
+            self.problem = self.problem or str(error)
+        except sqlite3.DatabaseError:  # a page is damaged: begin anew
+            self.close()
+            self._discard()
+            self._connection = self._open()
+
+    def _discard(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(OSError):
+                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None

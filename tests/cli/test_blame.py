@@ -1,0 +1,105 @@
+"""`blame` on the command line: what it refuses, and a real file from diagnosis to a recipe that export takes."""
+
+from pathlib import Path
+
+import pytest
+
+from cloformer_deploy.data import Preprocessing, make_calibration
+from cloformer_deploy.data.calibration_making import RENDERED
+from cloformer_deploy.formats import format_of
+from cloformer_deploy.model_zoo import resolve_weights
+from cloformer_deploy.progress import Silent
+from cloformer_deploy.recipe_file import RecipeFile, write_recipe
+from tests.cli.command_line import CopyBundle, hide, invoke, parsed, read_manifest, spawn
+
+ONNX = "cloformer_xxs-fp32.onnx"
+SIZE = 64
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("none.onnx",), "none.onnx does not exist"),
+        (("bundle",), f"bundle is a bundle Next: give one of its artefacts: {ONNX}"),
+        ((f"bundle/{ONNX}", "--picture", "depth.pdf"), "end its name in .svg or .png"),
+        ((f"bundle/{ONNX}", "--fix", "none/recipe.json"), "--fix none/recipe.json cannot be written there"),
+        ((f"bundle/{ONNX}", "--data", "none"), "none"),
+        (("alone.onnx",), "alone.onnx is in no bundle"),
+        (("bundle/manifest.json",), "is not listed in its bundle's manifest"),
+    ],
+)
+def test_refusals(drafted: CopyBundle, args: tuple[str, ...], said: str) -> None:
+    root = drafted()
+    Path("alone.onnx").write_bytes((root / ONNX).read_bytes())
+    outcome = invoke("blame", *args)
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert said in outcome.said
+
+
+def test_a_picture_needs_matplotlib(drafted: CopyBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    drafted()
+    hide(monkeypatch, "matplotlib")
+    outcome = invoke("blame", f"bundle/{ONNX}", "--picture", "depth.svg")
+    assert outcome.code == 3
+    assert "pip install 'cloformer-deploy[report]'" in outcome.said
+
+
+def recipe(**changes: str) -> RecipeFile:
+    import hashlib
+
+    sha256 = hashlib.sha256(resolve_weights().read_bytes()).hexdigest()
+    made = RecipeFile(weights_sha256=sha256, format="onnx", target="cpu", precision="int8", left_float=("head",))
+    return made.model_copy(update=changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "args", "said"),
+    [
+        ({"weights_sha256": "0" * 64}, (), "is for other weights"),
+        ({"format": "tflite"}, (), "is for no file that is asked for"),
+        ({"precision": "fp32"}, ("--precision", "fp32"), "whose activations are float anyway"),
+        ({}, ("--max-drop", "1", "--data", "."), "--recipe and --max-drop both choose"),
+    ],
+)
+def test_export_refuses_recipes_that_do_not_fit(changes: dict[str, str], args: tuple[str, ...], said: str) -> None:
+    write_recipe(Path("recipe.json"), recipe(**changes))
+    asked = ("--format", "onnx", "--precision", "int8", "--recipe", "recipe.json", "--output", "out")
+    outcome = invoke("export", *asked, *args)
+    assert outcome.code == 2
+    assert said in outcome.said
+    assert not Path("out").exists()
+
+
+@pytest.mark.integration
+def test_a_sound_file_in_figures_and_a_picture(exported: CopyBundle) -> None:
+    exported()
+    options = ("--limit", 2, "--picture", "depth.svg", "--fix", "recipe.json")
+    outcome = spawn("blame", f"bundle/{ONNX}", *options, "--json", cwd=Path.cwd())
+    assert outcome.code == 0, outcome.stderr
+    found = parsed(outcome.stdout)
+    assert found["schema_version"] == 1
+    assert (found["findings"], found["recipe"], found["fix"]["advice"]) == ([], None, "nothing")
+    assert found["file"] == found["fresh"]
+    assert not any(layer["fault"] for layer in found["layers"])
+    assert min(layer["sqnr_db"] for layer in found["layers"]) > 90
+    assert Path("depth.svg").read_text().count("<svg") == 1
+    assert not Path("recipe.json").exists()
+
+
+@pytest.mark.integration
+def test_export_leaves_float_what_a_recipe_names() -> None:
+    make_calibration(RENDERED, 2, 0, Preprocessing.published(SIZE, SIZE), Path("set"), Silent())
+    named = ("patch_embed", "layers.2.blocks.5.attn$")
+    write_recipe(Path("recipe.json"), recipe().model_copy(update={"left_float": named}))
+    asked = ("--format", "onnx", "--precision", "int8", "--input-size", SIZE, "--calibration", "set")
+    made = spawn("export", *asked, "--recipe", "recipe.json", "--output", "out", cwd=Path.cwd())
+    assert made.code == 0, made.stderr
+    (artifact,) = read_manifest(Path("out"))["artifacts"]
+    assert artifact["left_float"] == list(named)
+    integers = [tensor.name for tensor in format_of(Path("a.onnx")).describe(Path("out", artifact["path"])).quantized]
+    assert not [name for name in integers if name.startswith("patch_embed")]
+    assert [name for name in integers if name.startswith("layers.2.blocks.5.attn.proj.weight")]
+    write_recipe(Path("recipe.json"), recipe().model_copy(update={"left_float": ("layers.9",)}))
+    refused = spawn("export", *asked, "--recipe", "recipe.json", "--output", "other", cwd=Path.cwd())
+    assert refused.code == 2
+    assert "'layers.9', which shall be left float, has no integers" in refused.said

@@ -1,0 +1,106 @@
+"""`drift.toml`: limits come from the defaults, the file's, and the rules that name an artefact; mistakes are told."""
+
+from pathlib import Path
+
+import pytest
+
+from cloformer_deploy.errors import RequestError
+from cloformer_deploy.gate.config import DriftConfig, read_config
+from cloformer_deploy.manifest import Artifact, Interface
+from cloformer_deploy.quantization.recipes import RECIPES
+from cloformer_deploy.validation import THRESHOLDS
+
+
+def artifact(format_name: str = "onnx", precision: str = "int8", target: str = "cpu") -> Artifact:
+    return Artifact(
+        path="file.onnx",
+        format=format_name,
+        precision=precision,
+        target=target,
+        sha256="0" * 64,
+        bytes=1,
+        input=Interface(kind="tensor", batch=1),
+        created_with={},
+    )
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "limits.toml"
+    path.write_text(text)
+    return path
+
+
+def test_every_precision_has_limits() -> None:
+    precisions = {"fp32", "fp16", *(name for recipes in RECIPES.values() for name in recipes)}
+    for precision in precisions:
+        limits = DriftConfig().limits_of(artifact(precision=precision))
+        assert limits.top1_agreement == THRESHOLDS[precision]["top1_agreement"]
+        assert limits.not_executed == "fail"
+
+
+def test_later_rules_prevail_and_only_where_they_are_meant(tmp_path: Path) -> None:
+    config = read_config(
+        written(
+            tmp_path,
+            """
+            undecided = "fail"
+            [defaults]
+            top1_drop_pp = 2
+            regression_db = 1.5
+            [[limits]]
+            precision = "int8"
+            sqnr_db = 22
+            [[limits]]
+            format = "coreml"
+            precision = "int8"
+            sqnr_db = 25.5
+            not_executed = "allow"
+            """,
+        )
+    )
+    assert (config.undecided, config.source) == ("fail", str(tmp_path / "limits.toml"))
+    found = {
+        (name, precision): config.limits_of(artifact(name, precision))
+        for name in ("onnx", "coreml")
+        for precision in ("fp32", "int8")
+    }
+    assert {key: limits.sqnr_db for key, limits in found.items()} == {
+        ("onnx", "fp32"): 90,
+        ("coreml", "fp32"): 90,
+        ("onnx", "int8"): 22,
+        ("coreml", "int8"): 25.5,
+    }
+    assert {limits.top1_drop_pp for limits in found.values()} == {2.0}
+    assert [key for key, limits in found.items() if limits.not_executed == "allow"] == [("coreml", "int8")]
+
+
+def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_config(None) == DriftConfig()
+    Path("drift.toml").write_text("[defaults]\ngrowth = 0.5\n")
+    assert read_config(None).limits_of(artifact()).growth == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("undecided = maybe", "no TOML"),
+        ('undecided = "maybe"', "undecided: Input should be 'pass' or 'fail'"),
+        ("[defaults]\ntop1_drop = 1", "defaults.top1_drop: Extra inputs are not permitted"),
+        ("[defaults]\ntop1_agreement = 99", "defaults.top1_agreement: Input should be less than or equal to 1"),
+        ("[defaults]\nsqnr_db = nan", "defaults.sqnr_db: Input should be a finite number"),
+        ('[[limits]]\nformat = "onnxx"', "limits.0.format: Input should be"),
+        ("limits = 3", "limits"),
+        ("[limits]\nx = 1", "limits"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        read_config(written(tmp_path, text))
+    assert told in caught.value.message
+    assert "limits.toml" in caught.value.message
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="cannot be read"):
+        read_config(tmp_path / "nowhere.toml")
