@@ -1,5 +1,6 @@
 """What to do about a file: export it again, or leave some layers float; and which, by files that were made and run."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,26 +80,27 @@ def propose(found: Blame, fresh: Fresh, pixels: NDArray[np.uint8], folder: Path,
     if recipe is None or not recipe.needs_calibration or found.fresh.sqnr_db is None:
         return Fix("nothing")
     goal = found.fresh.sqnr_db + GAIN_DB if fresh_passes else THRESHOLDS[found.precision]["sqnr_db"]
-    names = _candidates(found, fresh, goal)
+    names = _candidates(found, fresh)
     return _Search(found, fresh, pixels, folder, progress, goal).run(names) if names else Fix("nothing", goal_db=goal)
 
 
 def _passes(found: Blame, file: Distance) -> bool:
-    """Whether a file is within what `validate` allows its precision, on the pictures that were looked at."""
+    """Whether a file is within what `validate` allows its precision; of few pictures one may differ in any case."""
     limits = THRESHOLDS[found.precision]
-    return file.non_finite == 0 and _db(file) >= limits["sqnr_db"] and file.top1_agreement >= limits["top1_agreement"]
+    differing = round((1 - file.top1_agreement) * found.n)
+    allowed = math.ceil((1 - limits["top1_agreement"]) * found.n)
+    return file.non_finite == 0 and _db(file) >= limits["sqnr_db"] and differing <= allowed
 
 
 def _db(file: Distance) -> float:
     return -np.inf if file.sqnr_db is None or file.non_finite else file.sqnr_db
 
 
-def _candidates(found: Blame, fresh: Fresh, goal_db: float) -> dict[str, float]:
-    """Parts of the model that have integers and how much noise each makes, worst first: twice as many as should do.
+def _candidates(found: Blame, fresh: Fresh) -> dict[str, float]:
+    """The parts of the model that have integers and how much noise each makes, worst first; as many as can be bisected.
 
     A part is an attention, a ConvFFN, a down-sampling path or the stem. Single layers in float gain little: a tensor
-    between two is rounded as long as either is in integers. Noises of parts nearly add up, which says how many should
-    do.
+    between two is rounded as long as either is in integers.
     """
     parts: dict[str, float] = {}
     planned = _planned(found, fresh)
@@ -106,13 +108,8 @@ def _candidates(found: Blame, fresh: Fresh, goal_db: float) -> dict[str, float]:
         if layer.path and not planned.isdisjoint(layer.nodes):
             parts[_part(layer.path)] = parts.get(_part(layer.path), 0.0) + layer.logit_noise
     ordered = sorted(parts, key=lambda name: parts[name], reverse=True)
-    total = sum(layer.logit_noise for layer in found.layers)
-    allowed = total * 10 ** ((_db(found.fresh) - goal_db) / 10)
-    enough = 0
-    while enough < len(ordered) and total > allowed:
-        total -= parts[ordered[enough]]
-        enough += 1
-    return {name: parts[name] for name in ordered[: 2 * max(enough, 1) + 1]}
+    # The search keeps the last of them in integers; what is left are lists of 1 to 15, one of which is found by four.
+    return {name: parts[name] for name in ordered[: 2**EXPORTS]}
 
 
 def _part(path: str) -> str:

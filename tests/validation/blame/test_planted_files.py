@@ -98,7 +98,7 @@ def test_a_sound_file_has_no_fault(
 def test_fewer_integers_are_found_that_reach_a_goal(
     sound: Callable[[str, str], Files], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloformer_deploy.validation.blame.fix.GAIN_DB", 0.3)  # one part or two: two files at most
+    monkeypatch.setattr("cloformer_deploy.validation.blame.fix.GAIN_DB", 0.5)
     bundle, artifact, fresh = sound("onnx", "int8")
     pixels = probe_pictures(16, bundle.manifest.input)
     found = blame(bundle, artifact, pixels, Silent(), fresh=fresh)
@@ -108,8 +108,9 @@ def test_fewer_integers_are_found_that_reach_a_goal(
     assert fix.file.sqnr_db is not None
     assert fix.goal_db is not None
     assert fix.file.sqnr_db >= fix.goal_db
-    assert 1 <= len(fix.left_float) <= 2
-    assert 1 <= len(fix.trials) <= 2
+    assert 1 <= len(fix.left_float) <= 4
+    assert len(fix.trials) <= 4
+    assert fix.file in [trial.file for trial in fix.trials]
 
 
 def test_another_calibration_set_is_asked_for(int8_bundle: Bundle, tmp_path: Path) -> None:
@@ -133,5 +134,5 @@ def test_a_file_of_another_model_is_refused(sound: Callable[[str, str], Files], 
     model.graph.node.append(helper.make_node("Identity", ["logits_renamed"], ["logits"]))
     path.unlink()
     onnx.save(model, path)
-    with pytest.raises(BundleError, match="another model or version"):
+    with pytest.raises(BundleError, match="of another model or version"):
         look(other, artifact, fresh)
