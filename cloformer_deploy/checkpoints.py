@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cloformer_deploy.architecture import VARIANTS, CloFormer, create_model
 from cloformer_deploy.errors import CheckpointError
+from cloformer_deploy.files import replaced
 from cloformer_deploy.weights_file import COPY_AGAIN, SAVE_AGAIN, clipped, parse, read, safetensors_bytes
 
 WRAPPER_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")
@@ -122,12 +123,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
         The sha256 of the file.
     """
     data = checkpoint_bytes(checkpoint)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replaced(path) as staged:
+        staged.write_bytes(data)
     return hashlib.sha256(data).hexdigest()
 
 

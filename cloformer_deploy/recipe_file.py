@@ -1,7 +1,5 @@
 """A recipe file: the layers of one artefact that stay float. `blame` writes it, `export` takes it."""
 
-import os
-import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cloformer_deploy.errors import RequestError
+from cloformer_deploy.files import replaced
 from cloformer_deploy.manifest import Sha256
 from cloformer_deploy.quantization.recipes import RECIPES
 
@@ -89,12 +88,5 @@ def write_recipe(path: Path, recipe: RecipeFile) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    made = Path(name)
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(recipe.model_dump_json(indent=2) + "\n")
-        made.chmod(0o644)
-        made.replace(path)
-    finally:
-        made.unlink(missing_ok=True)
+    with replaced(path) as staged:
+        staged.write_text(recipe.model_dump_json(indent=2) + "\n")

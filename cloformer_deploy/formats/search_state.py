@@ -1,12 +1,12 @@
 """What a search under an accuracy limit has found so far, in a file beside the output: an interrupted one goes on."""
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cloformer_deploy.files import replaced
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(allow_inf_nan=False)]
@@ -67,13 +67,5 @@ def write_state(path: Path, state: State) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    handle, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)
-    made = Path(name)
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(state.model_dump_json())
-            file.flush()
-            os.fsync(file.fileno())
-        made.replace(path)
-    finally:
-        made.unlink(missing_ok=True)
+    with replaced(path) as staged:
+        staged.write_text(state.model_dump_json())

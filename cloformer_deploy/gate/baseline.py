@@ -1,6 +1,5 @@
 """The baseline: the figures of the last build that was accepted, in a file that is committed beside the code."""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cloformer_deploy.errors import RequestError
+from cloformer_deploy.files import replaced
 from cloformer_deploy.manifest import Artifact, Sha256
 
 Bits = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
@@ -99,17 +99,8 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
         RequestError: it cannot be written.
     """
     try:
-        folder, prefix = path.absolute().parent, f".{path.name}."
-        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=prefix, delete=False) as file:
-            staged = Path(file.name)
-            try:
-                file.write(baseline.model_dump_json(indent=1) + "\n")
-                file.flush()
-                staged.chmod(0o644)
-                staged.replace(path)
-            except BaseException:
-                staged.unlink(missing_ok=True)
-                raise
+        with replaced(path) as staged:
+            staged.write_text(baseline.model_dump_json(indent=1) + "\n")
     except OSError as error:
         raise RequestError(
             f"the baseline {path} cannot be written: {error.strerror}", "choose another place"

@@ -1,10 +1,9 @@
 """SQNR over depth as a picture: where error enters, and what is left of the signal behind it."""
 
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cloformer_deploy.files import replaced
 from cloformer_deploy.report.blame import shown_path
 
 if TYPE_CHECKING:
@@ -31,15 +30,8 @@ def draw_blame(found: "Investigation", path: Path) -> None:
     with mpl.rc_context({"font.size": 11, "svg.hashsalt": "cloformer-deploy", "font.family": "DejaVu Sans"}):
         figure = Figure(figsize=(_WIDTH, _HEIGHT), facecolor="white", layout="constrained")
         _draw(figure, found.blame)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        made = Path(name)
-        try:
-            figure.savefig(made, dpi=200, metadata={"Date": None} if path.suffix == ".svg" else None)
-            made.chmod(0o644)
-            made.replace(path)
-        finally:
-            made.unlink(missing_ok=True)
+        with replaced(path) as staged:
+            figure.savefig(staged, dpi=200, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def _draw(figure: Any, blame: "Blame") -> None:
