@@ -113,14 +113,16 @@ def _logits(roots: list[Path]) -> tuple[list[int], Logits, NDArray[np.int64], di
         for index, bundle in enumerate(bundles)
         for item in bundle.manifest.artifacts
     }
-    expected, labels, found = [], [], {name: [] for name in sessions}  # type: ignore[var-annotated]
+    expected: list[Logits] = []
+    labels: list[NDArray[np.int64]] = []
+    found: dict[tuple[int, str], list[Logits]] = {name: [] for name in sessions}
     for batch in RenderedPictures("test", POOL).batches(manifest.input, BATCH):
         expected.append(reference_logits(model, batch.pixels, manifest.input))
-        labels.append(batch.labels)
+        labels += [] if batch.labels is None else [batch.labels]
         for name, session in sessions.items():
             found[name].append(artifact_logits(session, batch.pixels, manifest.input, "tensor", manifest.num_classes))
     together = {name: np.concatenate(rows) for name, rows in found.items()}
-    return list(POOL), np.concatenate(expected), np.concatenate([x for x in labels if x is not None]), together
+    return list(POOL), np.concatenate(expected), np.concatenate(labels), together
 
 
 def _judged(

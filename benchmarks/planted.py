@@ -8,8 +8,6 @@ layer, if `blame` puts it first. Healthy files are judged too: none may fail or 
 """
 
 import dataclasses
-import importlib
-import importlib.util
 import json
 import sys
 import tempfile
@@ -34,6 +32,7 @@ from cloformer_deploy.gate import DriftConfig, gate
 from cloformer_deploy.manifest import Artifact
 from cloformer_deploy.pipeline import ExportRequest, export
 from cloformer_deploy.progress import Silent
+from cloformer_deploy.validation.blame import Fresh, blame, make_fresh
 from cloformer_deploy.validation.cache import Cache
 
 BLAMED = 8
@@ -41,7 +40,6 @@ BLAMED = 8
 DARK, DARKER = 32, 16
 """Pictures of the stale calibration set, and by what their pixels are divided: nearly black."""
 PACKAGES = ("torch", "onnxruntime", "ai-edge-litert", "coremltools")
-BLAME = "cloformer_deploy.validation.blame"
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class Checker:
         if accepted is None:
             raise RuntimeError("the healthy files fail the gate")
         self.baseline = accepted
-        self._fresh: dict[tuple[str, str], Any] = {}
+        self._fresh: dict[tuple[str, str], Fresh] = {}
 
     def artifact(self, format_name: str, precision: str) -> Artifact:
         """The healthy bundle's."""
@@ -115,16 +113,13 @@ class Checker:
         )
 
     def blamed(self, bundle: Bundle) -> str | None:
-        """The layer that `blame` puts first; None where it is not there."""
-        if importlib.util.find_spec(BLAME) is None:
-            return None
-        module = importlib.import_module(BLAME)
+        """The layer that `blame` puts first."""
         (artifact,) = bundle.manifest.artifacts
         kind = (artifact.format, artifact.precision)
         if kind not in self._fresh:
             folder = Path(tempfile.mkdtemp(dir=self.scratch))
-            self._fresh[kind] = module.make_fresh(bundle, artifact, folder, None, Silent())
-        found = module.blame(bundle, artifact, self.pixels[:BLAMED], Silent(), fresh=self._fresh[kind])
+            self._fresh[kind] = make_fresh(bundle, artifact, folder, None, Silent())
+        found = blame(bundle, artifact, self.pixels[:BLAMED], Silent(), fresh=self._fresh[kind])
         return str(found.layers[0].path) if found.layers else None
 
     def _stale(self, format_name: str) -> Bundle:

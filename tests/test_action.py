@@ -39,8 +39,8 @@ def run_action(folder: Path, **given: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.CompletedProcess[str]([], 0, "", "")
     for step in ACTION["runs"]["steps"]:
         condition = step.get("if")
-        assert condition in (None, "${{ inputs.install != '' }}")
-        if "uses" in step or (condition and not values["install"]):
+        assert condition in (None, "${{ inputs.install == 'true' }}")
+        if "uses" in step or (condition and values["install"] != "true"):
             continue
         done = run_step(step, values, folder)
         if done.returncode:
@@ -74,7 +74,7 @@ def spoil(bundle: Path) -> None:
 
 def test_the_action_passes_a_sound_build_and_fails_a_worse_one(bundle: Path, tmp_path: Path) -> None:
     shutil.copytree(bundle, tmp_path / "a bundle")
-    given = {"bundle": "a bundle", "baseline": "drift-baseline.json", "limit": "64", "install": ""}
+    given = {"bundle": "a bundle", "baseline": "drift-baseline.json", "limit": "64", "install": "false"}
     accept = [sys.executable, "-m", "cloformer_deploy", "gate", "a bundle", "--limit", "64", "--update-baseline"]
     subprocess.run([*accept, "--baseline", "drift-baseline.json"], cwd=tmp_path, check=True, capture_output=True)
     sound = run_action(tmp_path, **given)
@@ -92,7 +92,7 @@ def test_the_action_passes_a_sound_build_and_fails_a_worse_one(bundle: Path, tmp
 
 
 def test_what_stands_in_an_input_is_no_command(tmp_path: Path) -> None:
-    done = run_action(tmp_path, bundle='x"; touch hacked; echo "$(touch hacked)', install="")
+    done = run_action(tmp_path, bundle='x"; touch hacked; echo "$(touch hacked)', install="false")
     assert done.returncode == 2
     assert not (tmp_path / "hacked").exists()
 

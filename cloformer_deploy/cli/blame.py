@@ -5,19 +5,12 @@ from typing import Annotated
 
 import typer
 
-from cloformer_deploy.cli.options import JsonOption, print_json, print_tables, progress
+from cloformer_deploy.cli.options import DataOption, JsonOption, print_json, print_tables, progress
 
 
 def command(
     artifact: Annotated[Path, typer.Argument(help="An exported file inside its bundle.", metavar="ARTIFACT")],
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Pictures: one sub-folder a class, or a flat folder.",
-            metavar="DIR",
-            show_default="rendered pictures",
-        ),
-    ] = None,
+    data: DataOption = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Use N pictures at most.", metavar="N", show_default="32")
     ] = None,

@@ -1,9 +1,10 @@
-"""What several commands share: the --json option, parsing of values, progress on stderr, JSON on stdout."""
+"""What several commands share: options, parsing of values, progress on stderr, JSON on stdout."""
 
 import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,18 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
     from rich.table import Table
 
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Pictures: one sub-folder a class, or a flat folder.", metavar="DIR", show_default="rendered pictures"
+    ),
+]
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Use N pictures at most, evenly over the classes; of rendered pictures, just N.", metavar="N"
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
 
 

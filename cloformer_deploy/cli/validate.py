@@ -5,26 +5,14 @@ from typing import Annotated
 
 import typer
 
-from cloformer_deploy.cli.options import JsonOption, print_json, print_tables, progress
+from cloformer_deploy.cli.options import DataOption, JsonOption, LimitOption, print_json, print_tables, progress
 from cloformer_deploy.errors import CheckFailedError, MissingPartError
 
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="A folder that export wrote.", metavar="BUNDLE")],
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Pictures: one sub-folder a class, or a flat folder.",
-            metavar="DIR",
-            show_default="rendered pictures",
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Use N pictures at most, evenly over the classes; of rendered pictures, just N.", metavar="N"
-        ),
-    ] = None,
+    data: DataOption = None,
+    limit: LimitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare every artefact of a bundle with PyTorch on the same pictures."""

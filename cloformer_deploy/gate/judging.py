@@ -1,5 +1,6 @@
 """`gate`: every artefact of a bundle against PyTorch and against the last build that was accepted."""
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from cloformer_deploy.progress import Progress
 from cloformer_deploy.validation.cache import Cache, key
 from cloformer_deploy.validation.diagnosis import diagnose
 from cloformer_deploy.validation.evaluation import Candidate, Evaluation
+from cloformer_deploy.validation.logits import normalised_logits
 from cloformer_deploy.validation.paired import ClassDrift, Paired
 from cloformer_deploy.validation.pictures import opened
 
@@ -209,7 +211,8 @@ def _operators(evaluation: Evaluation, artifact: Artifact) -> bytes:
 def _causes(evaluation: Evaluation, sample: _Sample) -> list[str]:
     manifest = evaluation.bundle.manifest
     (batch,) = evaluation.pictures.select(sample.places).batches(manifest.input, len(sample.places))
-    return diagnose(evaluation.normalised_logits, manifest.input, batch.pixels, np.stack(sample.rows), manifest.labels)
+    reference = functools.partial(normalised_logits, evaluation.model)
+    return diagnose(reference, manifest.input, batch.pixels, np.stack(sample.rows), manifest.labels)
 
 
 def _accepted(bundle: Bundle, identities: Sequence[str], cells: Sequence[Cell]) -> Baseline | None:

@@ -64,11 +64,11 @@ class Sensitivity:
         """
         with torch.inference_mode():
             if not self._float:
-                self._float = [(images, _centred(self._traced(images))) for images in batches]
+                self._float = [(images, centred(self._traced(images))) for images in batches]
             simulation = Simulation(self._traced, Plan(self._plan.recipe, self.blocks[block], self._plan.ranges))
             signal = sum(float(expected.square().sum()) for _, expected in self._float)
             noise = sum(
-                float((_centred(simulation.run(images)) - expected).square().sum()) for images, expected in self._float
+                float((centred(simulation.run(images)) - expected).square().sum()) for images, expected in self._float
             )
         return noise / signal if signal else noise
 
@@ -82,5 +82,6 @@ def _blocks(traced: fx.GraphModule, chosen: Plan) -> dict[str, frozenset[str]]:
     return {block: frozenset(names) for block, names in found.items()}
 
 
-def _centred(logits: Tensor) -> Tensor:
+def centred(logits: Tensor) -> Tensor:
+    """Logits (B, classes) less their mean, float64."""
     return logits.double() - logits.double().mean(dim=1, keepdim=True)

@@ -20,7 +20,7 @@ from cloformer_deploy.manifest import Artifact
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.runtimes import Session, runtime_for
 from cloformer_deploy.validation.cache import Cache, key
-from cloformer_deploy.validation.logits import artifact_logits, weight_failures
+from cloformer_deploy.validation.logits import artifact_logits, reference_logits, weight_failures
 from cloformer_deploy.validation.reuse import Subject, results
 
 if TYPE_CHECKING:
@@ -103,15 +103,7 @@ class Evaluation:
 
     def reference(self, pixels: NDArray[np.uint8]) -> Logits:
         """PyTorch's logits (B, classes) of pictures (B, 3, H, W), RGB uint8."""
-        return self.normalised_logits(self.bundle.manifest.input.normalise(pixels))
-
-    def normalised_logits(self, images: NDArray[np.float32]) -> Logits:
-        """PyTorch's logits (B, classes) of normalised images (B, 3, H, W)."""
-        import torch
-
-        with torch.inference_mode():
-            logits: Logits = self.model(torch.from_numpy(images)).numpy()
-        return logits
+        return reference_logits(self.model, pixels, self.bundle.manifest.input)
 
     def weight_failures(self, candidate: Candidate) -> list[str]:
         """How the weights inside an artefact differ from those it was made of, as far as that can be told."""

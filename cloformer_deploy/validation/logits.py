@@ -21,10 +21,15 @@ def reference_logits(
     model: "CloFormer", pixels: NDArray[np.uint8], preprocessing: Preprocessing
 ) -> NDArray[np.float32]:
     """PyTorch's logits (B, classes) of pictures (B, 3, H, W), RGB uint8."""
+    return normalised_logits(model, preprocessing.normalise(pixels))
+
+
+def normalised_logits(model: "CloFormer", images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """PyTorch's logits (B, classes) of normalised images (B, 3, H, W)."""
     import torch
 
     with torch.inference_mode():
-        logits: NDArray[np.float32] = model(torch.from_numpy(preprocessing.normalise(pixels))).numpy()
+        logits: NDArray[np.float32] = model(torch.from_numpy(images)).numpy()
     return logits
 
 

@@ -1,6 +1,6 @@
 """`blame`: where in a file the error enters, found layer by layer, and what to do about it."""
 
-from cloformer_deploy.validation.blame.diagnosis import Blame, Distance, blame
+from cloformer_deploy.validation.blame.blaming import Blame, Distance, blame
 from cloformer_deploy.validation.blame.fix import Fix, Trial, propose
 from cloformer_deploy.validation.blame.fresh import Fresh, make_fresh
 from cloformer_deploy.validation.blame.investigation import Investigation, investigate, locate, refuse_outputs

@@ -16,7 +16,7 @@ from cloformer_deploy.quantization.plan import quantized_operators
 from cloformer_deploy.quantization.recipes import RECIPES
 from cloformer_deploy.quantization.search import search
 from cloformer_deploy.quantization.sensitivity import left_float_pattern
-from cloformer_deploy.validation.blame.diagnosis import Blame, Distance, distance
+from cloformer_deploy.validation.blame.blaming import Blame, Distance, distance
 from cloformer_deploy.validation.blame.fresh import Fresh
 from cloformer_deploy.validation.verdict import THRESHOLDS
 

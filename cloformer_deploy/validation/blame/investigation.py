@@ -14,7 +14,7 @@ from cloformer_deploy.manifest import Artifact
 from cloformer_deploy.packages import require
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.recipe_file import RecipeFile
-from cloformer_deploy.validation.blame.diagnosis import Blame, blame
+from cloformer_deploy.validation.blame.blaming import Blame, blame
 from cloformer_deploy.validation.blame.fix import Fix, propose
 from cloformer_deploy.validation.blame.fresh import make_fresh
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from cloformer_deploy.quantization.sensitivity import centred
 from cloformer_deploy.validation.blame.layers import Group, ancestors_among
 from cloformer_deploy.validation.blame.walk import Errors, Injection, NodeError, logits_of
 from cloformer_deploy.validation.drift import SQNR_CEILING_DB
@@ -127,11 +128,6 @@ class LogitNoise:
         """As a share of the energy of the logits of the batches that were for it."""
         noise, signal = self._energies.get(path, (0.0, 0.0))
         return noise / signal if signal else noise
-
-
-def centred(logits: Tensor) -> Tensor:
-    """Logits (B, classes) less their mean, float64."""
-    return logits.double() - logits.double().mean(dim=1, keepdim=True)
 
 
 def ranked(found: Sequence[Layer], noise: LogitNoise) -> tuple[Layer, ...]:

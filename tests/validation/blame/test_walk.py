@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cloformer_deploy.quantization import graph
+from cloformer_deploy.quantization.sensitivity import centred
 from cloformer_deploy.validation.blame.layers import group
-from cloformer_deploy.validation.blame.ranking import LogitNoise, centred, faulty_nodes, layers, ranked
+from cloformer_deploy.validation.blame.ranking import LogitNoise, faulty_nodes, layers, ranked
 from cloformer_deploy.validation.blame.walk import Injection, Walk, float_values, logits_of
 from cloformer_deploy.validation.drift import SQNR_CEILING_DB
 from tests.quantization.small_models import Traced, noise, traced
