@@ -38,6 +38,10 @@ def key(*parts: str | bytes) -> bytes:
     return found.digest()
 
 
+def _is_whole(item: object, value: object, checksum: object) -> bool:
+    return isinstance(item, bytes) and isinstance(value, bytes) and checksum == key(item, value)
+
+
 class Cache:
     """Values by their keys; safe for several threads and processes at once.
 
@@ -85,7 +89,7 @@ class Cache:
                 marks = ",".join("?" * len(some))
                 query = f"select key, value, checksum from results where key in ({marks})"  # noqa: S608 - marks alone
                 rows = self._connected().execute(query, some).fetchall()
-                found.update((item, value) for item, value, checksum in rows if checksum == key(item, value))
+                found.update((item, value) for item, value, checksum in rows if _is_whole(item, value, checksum))
                 update = f"update results set used = ? where key in ({marks})"  # noqa: S608
                 self._connected().execute(update, [time.time(), *some])
         return found

@@ -48,8 +48,9 @@ def test_changed_bytes_are_as_good_as_none(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "results.sqlite") as connection:
         connection.execute("update results set value = ? where key = ?", (b"3" * 40, key("changed")))
         connection.execute("update results set key = ? where key = ?", (key("moved"), key("sound")))
+        connection.execute("insert into results values (?, null, null, null)", (key("nothing"),))
     connection.close()
-    assert Cache(tmp_path).get([key("sound"), key("changed"), key("moved")]) == {}
+    assert Cache(tmp_path).get([key(name) for name in ("sound", "changed", "moved", "nothing")]) == {}
 
 
 def test_it_stays_within_its_bound_and_keeps_what_was_used_last(tmp_path: Path) -> None:
