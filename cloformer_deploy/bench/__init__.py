@@ -1,5 +1,7 @@
 """Latency, on this machine and on devices: the measuring protocol, and what measures where."""
 
+from cloformer_deploy.bench.measuring import Bench, bench
+from cloformer_deploy.bench.protocol import MLPERF, Protocol
 from cloformer_deploy.bench.results import Conditions, Result, Source, keep_results, read_results
 
-__all__ = ["Conditions", "Result", "Source", "keep_results", "read_results"]
+__all__ = ["MLPERF", "Bench", "Conditions", "Protocol", "Result", "Source", "bench", "keep_results", "read_results"]

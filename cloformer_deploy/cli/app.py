@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from cloformer_deploy import __version__
-from cloformer_deploy.cli import blame, calibrate, doctor, export, gate, inspect, render, validate
+from cloformer_deploy.cli import bench, blame, calibrate, doctor, export, gate, inspect, render, validate
 from cloformer_deploy.errors import EXIT_BUG, CloformerDeployError, RequestError
 
 EXIT_INTERRUPTED = 130
@@ -89,6 +89,7 @@ app = typer.Typer(
 app.command("export")(export.command)
 app.command("calibrate")(calibrate.command)
 app.command("validate")(validate.command)
+app.command("bench")(bench.command)
 app.command("gate")(gate.command)
 app.command("blame")(blame.command)
 app.command("inspect")(inspect.command)

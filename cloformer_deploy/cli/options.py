@@ -55,6 +55,21 @@ def parse_batch(text: str) -> int | None:
     raise RequestError(f"--batch {text!r} is neither a number nor 'dynamic'", "leave it out for 1")
 
 
+def parse_cores(text: str) -> tuple[int, ...]:
+    """`0,2-3` as (0, 2, 3).
+
+    Raises:
+        RequestError: it is not such a list.
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        ends = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part.strip())
+        if ends is None or int(ends[2] or ends[1]) < int(ends[1]):
+            raise RequestError(f"--cores {text!r} is not a list of cores", "give numbers and ranges, such as 0,2-3")
+        found.update(range(int(ends[1]), int(ends[2] or ends[1]) + 1))
+    return tuple(sorted(found))
+
+
 def print_json(answer: Mapping[str, Any]) -> None:
     """Write one JSON document to stdout."""
     typer.echo(json.dumps(answer, indent=2, allow_nan=False))

@@ -10,6 +10,7 @@ from rich.text import Text
 from cloformer_deploy.formats import FORMATS
 
 if TYPE_CHECKING:
+    from cloformer_deploy.bench import Result
     from cloformer_deploy.manifest import Artifact
     from cloformer_deploy.validation import ArtifactVerdict
 
@@ -39,7 +40,7 @@ def counted(count: int, singular: str, plural: str = "") -> str:
     return f"{count} {singular if count == 1 else plural or singular + 's'}"
 
 
-def short_name(item: "Artifact | ArtifactVerdict") -> str:
+def short_name(item: "Artifact | ArtifactVerdict | Result") -> str:
     """Format and precision, and the target where it is not the format's default."""
     default = item.target == FORMATS[item.format].targets[0]
     return f"{item.format} {item.precision}" + ("" if default else f" {item.target}")

@@ -1,0 +1,41 @@
+"""Where latency is measured: one module a device, all behind one Protocol, in one registry.
+
+Adding a device: a module with a class that follows `base.Device`, whose `parse` takes what follows the name, and an
+entry in `DEVICES`. The command line, `doctor` and the documentation read the registry.
+"""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from cloformer_deploy.bench.devices.base import Answer, Device, Load, Measured, Request
+from cloformer_deploy.bench.devices.host import Host
+from cloformer_deploy.errors import RequestError
+
+__all__ = ["DEVICES", "Answer", "Device", "Kind", "Load", "Measured", "Request", "open_device"]
+
+
+class Kind(NamedTuple):
+    """A kind of device: how one is asked for, what it is, and what opens it."""
+
+    form: str
+    title: str
+    parse: Callable[[str], Device]
+
+
+DEVICES: dict[str, Kind] = {
+    "host": Kind("host", "this machine", Host.parse),
+}
+
+
+def open_device(text: str) -> Device:
+    """The device that `text` asks for; nothing is connected to yet.
+
+    Raises:
+        RequestError: there is no such kind of device, or it is not asked for in its form.
+    """
+    name, detail = re.fullmatch(r"([a-z-]*)(?::/*)?(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr] # matches all
+    if name not in DEVICES:
+        forms = ", ".join(kind.form for kind in DEVICES.values())
+        raise RequestError(f"--device {text!r} is not a known device", f"give one of {forms}")
+    return DEVICES[name].parse(detail)

@@ -1,0 +1,71 @@
+"""This machine."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cloformer_deploy.bench.devices.base import Answer, Load, Request
+from cloformer_deploy.bench.devices.running import JOB_NAME, RUNNER, entry, job, read_answer, runnable
+from cloformer_deploy.errors import MissingPartError, RequestError, ToolError
+from cloformer_deploy.formats import FORMATS
+from cloformer_deploy.packages import install_command
+from cloformer_deploy.progress import Progress
+
+# -I keeps the working directory and the environment from providing modules.
+_RUNNER = (sys.executable, "-I", str(RUNNER))
+_NO_COREML = "Core ML runs on macOS alone, and the reference interpreter says nothing about time"
+
+
+class Host:
+    """See `Device`. Core ML files are timed on a Mac alone: the reference interpreter says nothing about time."""
+
+    name = "host"
+
+    @classmethod
+    def parse(cls, detail: str) -> "Host":
+        """`host`, without anything behind it."""
+        if detail:
+            raise RequestError(f"the device host takes no {detail!r}", "say --device host")
+        return cls()
+
+    def measure(self, request: Request, progress: Progress) -> Answer:
+        """See `Device.measure`."""
+        here = _survey({load.artifact.format for load in request.loads})
+        loads, reasons = runnable(here, request.loads)
+        if not loads:
+            path, reason = next(iter(reasons.items()))
+            formats = {load.artifact.format for load in request.loads}
+            hint = "measure on a Mac" if formats == {"coreml"} else install_command(FORMATS[formats.pop()].extra)
+            raise MissingPartError(f"nothing can be timed here: {path}: {reason}", hint)
+        with tempfile.TemporaryDirectory(prefix="cloformer-bench-") as folder:
+            (Path(folder) / JOB_NAME).write_text(job(list(_entries(loads, Path(folder))), request))
+            command = [*_RUNNER, "measure", str(Path(folder) / JOB_NAME)]
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+                try:
+                    assert process.stdout is not None  # noqa: S101 - it is a pipe
+                    return read_answer(iter(process.stdout), here, request, reasons, progress)
+                finally:
+                    process.kill()
+
+
+def _survey(formats: set[str]) -> dict[str, Any]:
+    asked = sorted(formats if sys.platform == "darwin" else formats - {"coreml"})
+    ran = subprocess.run([*_RUNNER, "survey", *asked], stdout=subprocess.PIPE, check=False)
+    if ran.returncode:
+        raise ToolError(f"this machine cannot be looked at: exit code {ran.returncode}", "see the lines above")
+    found: dict[str, Any] = json.loads(ran.stdout)
+    found["runtimes"].setdefault("coreml", {"problem": _NO_COREML})
+    return found
+
+
+def _entries(loads: list[Load], folder: Path) -> Iterator[dict[str, Any]]:
+    for index, load in enumerate(loads):
+        image = folder / f"{index}.npy"
+        np.save(image, load.image)
+        yield entry(load, str(load.path), str(image))

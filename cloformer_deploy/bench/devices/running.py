@@ -1,0 +1,116 @@
+"""The runner from outside: its job, and what its lines of JSON say. The same on this machine and on a board."""
+
+import json
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cloformer_deploy.bench.devices.base import Answer, Load, Measured, Request
+from cloformer_deploy.bench.protocol import figures
+from cloformer_deploy.bench.results import Conditions
+from cloformer_deploy.errors import ToolError
+from cloformer_deploy.manifest import Artifact
+from cloformer_deploy.progress import Progress
+
+RUNNER = Path(__file__).parent.parent / "runner.py"
+JOB_NAME = "job.json"
+RUNTIME_NAMES = {"ai_edge_litert": "litert", "tflite_runtime": "tflite-runtime"}
+"""Of modules, where they differ."""
+
+
+def job(entries: Sequence[Mapping[str, Any]], request: Request) -> str:
+    """A job in JSON; see `runner.measure`, which also says what an entry is."""
+    limits = {"threads": request.threads, "cores": request.cores, "timeout_s": request.timeout_s}
+    return json.dumps({"files": entries, **limits, **asdict(request.protocol)})
+
+
+def entry(load: Load, path: str, image: str, sha256: str | None = None) -> dict[str, Any]:
+    """An artefact's entry in a job."""
+    artifact = load.artifact
+    return {
+        "name": artifact.path,
+        "path": path,
+        "kind": artifact.format,
+        "image": image,
+        "sha256": sha256,
+        "unit": None,
+    }
+
+
+def runnable(survey: Mapping[str, Any], loads: Sequence[Load]) -> tuple[list[Load], dict[str, str]]:
+    """The artefacts that a surveyed machine can run, and by path why it cannot run the others."""
+    reasons = {}
+    for load in loads:
+        runtime = survey["runtimes"][load.artifact.format]
+        problem = runtime["problem"] if survey["numpy"] else survey["numpy_problem"]
+        if problem is not None:
+            reasons[load.artifact.path] = str(problem)
+    return [load for load in loads if load.artifact.path not in reasons], reasons
+
+
+def read_answer(
+    lines: Iterator[str],
+    survey: Mapping[str, Any],
+    request: Request,
+    not_executed: Mapping[str, str],
+    progress: Progress,
+) -> Answer:
+    """What the runner's lines say; `not_executed` has reasons by path of what it was not given.
+
+    Raises:
+        ToolError: they end before the runner did, or are not the runner's.
+    """
+    events: dict[str, dict[str, Any]] = {}
+    found: dict[str, Measured] = {}
+    artifacts = {load.artifact.path: load.artifact for load in request.loads}
+    for line in lines:
+        try:
+            event = json.loads(line)
+            kind = event["event"]
+            if kind == "progress":
+                progress.advance(round(100 * event["share"]), 100)
+            elif kind in ("measured", "failed"):
+                artifact = artifacts[event["name"]]
+                found[artifact.path] = (
+                    _measured(artifact, event)
+                    if kind == "measured"
+                    else Measured(artifact, "failed", str(event["reason"]))
+                )
+            else:
+                events[kind] = event
+        except (ValueError, KeyError, TypeError) as error:
+            message = f"the runner was expected to say something else than {line[:200]!r}"
+            raise ToolError(message, "try again; if it stays, report it") from error
+    if "end" not in events:
+        raise ToolError("the runner ended in the middle", "try again; see whether the device ran out of memory")
+    for path, reason in not_executed.items():
+        found[path] = Measured(artifacts[path], "not_executed", reason)
+    return Answer(
+        machine=survey["machine"],
+        source="emulated" if survey["emulated"] else "host",
+        cores=tuple(events["begin"]["cores"]),
+        before=Conditions.model_validate(events["begin"]["conditions"]),
+        after=Conditions.model_validate(events["end"]["conditions"]),
+        measured=tuple(found[path] for path in artifacts),
+    )
+
+
+def _measured(artifact: Artifact, event: Mapping[str, Any]) -> Measured:
+    if not all(map(math.isfinite, event["logits"])):
+        return Measured(artifact, "failed", "its logits hold NaN or infinity there")
+    rounds = event["rounds_ms"]
+    return Measured(
+        artifact,
+        "measured",
+        runtime=RUNTIME_NAMES.get(event["runtime"], event["runtime"]),
+        runtime_version=event["version"],
+        figures=figures([value for times in rounds for value in times]),
+        rounds_ms=tuple(statistics.median(times) for times in rounds),
+        init_ms=event["init_ms"],
+        first_ms=event["first_ms"],
+        peak_rss_bytes=event["peak_rss_bytes"],
+        logits=tuple(event["logits"]),
+    )

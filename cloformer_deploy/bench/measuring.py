@@ -1,0 +1,147 @@
+"""`bench`: the artefacts of a bundle on devices, one device after the other."""
+
+import datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloformer_deploy.bench.devices.base import Answer, Device, Load, Measured, Request
+from cloformer_deploy.bench.protocol import Protocol, noisy, speedup, throttled
+from cloformer_deploy.bench.results import Result, keep_results
+from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.data import RenderedPictures
+from cloformer_deploy.errors import CloformerDeployError, ToolError
+from cloformer_deploy.manifest import Artifact
+from cloformer_deploy.progress import Progress
+from cloformer_deploy.runtimes import runtime_for
+
+PICTURE = 0
+"""Of the rendered test split: what all files are given. Integers and floats take as long for any."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured, in the order of devices and artefacts, and what kept a device from it, by its name."""
+
+    results: tuple[Result, ...]
+    errors: tuple[tuple[str, CloformerDeployError], ...]
+
+    @property
+    def exit_code(self) -> int:
+        """Of the first device that failed, or of a tool if an artefact did; 0 if all went well."""
+        if self.errors:
+            return self.errors[0][1].exit_code
+        return ToolError.exit_code if any(item.status == "failed" for item in self.results) else 0
+
+
+def bench(
+    bundle: Bundle,
+    devices: Sequence[Device],
+    threads: int,
+    cores: tuple[int, ...] | None,
+    protocol: Protocol,
+    timeout_s: float,
+    progress: Progress,
+) -> Bench:
+    """Time every artefact on every device, and keep what was found with the bundle.
+
+    A device that fails keeps none of the others from its results.
+
+    Raises:
+        BundleError: the bundle is not as its manifest says.
+    """
+    progress.step("Checking the bundle")
+    bundle.verify()
+    loads = tuple(_load(bundle, artifact) for artifact in bundle.manifest.artifacts)
+    request = Request(loads, threads, cores, protocol, timeout_s)
+    results: list[Result] = []
+    errors: list[tuple[str, CloformerDeployError]] = []
+    for device in devices:
+        progress.step(f"Measuring on {device.name}")
+        try:
+            answer = device.measure(request, progress)
+        except CloformerDeployError as error:
+            errors.append((device.name, error))
+            continue
+        found = list(_results(device, request, answer))
+        keep_results(bundle, [item for item in found if item.status == "measured"])
+        results += found
+    return Bench(tuple(results), tuple(errors))
+
+
+def _load(bundle: Bundle, artifact: Artifact) -> Load:
+    manifest = bundle.manifest
+    batch = 1 if artifact.input.batch == "dynamic" else artifact.input.batch
+    picture = RenderedPictures("test", [PICTURE]).picture(PICTURE, manifest.input)
+    pixels = picture[None].repeat(batch, 0)
+    image: NDArray[Any] = pixels if artifact.input.kind == "image" else manifest.input.normalise(pixels)
+    if artifact.format == "tflite":
+        image = np.ascontiguousarray(image.transpose(0, 2, 3, 1))
+    return Load(artifact, bundle.path(artifact), image)
+
+
+def _results(device: Device, request: Request, answer: Answer) -> Iterator[Result]:
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    floats = _baselines(answer.measured)
+    for load, item in zip(request.loads, answer.measured, strict=True):
+        artifact = item.artifact
+        baseline = floats.get(artifact.path)
+        ratio, interval = speedup(item.rounds_ms, baseline.rounds_ms) if baseline is not None else (None, None)
+        yield Result(
+            **artifact.model_dump(include={"path", "format", "precision", "target", "sha256"}),
+            device=device.name,
+            machine=answer.machine,
+            source=answer.source,
+            threads=request.threads,
+            cores=answer.cores,
+            before=answer.before,
+            after=answer.after,
+            measured_at=now,
+            status=item.status,
+            reason=item.reason,
+            runtime=item.runtime,
+            runtime_version=item.runtime_version,
+            init_ms=item.init_ms,
+            first_ms=item.first_ms,
+            peak_rss_bytes=item.peak_rss_bytes,
+            **(asdict(item.figures) if item.figures is not None else {}),
+            ratio=ratio,
+            ratio_ci95=interval,
+            ratio_to=None if baseline is None else baseline.artifact.path,
+            throttled=_throttled(answer, item),
+            noisy=noisy(item.rounds_ms),
+            max_abs_diff=None if device.name == "host" else _difference(load, item),
+        )
+
+
+def _throttled(answer: Answer, item: Measured) -> bool | None:
+    if not item.rounds_ms:
+        return None
+    mhz = [None if state is None else state.frequency_mhz for state in (answer.before, answer.after)]
+    return throttled(item.rounds_ms, *mhz)
+
+
+def _baselines(measured: Sequence[Measured]) -> dict[str, Measured]:
+    """For each artefact by its path the float32 one of its format, for its own target if there is one."""
+    floats = [item for item in measured if item.rounds_ms and item.artifact.precision == "fp32"]
+    found = {}
+    for item in measured:
+        same = [other for other in floats if other.artifact.format == item.artifact.format]
+        same.sort(key=lambda other: other.artifact.target != item.artifact.target)
+        if item.rounds_ms and same and same[0].artifact is not item.artifact:
+            found[item.artifact.path] = same[0]
+    return found
+
+
+def _difference(load: Load, item: Measured) -> float | None:
+    """How far a device's logits are from this machine's, where it can run the file itself."""
+    runtime = runtime_for(load.artifact.format)
+    if item.logits is None or runtime.missing() is not None:
+        return None
+    images = load.image.transpose(0, 3, 1, 2) if load.artifact.format == "tflite" else load.image
+    here = runtime.open(load.path).run(images)
+    there = np.asarray(item.logits, np.float32)
+    return float(np.abs(here.ravel() - there).max()) if here.size == there.size else None

@@ -1,0 +1,92 @@
+"""How long is measured, and what is made of the times: figures, ratios with their intervals, marks of trouble."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+P99_FROM = 100
+"""Fewer runs have no 99th percentile to speak of."""
+THROTTLED = 1.10
+"""A second half that takes so many times as long as the first, or a frequency that fell by as much."""
+NOISY = 1.10
+"""So far apart may the quartiles of the rounds' medians be, as a ratio."""
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What steady latency takes: warm-up, then runs, each until a number and a time are both reached.
+
+    The default follows TFLite's benchmark_model, with twice its runs and five times its seconds, so that there is a
+    99th percentile; `MLPERF` has MLPerf's single stream (Inference rules, 1,024 queries and 60 s).
+    """
+
+    warmup_runs: int = 10
+    warmup_s: float = 1.0
+    runs: int = 100
+    seconds: float = 5.0
+
+
+MLPERF = Protocol(runs=1024, seconds=60.0)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of steady runs, milliseconds; None what whoever measured does not tell."""
+
+    n: int
+    mean_ms: float
+    std_ms: float | None
+    min_ms: float | None
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+
+
+def figures(times_ms: Sequence[float]) -> Figures:
+    """The figures of single runs."""
+    times = np.asarray(times_ms)
+    p50, p90, p99 = np.percentile(times, (50, 90, 99))
+    return Figures(
+        n=len(times),
+        mean_ms=float(times.mean()),
+        std_ms=float(times.std(ddof=1)) if len(times) > 1 else None,
+        min_ms=float(times.min()),
+        p50_ms=float(p50),
+        p90_ms=float(p90),
+        p99_ms=float(p99) if len(times) >= P99_FROM else None,
+    )
+
+
+def speedup(rounds_ms: Sequence[float], baseline_ms: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
+    """How many times as fast as a baseline: the median over rounds that both ran, and its 95 % interval.
+
+    What slows the machine for a while slows both in that round. The interval is by order statistics (Conover, Practical
+    Nonparametric Statistics, 3.2), which assumes nothing of the ratios but that rounds are alike; below six rounds
+    there is none.
+    """
+    ratios = np.sort(np.asarray(baseline_ms) / np.asarray(rounds_ms))
+    n = len(ratios)
+    # The interval from the k-th smallest to the k-th largest misses the median with twice P(Binomial(n, 1/2) < k).
+    k = int(stats.binom.ppf((1 - CONFIDENCE) / 2, n, 0.5))
+    interval = (float(ratios[k - 1]), float(ratios[n - k])) if k >= 1 else None
+    return float(np.median(ratios)), interval
+
+
+def throttled(rounds_ms: Sequence[float], before_mhz: float | None, after_mhz: float | None) -> bool | None:
+    """Whether a device slowed down; None if there is one round alone and it does not tell its frequency."""
+    slower = [before_mhz > THROTTLED * after_mhz] if before_mhz is not None and after_mhz is not None else []
+    if len(rounds_ms) > 1:
+        half = len(rounds_ms) // 2
+        slower.append(bool(np.median(rounds_ms[half:]) > THROTTLED * np.median(rounds_ms[:half])))
+    return any(slower) if slower else None
+
+
+def noisy(rounds_ms: Sequence[float]) -> bool | None:
+    """Whether the middle half of the rounds spreads too far; None for fewer than four."""
+    if len(rounds_ms) < 4:
+        return None
+    low, high = np.percentile(rounds_ms, (25, 75))
+    return bool(high > NOISY * low)

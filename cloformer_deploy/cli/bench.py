@@ -1,0 +1,62 @@
+"""`cloformer-deploy bench`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cloformer_deploy.cli.options import JsonOption, parse_cores, print_json, print_tables, progress
+from cloformer_deploy.errors import RequestError
+
+EXPORTS = Path("exports")
+
+
+def command(
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(help="A folder that export wrote.", metavar="[BUNDLE]", show_default="the newest in exports"),
+    ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(help="Where to measure; see docs/bench.md. Repeatable.", metavar="DEVICE", show_default="host"),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of each runtime.")] = 1,
+    cores: Annotated[
+        str | None,
+        typer.Option(help="Keep to these cores: 0,2-3.", metavar="LIST", show_default="as the system chooses"),
+    ] = None,
+    mlperf: Annotated[
+        bool, typer.Option("--mlperf", help="At least 1,024 runs and 60 s each, as MLPerf asks.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds a device may take.", metavar="S")] = 900,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure latency, on this machine or where the model will live; artefacts take turns, so that ratios hold."""
+    from cloformer_deploy.bench import MLPERF, Protocol, bench
+    from cloformer_deploy.bench.devices import open_device
+    from cloformer_deploy.bundle import Bundle
+    from cloformer_deploy.report.bench import bench_json, bench_tables
+
+    devices = [open_device(text) for text in dict.fromkeys(device or ["host"])]
+    allowed = parse_cores(cores) if cores is not None else None
+    protocol = MLPERF if mlperf else Protocol()
+    opened = Bundle.open(bundle or _newest())
+    with progress() as steps:
+        result = bench(opened, devices, threads, allowed, protocol, timeout, steps)
+    if not result.results:
+        raise result.errors[0][1]
+    if as_json:
+        print_json(bench_json(result))
+    else:
+        print_tables(*bench_tables(opened, result))
+    for name, error in result.errors:
+        typer.echo(f"Error: {name}: {error.message}\n  Next: {error.hint}", err=True)
+    if result.exit_code:
+        raise typer.Exit(result.exit_code)
+
+
+def _newest() -> Path:
+    manifests = sorted(EXPORTS.glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
+    if not manifests:
+        raise RequestError(f"there is no bundle in {EXPORTS}/", "give one, or export first: cloformer-deploy export")
+    return manifests[-1].parent

@@ -1,0 +1,106 @@
+"""Latency on a terminal and in JSON."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from cloformer_deploy.report.cells import Rendered, add_row, counted, new_table, short_name
+
+if TYPE_CHECKING:
+    from cloformer_deploy.bench import Bench, Conditions, Result
+    from cloformer_deploy.bundle import Bundle
+
+NO_LATENCY = {
+    "emulated": "the processor is emulated: that it runs is shown, and what it computes, not how fast",
+    "simulated": "the device is simulated: no latency",
+    "compile_only": "compiled, not run",
+}
+
+
+def bench_json(result: "Bench") -> dict[str, Any]:
+    """The whole answer; see docs/bench.md."""
+    return {
+        "schema_version": 1,
+        "results": [item.model_dump(mode="json") for item in result.results],
+        "errors": [
+            {"device": name, "code": error.exit_code, "message": error.message, "hint": error.hint}
+            for name, error in result.errors
+        ],
+    }
+
+
+def bench_tables(bundle: "Bundle", result: "Bench") -> Rendered:
+    """For each device a table of a row an artefact, then the conditions and what is to be known beside the figures."""
+    yield f"{bundle.root!s}: latency of one run of a batch, milliseconds"
+    for device in dict.fromkeys(item.device for item in result.results):
+        items = [item for item in result.results if item.device == device]
+        if any(item.is_latency or item.source == "estimated" for item in items):
+            table = new_table(
+                "artefact", "p50", "p90", "p99", "first", "init", "MB", "x fp32 (95 %)", numeric=(1, 2, 3, 4, 5, 6, 7)
+            )
+            for item in items:
+                add_row(table, *_row(item))
+            yield table
+        yield from _lines(items)
+
+
+def _row(item: "Result") -> list[str]:
+    times = (item.p50_ms if item.p50_ms is not None else item.mean_ms, item.p90_ms, item.p99_ms)
+    ratio = "" if item.precision == "fp32" else "-"
+    if item.ratio is not None:
+        interval = f" ({item.ratio_ci95[0]:.2f}, {item.ratio_ci95[1]:.2f})" if item.ratio_ci95 else ""
+        ratio = f"{item.ratio:.2f}{interval}"
+    megabytes = "-" if item.peak_rss_bytes is None else f"{item.peak_rss_bytes / 1e6:.0f}"
+    return [
+        short_name(item),
+        *map(_ms, times),
+        _ms(item.first_ms),
+        _ms(item.init_ms),
+        megabytes,
+        ratio,
+    ]
+
+
+def _ms(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 1000 else f"{value:.0f}"
+
+
+def _lines(items: "list[Result]") -> Iterator[str]:
+    measured = [item for item in items if item.status == "measured"]
+    for first in measured[:1]:
+        cores = "" if first.cores is None else f", core {', '.join(map(str, first.cores))}"
+        runtimes = sorted({f"{item.runtime} {item.runtime_version or ''}".strip() for item in measured if item.runtime})
+        runs = min(item.n for item in measured)
+        yield (
+            f"{first.device} ({first.source}): {first.machine or 'an unnamed machine'}; "
+            f"{counted(first.threads, 'thread')}{cores}; {', '.join(runtimes)}; {counted(runs, 'run')} or more each."
+        )
+        if first.source in NO_LATENCY:
+            yield f"No latency is given: {NO_LATENCY[first.source]}."
+        state = _state(first.before, first.after)
+        if state:
+            yield state
+    for item in items:
+        title = short_name(item)
+        if item.reason is not None:
+            yield f"{title}: {item.status}: {item.reason}"
+        if item.throttled and item.is_latency:
+            yield f"{title}: throttled: the device slowed down meanwhile; let it cool, and measure again"
+        if item.noisy and item.is_latency:
+            yield f"{title}: noisy: something else ran; ratios hold, milliseconds may not"
+        if item.max_abs_diff is not None:
+            yield f"{title}: logits differ from this machine's by at most {item.max_abs_diff:.1e}"
+
+
+def _state(before: "Conditions | None", after: "Conditions | None") -> str:
+    """Governor, frequency and the hottest zone, before and after, as far as they are told."""
+    if before is None or after is None:
+        return ""
+    parts = [f"governor {before.governor}"] if before.governor else []
+    if before.frequency_mhz is not None and after.frequency_mhz is not None:
+        parts.append(f"{before.frequency_mhz:.0f} MHz before, {after.frequency_mhz:.0f} after")
+    if before.temperatures_c and after.temperatures_c:
+        hottest = [max(state.temperatures_c.values()) for state in (before, after)]
+        parts.append(f"{hottest[0]:.0f} °C before, {hottest[1]:.0f} after")
+    return f"Conditions: {'; '.join(parts)}." if parts else ""
