@@ -378,9 +378,13 @@ def measure(job: Dict[str, Any], say: Callable[[Dict[str, Any]], None]) -> None:
     or None, and `unit`, Core ML's compute unit or None; `threads`; `cores` to keep to, or None; `warmup_runs` and
     `warmup_s`, `runs` and `seconds`, both of which have to be reached; `timeout_s` of all.
     """
-    if job["cores"] is not None:
-        os.sched_setaffinity(0, job["cores"])
     cores = _usable_cores()
+    if job["cores"] is not None:
+        if not hasattr(os, "sched_setaffinity") or not set(job["cores"]) <= set(cores):
+            say({"event": "refused", "reason": f"it cannot keep to cores {job['cores']}; there are {cores}"})
+            return
+        os.sched_setaffinity(0, job["cores"])
+        cores = job["cores"]
     deadline = time.monotonic() + job["timeout_s"]
     if emulated():
         job = {**job, "warmup_runs": 0, "warmup_s": 0.0, "runs": EMULATED_RUNS, "seconds": 0.0}

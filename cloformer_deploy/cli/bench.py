@@ -28,16 +28,24 @@ def command(
     mlperf: Annotated[
         bool, typer.Option("--mlperf", help="At least 1,024 runs and 60 s each, as MLPerf asks.")
     ] = False,
+    python: Annotated[str, typer.Option(help="The Python on a board or phone that runs the runner.")] = "python3",
+    adb: Annotated[Path | None, typer.Option(help="The adb program.", metavar="FILE", show_default="on PATH")] = None,
+    benchmark_binary: Annotated[
+        Path | None,
+        typer.Option(help="TFLite's benchmark_model, for an Android device without Python.", metavar="FILE"),
+    ] = None,
+    download: Annotated[bool, typer.Option("--download", help="Allow to fetch that from Google.")] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds a device may take.", metavar="S")] = 900,
     as_json: JsonOption = False,
 ) -> None:
     """Measure latency, on this machine or where the model will live; artefacts take turns, so that ratios hold."""
     from cloformer_deploy.bench import MLPERF, Protocol, bench
-    from cloformer_deploy.bench.devices import open_device
+    from cloformer_deploy.bench.devices import Options, open_device
     from cloformer_deploy.bundle import Bundle
     from cloformer_deploy.report.bench import bench_json, bench_tables
 
-    devices = [open_device(text) for text in dict.fromkeys(device or ["host"])]
+    options = Options(python, adb, benchmark_binary, download)
+    devices = [open_device(text, options) for text in dict.fromkeys(device or ["host"])]
     allowed = parse_cores(cores) if cores is not None else None
     protocol = MLPERF if mlperf else Protocol()
     opened = Bundle.open(bundle or _newest())

@@ -4,15 +4,15 @@ Adding a device: a module with a class that follows `base.Device`, whose `parse`
 entry in `DEVICES`. The command line, `doctor` and the documentation read the registry.
 """
 
-import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cloformer_deploy.bench.devices.base import Answer, Device, Load, Measured, Request
+from cloformer_deploy.bench.devices import adb, ssh
+from cloformer_deploy.bench.devices.base import Answer, Device, Load, Measured, Options, Request
 from cloformer_deploy.bench.devices.host import Host
 from cloformer_deploy.errors import RequestError
 
-__all__ = ["DEVICES", "Answer", "Device", "Kind", "Load", "Measured", "Request", "open_device"]
+__all__ = ["DEVICES", "Answer", "Device", "Kind", "Load", "Measured", "Options", "Request", "open_device"]
 
 
 class Kind(NamedTuple):
@@ -20,22 +20,24 @@ class Kind(NamedTuple):
 
     form: str
     title: str
-    parse: Callable[[str], Device]
+    parse: Callable[[str, Options], Device]
 
 
 DEVICES: dict[str, Kind] = {
     "host": Kind("host", "this machine", Host.parse),
+    "adb": Kind(adb.FORM, "an Android device, over adb", adb.Adb.parse),
+    "ssh": Kind(ssh.FORM, "a board, over ssh", ssh.Ssh.parse),
 }
 
 
-def open_device(text: str) -> Device:
+def open_device(text: str, options: Options) -> Device:
     """The device that `text` asks for; nothing is connected to yet.
 
     Raises:
         RequestError: there is no such kind of device, or it is not asked for in its form.
     """
-    name, detail = re.fullmatch(r"([a-z-]*)(?::/*)?(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr] # matches all
+    name, _, detail = text.partition(":")
     if name not in DEVICES:
         forms = ", ".join(kind.form for kind in DEVICES.values())
         raise RequestError(f"--device {text!r} is not a known device", f"give one of {forms}")
-    return DEVICES[name].parse(detail)
+    return DEVICES[name].parse(detail, options)

@@ -16,6 +16,23 @@ from cloformer_deploy.progress import Progress
 
 
 @dataclass(frozen=True)
+class Options:
+    """How devices are reached, for those it concerns.
+
+    Attributes:
+        python: the Python there that runs our runner.
+        adb: the adb program; None looks on PATH, then into the package adbutils.
+        benchmark_binary: TFLite's benchmark_model for the device, for one without Python.
+        download: allow to fetch it.
+    """
+
+    python: str = "python3"
+    adb: Path | None = None
+    benchmark_binary: Path | None = None
+    download: bool = False
+
+
+@dataclass(frozen=True)
 class Load:
     """An artefact to be timed.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cloformer_deploy.bench.devices.base import Answer, Load, Request
+from cloformer_deploy.bench.devices.base import Answer, Load, Options, Request
 from cloformer_deploy.bench.devices.running import JOB_NAME, RUNNER, entry, job, read_answer, runnable
 from cloformer_deploy.errors import MissingPartError, RequestError, ToolError
 from cloformer_deploy.formats import FORMATS
@@ -28,7 +28,7 @@ class Host:
     name = "host"
 
     @classmethod
-    def parse(cls, detail: str) -> "Host":
+    def parse(cls, detail: str, _options: Options) -> "Host":
         """`host`, without anything behind it."""
         if detail:
             raise RequestError(f"the device host takes no {detail!r}", "say --device host")
@@ -49,7 +49,7 @@ class Host:
             with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
                 try:
                     assert process.stdout is not None  # noqa: S101 - it is a pipe
-                    return read_answer(iter(process.stdout), here, request, reasons, progress)
+                    return read_answer(iter(process.stdout), here, "host", request, reasons, progress)
                 finally:
                     process.kill()
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from cloformer_deploy.bench.devices.base import Answer, Load, Measured, Request
 from cloformer_deploy.bench.protocol import figures
-from cloformer_deploy.bench.results import Conditions
-from cloformer_deploy.errors import ToolError
+from cloformer_deploy.bench.results import Conditions, Source
+from cloformer_deploy.errors import RequestError, ToolError
 from cloformer_deploy.manifest import Artifact
 from cloformer_deploy.progress import Progress
 
@@ -54,14 +54,24 @@ def runnable(survey: Mapping[str, Any], loads: Sequence[Load]) -> tuple[list[Loa
 def read_answer(
     lines: Iterator[str],
     survey: Mapping[str, Any],
+    source: Source,
     request: Request,
     not_executed: Mapping[str, str],
     progress: Progress,
 ) -> Answer:
-    """What the runner's lines say; `not_executed` has reasons by path of what it was not given.
+    """What the runner's lines say.
+
+    Args:
+        lines: one of JSON each.
+        survey: what the machine said of itself before.
+        source: what its times are, unless it is emulated.
+        request: what it was asked.
+        not_executed: by path, why it was not given an artefact.
+        progress: told of the share that is done.
 
     Raises:
-        ToolError: they end before the runner did, or are not the runner's.
+        RequestError: it has no such cores.
+        ToolError: the lines end before the runner did, or are not the runner's.
     """
     events: dict[str, dict[str, Any]] = {}
     found: dict[str, Measured] = {}
@@ -72,6 +82,8 @@ def read_answer(
             kind = event["event"]
             if kind == "progress":
                 progress.advance(round(100 * event["share"]), 100)
+            elif kind == "refused":
+                raise RequestError(event["reason"], "give others with --cores, or leave them out")
             elif kind in ("measured", "failed"):
                 artifact = artifacts[event["name"]]
                 found[artifact.path] = (
@@ -90,7 +102,7 @@ def read_answer(
         found[path] = Measured(artifacts[path], "not_executed", reason)
     return Answer(
         machine=survey["machine"],
-        source="emulated" if survey["emulated"] else "host",
+        source="emulated" if survey["emulated"] else source,
         cores=tuple(events["begin"]["cores"]),
         before=Conditions.model_validate(events["begin"]["conditions"]),
         after=Conditions.model_validate(events["end"]["conditions"]),

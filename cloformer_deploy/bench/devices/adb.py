@@ -1,0 +1,112 @@
+"""An Android device, or what else runs adbd: our runner if it has a Python with a runtime, else TFLite's tool."""
+
+import os
+import re
+import shutil
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+from cloformer_deploy.bench.devices import benchmark_model
+from cloformer_deploy.bench.devices.base import Answer, Options, Request
+from cloformer_deploy.bench.devices.remote import Connection, measure_there
+from cloformer_deploy.errors import MissingPartError, RequestError, ToolError
+from cloformer_deploy.progress import Progress
+
+FORM = "adb[:SERIAL]"
+ADB_S = 30.0
+"""For the server to start and to answer."""
+_SERIAL = re.compile(r"[A-Za-z0-9_.:\[\]-]+")
+_NETWORK = re.compile(r".+:[0-9]+")
+_ADVICE = {
+    "unauthorized": "unlock it, and allow this computer",
+    "offline": "unplug it and plug it in again, or run: adb reconnect",
+}
+
+
+class Adb:
+    """See `Device`."""
+
+    def __init__(self, serial: str | None, options: Options) -> None:
+        self.name = "adb" if serial is None else f"adb:{serial}"
+        self._serial = serial
+        self._options = options
+
+    @classmethod
+    def parse(cls, detail: str, options: Options) -> "Adb":
+        """Nothing, or a serial number, which may be HOST:PORT."""
+        if detail and not _SERIAL.fullmatch(detail):
+            raise RequestError(f"--device adb:{detail} has no serial number", f"say --device {FORM}; see adb devices")
+        return cls(detail or None, options)
+
+    def measure(self, request: Request, progress: Progress) -> Answer:
+        """See `Device.measure`."""
+        program = adb_program(self._options.adb)
+        serial = self._chosen(program)
+        # No pseudo-terminal: bytes stay what they are, and the exit code and standard error come through.
+        connection = Connection(self.name, (program, "-s", serial, "shell", "-T"))
+        try:
+            return measure_there(connection, self._options.python, request, progress)
+        except MissingPartError as lack:
+            return benchmark_model.measure(connection, self._options, lack, request, progress)
+
+    def _chosen(self, program: str) -> str:
+        """The serial number that was asked for, or the only one there is."""
+        there = _devices(program)
+        if self._serial is not None and self._serial not in there and _NETWORK.fullmatch(self._serial):
+            _adb(program, "connect", self._serial)
+            there = _devices(program)
+        ready = [serial for serial, state in there.items() if state == "device"]
+        listed = ", ".join(f"{serial} ({state})" for serial, state in there.items()) or "none"
+        if self._serial is None and len(ready) == 1:
+            return ready[0]
+        if self._serial is None:
+            what = "more than one device is" if ready else "no device is ready, of those"
+            raise RequestError(f"{what} attached: {listed}", "connect one, or name one: --device adb:SERIAL")
+        state = there.get(self._serial)
+        if state is None:
+            raise ToolError(f"no device {self._serial} is attached; there are: {listed}", "connect it; see adb devices")
+        if state != "device":
+            raise ToolError(f"the device {self._serial} is {state}", _ADVICE.get(state, "see adb devices"))
+        return self._serial
+
+
+def adb_program(given: Path | None) -> str:
+    """The adb program: the one given, one on PATH, or the one in the package adbutils.
+
+    Raises:
+        RequestError: the one given cannot be run.
+        MissingPartError: there is none.
+    """
+    if given is not None:
+        if not os.access(given, os.X_OK) or given.is_dir():
+            raise RequestError(f"--adb {given} is not a program", "give the path of adb")
+        return str(given)
+    found = shutil.which("adb")
+    if found is not None:
+        return found
+    package = find_spec("adbutils")
+    for folder in (package.submodule_search_locations or ()) if package is not None else ():
+        inside = Path(folder, "binaries", "adb")
+        if os.access(inside, os.X_OK):
+            return str(inside)
+    raise MissingPartError("there is no adb here", "install Android's platform-tools, or pip install adbutils")
+
+
+def _devices(program: str) -> dict[str, str]:
+    """State by serial number."""
+    lines = _adb(program, "devices").splitlines()
+    return dict(line.split("\t", 1) for line in lines if "\t" in line)
+
+
+def _adb(program: str, *arguments: str) -> str:
+    try:
+        ran = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=ADB_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise ToolError(f"adb {arguments[0]} did not answer", "run: adb kill-server") from None
+    except OSError as error:
+        raise ToolError(f"{program} cannot be run: {error.strerror}", "give another with --adb") from error
+    if ran.returncode:
+        last = (ran.stderr or ran.stdout).strip().splitlines()[-1:]
+        raise ToolError(f"adb {arguments[0]} failed: {' '.join(last)}", "run: adb kill-server")
+    return ran.stdout
