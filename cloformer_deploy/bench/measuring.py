@@ -85,10 +85,10 @@ def _load(bundle: Bundle, artifact: Artifact) -> Load:
 
 def _results(device: Device, request: Request, answer: Answer) -> Iterator[Result]:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    floats = _baselines(answer.measured)
-    for load, item in zip(request.loads, answer.measured, strict=True):
+    loads = {load.artifact.path: load for load in request.loads}
+    for item in answer.measured:
         artifact = item.artifact
-        baseline = floats.get(artifact.path)
+        baseline = _baseline(item, answer.measured)
         ratio, interval = speedup(item.rounds_ms, baseline.rounds_ms) if baseline is not None else (None, None)
         yield Result(
             **artifact.model_dump(include={"path", "format", "precision", "target", "sha256"}),
@@ -101,6 +101,8 @@ def _results(device: Device, request: Request, answer: Answer) -> Iterator[Resul
             after=answer.after,
             measured_at=now,
             status=item.status,
+            unit=item.unit,
+            placement=item.placement,
             reason=item.reason,
             runtime=item.runtime,
             runtime_version=item.runtime_version,
@@ -113,7 +115,7 @@ def _results(device: Device, request: Request, answer: Answer) -> Iterator[Resul
             ratio_to=None if baseline is None else baseline.artifact.path,
             throttled=_throttled(answer, item),
             noisy=noisy(item.rounds_ms),
-            max_abs_diff=None if device.name == "host" else _difference(load, item),
+            max_abs_diff=None if device.name == "host" else _difference(loads[artifact.path], item),
         )
 
 
@@ -124,16 +126,13 @@ def _throttled(answer: Answer, item: Measured) -> bool | None:
     return throttled(item.rounds_ms, *mhz)
 
 
-def _baselines(measured: Sequence[Measured]) -> dict[str, Measured]:
-    """For each artefact by its path the float32 one of its format, for its own target if there is one."""
-    floats = [item for item in measured if item.rounds_ms and item.artifact.precision == "fp32"]
-    found = {}
-    for item in measured:
-        same = [other for other in floats if other.artifact.format == item.artifact.format]
-        same.sort(key=lambda other: other.artifact.target != item.artifact.target)
-        if item.rounds_ms and same and same[0].artifact is not item.artifact:
-            found[item.artifact.path] = same[0]
-    return found
+def _baseline(item: Measured, measured: Sequence[Measured]) -> Measured | None:
+    """The float32 file of an artefact's format, on the same unit, for its own target if there is one."""
+    kind = (item.artifact.format, "fp32", item.unit)
+    floats = [other for other in measured if (other.artifact.format, other.artifact.precision, other.unit) == kind]
+    floats = [other for other in floats if other.rounds_ms and item.rounds_ms]
+    floats.sort(key=lambda other: other.artifact.target != item.artifact.target)
+    return floats[0] if floats and floats[0] is not item else None
 
 
 def _difference(load: Load, item: Measured) -> float | None:

@@ -45,6 +45,8 @@ class Result(_Part):
         runtime: what executed the file, with `runtime_version`.
         source: see `Source`.
         status: whether there are figures; if not, `reason` says why.
+        unit: of Core ML's compute units those that it could use, `CPU_AND_NE`; None of what has no such choice.
+        placement: operations by the unit that runs them, where that is told.
         threads: that the runtime was given.
         cores: numbers of the cores it could run on.
         n: steady runs behind the figures.
@@ -73,6 +75,8 @@ class Result(_Part):
     source: Source
     status: Status
     reason: str | None = None
+    unit: str | None = None
+    placement: Mapping[str, int] | None = None
     threads: int
     cores: tuple[int, ...] | None = None
     n: int = 0
@@ -101,9 +105,9 @@ class Result(_Part):
         return self.source in ("device", "host") and self.status == "measured"
 
     @property
-    def cell(self) -> tuple[str, str, int]:
+    def cell(self) -> tuple[str, str, str | None, int]:
         """What it is a result of; a newer one of the same takes its place."""
-        return self.path, self.device, self.threads
+        return self.path, self.device, self.unit, self.threads
 
 
 class _Kept(_Part):
@@ -130,7 +134,7 @@ def read_results(bundle: Bundle) -> tuple[Result, ...]:
 
 
 def keep_results(bundle: Bundle, results: Iterable[Result]) -> None:
-    """Keep results with a bundle; of an earlier one for the same artefact, device and threads the place is taken.
+    """Keep results with a bundle; each takes the place of an earlier one of the same `cell`.
 
     Two that keep at once both do: the folder is locked meanwhile.
 

@@ -38,9 +38,14 @@ def bench_tables(bundle: "Bundle", result: "Bench") -> Rendered:
                 "artefact", "p50", "p90", "p99", "first", "init", "MB", "x fp32 (95 %)", numeric=(1, 2, 3, 4, 5, 6, 7)
             )
             for item in items:
-                add_row(table, *_row(item))
+                if item.status == "measured":
+                    add_row(table, *_row(item))
             yield table
         yield from _lines(items)
+
+
+def _title(item: "Result") -> str:
+    return short_name(item) + (f" {item.unit}" if item.unit else "")
 
 
 def _row(item: "Result") -> list[str]:
@@ -51,7 +56,7 @@ def _row(item: "Result") -> list[str]:
         ratio = f"{item.ratio:.2f}{interval}"
     megabytes = "-" if item.peak_rss_bytes is None else f"{item.peak_rss_bytes / 1e6:.0f}"
     return [
-        short_name(item),
+        _title(item),
         *map(_ms, times),
         _ms(item.first_ms),
         _ms(item.init_ms),
@@ -82,13 +87,15 @@ def _lines(items: "list[Result]") -> Iterator[str]:
         if state:
             yield state
     for item in items:
-        title = short_name(item)
+        title = _title(item)
         if item.reason is not None:
             yield f"{title}: {item.status}: {item.reason}"
         if item.throttled and item.is_latency:
             yield f"{title}: throttled: the device slowed down meanwhile; let it cool, and measure again"
         if item.noisy and item.is_latency:
             yield f"{title}: noisy: something else ran; ratios hold, milliseconds may not"
+        if item.placement:
+            yield f"{title}: " + ", ".join(f"{count} on {unit}" for unit, count in item.placement.items())
         if item.max_abs_diff is not None:
             yield f"{title}: logits differ from this machine's by at most {item.max_abs_diff:.1e}"
 

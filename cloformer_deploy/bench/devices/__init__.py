@@ -7,7 +7,7 @@ entry in `DEVICES`. The command line, `doctor` and the documentation read the re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cloformer_deploy.bench.devices import adb, ssh
+from cloformer_deploy.bench.devices import adb, coreml, qai_hub, ssh
 from cloformer_deploy.bench.devices.base import Answer, Device, Load, Measured, Options, Request
 from cloformer_deploy.bench.devices.host import Host
 from cloformer_deploy.errors import RequestError
@@ -27,6 +27,8 @@ DEVICES: dict[str, Kind] = {
     "host": Kind("host", "this machine", Host.parse),
     "adb": Kind(adb.FORM, "an Android device, over adb", adb.Adb.parse),
     "ssh": Kind(ssh.FORM, "a board, over ssh", ssh.Ssh.parse),
+    "coreml": Kind(coreml.FORM, "this Mac, or an iPhone or iPad attached to it", coreml.CoreML.parse),
+    "qai-hub": Kind(qai_hub.FORM, "a phone hosted by Qualcomm", qai_hub.QaiHub.parse),
 }
 
 

@@ -1,7 +1,7 @@
 """What every device has in common."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -68,7 +68,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Measured:
-    """One artefact on a device, or why there are no figures.
+    """One artefact on a device, on one of its units where it has several, or why there are no figures.
 
     Attributes:
         rounds_ms: a typical run of each round; all artefacts that were measured together have the same rounds.
@@ -88,12 +88,13 @@ class Measured:
     first_ms: float | None = None
     peak_rss_bytes: int | None = None
     logits: tuple[float, ...] | None = None
-    placement: Mapping[str, int] = field(default_factory=dict)
+    unit: str | None = None
+    placement: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a device says: itself, how it was, and each artefact in the order of the request."""
+    """What a device says: itself, how it was, and of each artefact at least one answer, in the request's order."""
 
     machine: str | None
     source: Source

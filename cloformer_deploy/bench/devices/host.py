@@ -20,6 +20,8 @@ from cloformer_deploy.progress import Progress
 # -I keeps the working directory and the environment from providing modules.
 _RUNNER = (sys.executable, "-I", str(RUNNER))
 _NO_COREML = "Core ML runs on macOS alone, and the reference interpreter says nothing about time"
+COMPUTE_UNITS = ("CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE", "ALL")
+"""Of Core ML: what a file may use."""
 
 
 class Host:
@@ -68,4 +70,5 @@ def _entries(loads: list[Load], folder: Path) -> Iterator[dict[str, Any]]:
     for index, load in enumerate(loads):
         image = folder / f"{index}.npy"
         np.save(image, load.image)
-        yield entry(load, str(load.path), str(image))
+        for unit in COMPUTE_UNITS if load.artifact.format == "coreml" else (None,):
+            yield entry(load, str(load.path), str(image), unit=unit)

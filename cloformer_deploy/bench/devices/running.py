@@ -27,16 +27,16 @@ def job(entries: Sequence[Mapping[str, Any]], request: Request) -> str:
     return json.dumps({"files": entries, **limits, **asdict(request.protocol)})
 
 
-def entry(load: Load, path: str, image: str, sha256: str | None = None) -> dict[str, Any]:
-    """An artefact's entry in a job."""
+def entry(load: Load, path: str, image: str, sha256: str | None = None, unit: str | None = None) -> dict[str, Any]:
+    """An artefact's entry in a job, for one of Core ML's compute units where it has them."""
     artifact = load.artifact
     return {
-        "name": artifact.path,
+        "name": artifact.path + ("" if unit is None else f"#{unit}"),
         "path": path,
         "kind": artifact.format,
         "image": image,
         "sha256": sha256,
-        "unit": None,
+        "unit": unit,
     }
 
 
@@ -74,8 +74,8 @@ def read_answer(
         ToolError: the lines end before the runner did, or are not the runner's.
     """
     events: dict[str, dict[str, Any]] = {}
-    found: dict[str, Measured] = {}
     artifacts = {load.artifact.path: load.artifact for load in request.loads}
+    found = [Measured(artifacts[path], "not_executed", reason) for path, reason in not_executed.items()]
     for line in lines:
         try:
             event = json.loads(line)
@@ -85,12 +85,8 @@ def read_answer(
             elif kind == "refused":
                 raise RequestError(event["reason"], "give others with --cores, or leave them out")
             elif kind in ("measured", "failed"):
-                artifact = artifacts[event["name"]]
-                found[artifact.path] = (
-                    _measured(artifact, event)
-                    if kind == "measured"
-                    else Measured(artifact, "failed", str(event["reason"]))
-                )
+                path, _, unit = event["name"].partition("#")
+                found.append(_measured(artifacts[path], unit or None, event))
             else:
                 events[kind] = event
         except (ValueError, KeyError, TypeError) as error:
@@ -98,25 +94,28 @@ def read_answer(
             raise ToolError(message, "try again; if it stays, report it") from error
     if "end" not in events:
         raise ToolError("the runner ended in the middle", "try again; see whether the device ran out of memory")
-    for path, reason in not_executed.items():
-        found[path] = Measured(artifacts[path], "not_executed", reason)
+    order = list(artifacts)
+    found.sort(key=lambda item: (order.index(item.artifact.path), item.unit or ""))
     return Answer(
         machine=survey["machine"],
         source="emulated" if survey["emulated"] else source,
         cores=tuple(events["begin"]["cores"]),
         before=Conditions.model_validate(events["begin"]["conditions"]),
         after=Conditions.model_validate(events["end"]["conditions"]),
-        measured=tuple(found[path] for path in artifacts),
+        measured=tuple(found),
     )
 
 
-def _measured(artifact: Artifact, event: Mapping[str, Any]) -> Measured:
+def _measured(artifact: Artifact, unit: str | None, event: Mapping[str, Any]) -> Measured:
+    if event["event"] == "failed":
+        return Measured(artifact, "failed", str(event["reason"]), unit=unit)
     if not all(map(math.isfinite, event["logits"])):
-        return Measured(artifact, "failed", "its logits hold NaN or infinity there")
+        return Measured(artifact, "failed", "its logits hold NaN or infinity there", unit=unit)
     rounds = event["rounds_ms"]
     return Measured(
         artifact,
         "measured",
+        unit=unit,
         runtime=RUNTIME_NAMES.get(event["runtime"], event["runtime"]),
         runtime_version=event["version"],
         figures=figures([value for times in rounds for value in times]),
