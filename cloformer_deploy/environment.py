@@ -4,8 +4,9 @@ import platform
 from dataclasses import dataclass
 
 from cloformer_deploy import __version__
+from cloformer_deploy.bench.devices import DEVICES, Kind
 from cloformer_deploy.cores import usable_cores
-from cloformer_deploy.errors import CloformerDeployError
+from cloformer_deploy.errors import CloformerDeployError, MissingPartError
 from cloformer_deploy.formats import FORMATS
 from cloformer_deploy.model_zoo import bundled_checkpoints
 from cloformer_deploy.packages import install_command, installed_version
@@ -42,7 +43,7 @@ def survey() -> Survey:
     return Survey(
         tool_version=__version__,
         python=platform.python_version(),
-        system=f"{platform.system()} {platform.machine()}",
+        system=f"{platform.system()} {platform.machine()}, {usable_cores()} cores",
         extras=(
             _packages("base", BASE_PACKAGES, "pip install cloformer-deploy"),
             *(_packages(item.extra, item.packages, install_command(item.extra)) for item in FORMATS.values()),
@@ -51,7 +52,7 @@ def survey() -> Survey:
         runtimes=tuple(
             _part(runtime.title, runtime.missing(), f"runs {runtime.format}") for runtime in RUNTIMES.values()
         ),
-        devices=(Part("host", ready=True, detail=f"this machine, {usable_cores()} cores"),),
+        devices=tuple(_part(kind.form, _lack(kind), kind.title) for kind in DEVICES.values()),
         weights=tuple(bundled_checkpoints()),
     )
 
@@ -62,6 +63,14 @@ def _packages(extra: str, packages: tuple[str, ...], remedy: str) -> Part:
     if lacking:
         return Part(extra, ready=False, detail=f"missing: {', '.join(lacking)}", remedy=remedy)
     return Part(extra, ready=True, detail=", ".join(f"{package} {version}" for package, version in versions.items()))
+
+
+def _lack(kind: Kind) -> MissingPartError | None:
+    try:
+        kind.check()
+    except MissingPartError as error:
+        return error
+    return None
 
 
 def _part(name: str, lack: CloformerDeployError | None, detail: str) -> Part:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 P99_FROM = 100
 """Fewer runs have no 99th percentile to speak of."""
@@ -67,6 +66,8 @@ def speedup(rounds_ms: Sequence[float], baseline_ms: Sequence[float]) -> tuple[f
     Nonparametric Statistics, 3.2), which assumes nothing of the ratios but that rounds are alike; below six rounds
     there is none.
     """
+    from scipy import stats
+
     ratios = np.sort(np.asarray(baseline_ms) / np.asarray(rounds_ms))
     n = len(ratios)
     # The interval from the k-th smallest to the k-th largest misses the median with twice P(Binomial(n, 1/2) < k).

@@ -16,19 +16,20 @@ __all__ = ["DEVICES", "Answer", "Device", "Kind", "Load", "Measured", "Options",
 
 
 class Kind(NamedTuple):
-    """A kind of device: how one is asked for, what it is, and what opens it."""
+    """A kind of device: how one is asked for, what it is, what raises MissingPartError, and what opens it."""
 
     form: str
     title: str
+    check: Callable[[], None]
     parse: Callable[[str, Options], Device]
 
 
 DEVICES: dict[str, Kind] = {
-    "host": Kind("host", "this machine", Host.parse),
-    "adb": Kind(adb.FORM, "an Android device, over adb", adb.Adb.parse),
-    "ssh": Kind(ssh.FORM, "a board, over ssh", ssh.Ssh.parse),
-    "coreml": Kind(coreml.FORM, "this Mac, or an iPhone or iPad attached to it", coreml.CoreML.parse),
-    "qai-hub": Kind(qai_hub.FORM, "a phone hosted by Qualcomm", qai_hub.QaiHub.parse),
+    "host": Kind("host", "this machine", lambda: None, Host.parse),
+    "adb": Kind(adb.FORM, "an Android device, over adb", adb.check, adb.Adb.parse),
+    "ssh": Kind(ssh.FORM, "a board, over ssh", ssh.check, ssh.Ssh.parse),
+    "coreml": Kind(coreml.FORM, "this Mac, or an iPhone or iPad attached to it", coreml.check, coreml.CoreML.parse),
+    "qai-hub": Kind(qai_hub.FORM, "a phone hosted by Qualcomm", qai_hub.check, qai_hub.QaiHub.parse),
 }
 
 

@@ -11,6 +11,7 @@ from cloformer_deploy.bench.devices import benchmark_model
 from cloformer_deploy.bench.devices.base import Answer, Options, Request
 from cloformer_deploy.bench.devices.remote import Connection, measure_there
 from cloformer_deploy.errors import MissingPartError, RequestError, ToolError
+from cloformer_deploy.packages import install_command
 from cloformer_deploy.progress import Progress
 
 FORM = "adb[:SERIAL]"
@@ -22,6 +23,11 @@ _ADVICE = {
     "unauthorized": "unlock it, and allow this computer",
     "offline": "unplug it and plug it in again, or run: adb reconnect",
 }
+
+
+def check() -> None:
+    """Raises MissingPartError where this cannot be."""
+    adb_program(None)
 
 
 class Adb:
@@ -90,7 +96,7 @@ def adb_program(given: Path | None) -> str:
         inside = Path(folder, "binaries", "adb")
         if os.access(inside, os.X_OK):
             return str(inside)
-    raise MissingPartError("there is no adb here", "install Android's platform-tools, or pip install adbutils")
+    raise MissingPartError("there is no adb here", f"install Android's platform-tools, or: {install_command('adb')}")
 
 
 def _devices(program: str) -> dict[str, str]:

@@ -18,6 +18,13 @@ from cloformer_deploy.progress import Progress
 FORM = "coreml[:NAME]"
 
 
+def check() -> None:
+    """Raises MissingPartError where this cannot be."""
+    if platform.system() != "Darwin":
+        raise MissingPartError(f"coreml takes a Mac; this is {platform.system()}", "run the same command on a Mac")
+    require("coremltools", extra="coreml")
+
+
 class CoreML:
     """See `Device`. An attached device takes Xcode, which builds and signs the app that runs the model there."""
 
@@ -32,10 +39,7 @@ class CoreML:
 
     def measure(self, request: Request, progress: Progress) -> Answer:
         """See `Device.measure`."""
-        if platform.system() != "Darwin":
-            message = f"{self.name} takes a Mac; this is {platform.system()}"
-            raise MissingPartError(message, "run the same command on a Mac")
-        require("coremltools", extra="coreml")
+        check()
         loads = [load for load in request.loads if load.artifact.format == "coreml"]
         if not loads:
             raise RequestError(f"{self.name} runs Core ML files alone, and there are none", "export --format coreml")

@@ -22,6 +22,11 @@ COMPILE = "--target_runtime onnx"
 _US_PER_MS = 1000
 
 
+def check() -> None:
+    """Raises MissingPartError where this cannot be."""
+    require("qai_hub", extra=EXTRA)
+
+
 class QaiHub:
     """See `Device`. The service decides how often it runs, and for how long."""
 
@@ -40,7 +45,7 @@ class QaiHub:
 
     def measure(self, request: Request, progress: Progress) -> Answer:
         """See `Device.measure`."""
-        require("qai_hub", extra=EXTRA)
+        check()
         import qai_hub
 
         try:

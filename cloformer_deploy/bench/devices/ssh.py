@@ -16,6 +16,12 @@ _HOST = re.compile(
 )
 
 
+def check() -> None:
+    """Raises MissingPartError where this cannot be."""
+    if shutil.which("ssh") is None:
+        raise MissingPartError("there is no ssh here", "install OpenSSH's client")
+
+
 class Ssh:
     """See `Device`."""
 
@@ -38,6 +44,5 @@ class Ssh:
 
     def measure(self, request: Request, progress: Progress) -> Answer:
         """See `Device.measure`."""
-        if shutil.which("ssh") is None:
-            raise MissingPartError("there is no ssh here", "install OpenSSH's client")
+        check()
         return measure_there(self._connection, self._python, request, progress)
