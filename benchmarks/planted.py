@@ -66,7 +66,7 @@ class Checker:
         (batch,) = RenderedPictures("test", range(BLAMED)).batches(self.preprocessing, BLAMED)
         self.pixels = batch.pixels
         self._cache = Cache(work / "cache")
-        accepted = gate(self.healthy, None, MANY, DriftConfig(), None, self._cache, Silent()).accepted
+        accepted = gate(self.healthy, None, MANY, DriftConfig(), None, self._cache, {}, Silent()).accepted
         if accepted is None:
             raise RuntimeError("the healthy files fail the gate")
         self.baseline = accepted
@@ -98,7 +98,7 @@ class Checker:
         (artifact,) = bundle.manifest.artifacts
         same = tuple(item for item in self.baseline.artifacts if item.is_of(artifact))
         baseline = self.baseline.model_copy(update={"artifacts": same})
-        (cell,) = gate(bundle, None, n, DriftConfig(), baseline, self._cache, Silent()).cells
+        (cell,) = gate(bundle, None, n, DriftConfig(), baseline, self._cache, {}, Silent()).cells
         drift = cell.drift
         if drift is None:
             raise RuntimeError(f"{artifact.path} was not executed: {cell.checks}")

@@ -55,7 +55,7 @@ def bench(
     """
     progress.step("Checking the bundle")
     bundle.verify()
-    loads = tuple(_load(bundle, artifact) for artifact in bundle.manifest.artifacts)
+    loads = tuple(load(bundle, artifact) for artifact in bundle.manifest.artifacts)
     request = Request(loads, threads, cores, protocol, timeout_s)
     results: list[Result] = []
     errors: list[tuple[str, CloformerDeployError]] = []
@@ -72,7 +72,8 @@ def bench(
     return Bench(tuple(results), tuple(errors))
 
 
-def _load(bundle: Bundle, artifact: Artifact) -> Load:
+def load(bundle: Bundle, artifact: Artifact) -> Load:
+    """An artefact of a bundle that was verified, with what it is given."""
     manifest = bundle.manifest
     batch = 1 if artifact.input.batch == "dynamic" else artifact.input.batch
     picture = RenderedPictures("test", [PICTURE]).picture(PICTURE, manifest.input)
@@ -85,10 +86,10 @@ def _load(bundle: Bundle, artifact: Artifact) -> Load:
 
 def _results(device: Device, request: Request, answer: Answer) -> Iterator[Result]:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    loads = {load.artifact.path: load for load in request.loads}
+    loads = {item.artifact.path: item for item in request.loads}
     for item in answer.measured:
         artifact = item.artifact
-        baseline = _baseline(item, answer.measured)
+        baseline = float_baseline(item, answer.measured)
         ratio, interval = speedup(item.rounds_ms, baseline.rounds_ms) if baseline is not None else (None, None)
         yield Result(
             **artifact.model_dump(include={"path", "format", "precision", "target", "sha256"}),
@@ -126,7 +127,7 @@ def _throttled(answer: Answer, item: Measured) -> bool | None:
     return throttled(item.rounds_ms, *mhz)
 
 
-def _baseline(item: Measured, measured: Sequence[Measured]) -> Measured | None:
+def float_baseline(item: Measured, measured: Sequence[Measured]) -> Measured | None:
     """The float32 file of an artefact's format, on the same unit, for its own target if there is one."""
     kind = (item.artifact.format, "fp32", item.unit)
     floats = [other for other in measured if (other.artifact.format, other.artifact.precision, other.unit) == kind]
@@ -135,12 +136,12 @@ def _baseline(item: Measured, measured: Sequence[Measured]) -> Measured | None:
     return floats[0] if floats and floats[0] is not item else None
 
 
-def _difference(load: Load, item: Measured) -> float | None:
+def _difference(asked: Load, item: Measured) -> float | None:
     """How far a device's logits are from this machine's, where it can run the file itself."""
-    runtime = runtime_for(load.artifact.format)
+    runtime = runtime_for(asked.artifact.format)
     if item.logits is None or runtime.missing() is not None:
         return None
-    images = load.image.transpose(0, 3, 1, 2) if load.artifact.format == "tflite" else load.image
-    here = runtime.open(load.path).run(images)
+    images = asked.image.transpose(0, 3, 1, 2) if asked.artifact.format == "tflite" else asked.image
+    here = runtime.open(asked.path).run(images)
     there = np.asarray(item.logits, np.float32)
     return float(np.abs(here.ravel() - there).max()) if here.size == there.size else None

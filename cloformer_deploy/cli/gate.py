@@ -25,6 +25,10 @@ def command(
     update_baseline: Annotated[
         bool, typer.Option("--update-baseline", help="Accept this build: write --baseline, and do not compare with it.")
     ] = False,
+    accepted: Annotated[
+        Path | None,
+        typer.Option(help="The bundle that was accepted last, where slowdown is limited.", metavar="DIR"),
+    ] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.", metavar="FILE")] = None,
     summary: Annotated[Path | None, typer.Option(help="Write a Markdown summary here.", metavar="FILE")] = None,
     cache: Annotated[
@@ -35,8 +39,9 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Fail (exit code 1) if an artefact got worse than PyTorch or the last accepted build allow."""
+    from cloformer_deploy.bench import Protocol
     from cloformer_deploy.bundle import Bundle
-    from cloformer_deploy.gate import gate, read_baseline, read_config, write_baseline
+    from cloformer_deploy.gate import gate, latency_checks, open_accepted, read_baseline, read_config, write_baseline
     from cloformer_deploy.report import ci
     from cloformer_deploy.report.gate import gate_json, gate_tables
     from cloformer_deploy.validation.cache import Cache, default_folder
@@ -47,7 +52,9 @@ def command(
     known = None if baseline is None or update_baseline else read_baseline(baseline)
     with progress() as steps:
         store = None if no_cache else Cache(cache or default_folder())
-        result = gate(Bundle.open(bundle), data, limit, limits, known, store, steps)
+        opened = Bundle.open(bundle)
+        latency = latency_checks(opened, limits, open_accepted(accepted), Protocol(), steps)
+        result = gate(opened, data, limit, limits, known, store, latency, steps)
         if store is not None:
             store.close()
             if store.problem:

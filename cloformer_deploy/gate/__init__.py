@@ -4,6 +4,7 @@ from cloformer_deploy.gate.baseline import Baseline, read_baseline, write_baseli
 from cloformer_deploy.gate.checks import Check
 from cloformer_deploy.gate.config import DriftConfig, Limits, read_config
 from cloformer_deploy.gate.judging import Cell, Gate, gate
+from cloformer_deploy.gate.latency import latency_checks, open_accepted
 
 __all__ = [
     "Baseline",
@@ -13,6 +14,8 @@ __all__ = [
     "Gate",
     "Limits",
     "gate",
+    "latency_checks",
+    "open_accepted",
     "read_baseline",
     "read_config",
     "write_baseline",

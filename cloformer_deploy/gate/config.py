@@ -47,6 +47,8 @@ class Limits(_Part):
         growth: most that the file may grow against the baseline, as a share.
         operators_growth: the same of its number of operators.
         not_executed: whether an artefact that cannot be run here fails.
+        speedup: how many times as fast as the float32 file of its format it must be; None measures no latency.
+        slowdown: most that it may be slower than the accepted file of its kind, as a share; None as well.
     """
 
     top1_agreement: Share
@@ -57,6 +59,8 @@ class Limits(_Part):
     growth: Positive = 0.05
     operators_growth: Positive = 0.02
     not_executed: Literal["fail", "allow"] = "fail"
+    speedup: Positive | None = None
+    slowdown: Positive | None = None
 
 
 class _Given(_Part):
@@ -68,6 +72,8 @@ class _Given(_Part):
     growth: Positive | None = None
     operators_growth: Positive | None = None
     not_executed: Literal["fail", "allow"] | None = None
+    speedup: Positive | None = None
+    slowdown: Positive | None = None
 
 
 class _Rule(_Given):

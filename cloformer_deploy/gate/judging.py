@@ -95,6 +95,7 @@ def gate(
     config: DriftConfig,
     baseline: Baseline | None,
     cache: Cache | None,
+    latency: Mapping[str, Sequence[Check]],
     progress: Progress,
 ) -> Gate:
     """Judge a bundle on the pictures of a folder, or on rendered ones without one.
@@ -106,6 +107,7 @@ def gate(
         config: the limits.
         baseline: the last accepted build; None compares with PyTorch alone.
         cache: what it knows is not computed again.
+        latency: checks of latency by an artefact's path, see `latency_checks`.
         progress: is told what goes on.
 
     Raises:
@@ -128,7 +130,7 @@ def gate(
     identities = [key(pictures.identity(index)).hex()[:16] for index in range(len(pictures))]
     places = {name: index for index, name in enumerate(identities)}
     cells = [
-        _cell(evaluation, item, drift, config, baseline, places, reference, sample)
+        _cell(evaluation, item, drift, config, baseline, places, reference, sample, latency)
         for item, drift, sample in zip(evaluation.candidates, drifts, samples, strict=True)
     ]
     lacks = {item.runtime: item.lack for item in evaluation.candidates if item.lack is not None}
@@ -177,6 +179,7 @@ def _cell(
     places: Mapping[str, int],
     reference: Paired,
     sample: _Sample,
+    latency: Mapping[str, Sequence[Check]],
 ) -> Cell:
     artifact, limits = candidate.artifact, config.limits_of(candidate.artifact)
     if candidate.lack is not None:
@@ -185,10 +188,11 @@ def _cell(
         return Cell(artifact, candidate.runtime, "not_executed" if allowed else "failed", (check,))
     operators = int(evaluation.remembered(("operators", artifact.sha256), lambda: _operators(evaluation, artifact)))
     accepted = baseline.accepted(artifact) if baseline else None
-    checks = [Check("weights", "failed", text) for text in evaluation.weight_failures(candidate)]
+    checks = list(_weights(evaluation.weight_failures(candidate)))
     checks += against_pytorch(drift, limits, reference.non_finite)
     if baseline and accepted:
         checks += against_baseline(drift, artifact.bytes, operators, limits, baseline, accepted, places)
+    checks += latency.get(artifact.path, ())
     bad = ("failed", "undecided") if config.undecided == "fail" else ("failed",)
     failed = any(check.outcome in bad for check in checks)
     return Cell(
@@ -201,6 +205,13 @@ def _cell(
         tuple(drift.classes()),
         operators,
     )
+
+
+def _weights(failures: Sequence[str]) -> Iterator[Check]:
+    """One check however many tensors differ: those of another build all do."""
+    if failures:
+        more = f"; and {len(failures) - 1} more" if len(failures) > 1 else ""
+        yield Check("weights", "failed", failures[0] + more)
 
 
 def _operators(evaluation: Evaluation, artifact: Artifact) -> bytes:
@@ -228,7 +239,7 @@ def _accepted(bundle: Bundle, identities: Sequence[str], cells: Sequence[Cell]) 
 
 
 def _relative(check: Check) -> bool:
-    return check.name in ("regression_pp", "regression_db", "growth", "operators_growth")
+    return check.name in ("regression_pp", "regression_db", "growth", "operators_growth", "slowdown")
 
 
 def _figures(cells: Sequence[Cell]) -> Iterator[Accepted]:
