@@ -127,7 +127,8 @@ def read_results(bundle: Bundle) -> tuple[Result, ...]:
     except FileNotFoundError:
         return ()
     except (OSError, ValidationError) as error:
-        raise BundleError(f"{path} cannot be read: {error}", "delete it, and measure again with bench") from error
+        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
+        raise BundleError(f"{path} cannot be read: {what}", "delete it, and measure again with bench") from error
     places = {(item.path, item.sha256): place for place, item in enumerate(bundle.manifest.artifacts)}
     current = [item for item in kept if (item.path, item.sha256) in places]
     return tuple(sorted(current, key=lambda item: places[item.path, item.sha256]))
