@@ -27,8 +27,9 @@ demo: install
 	$(BIN)/cloformer-deploy export --precision fp32 --precision fp16 --output exports/demo --overwrite
 	$(BIN)/cloformer-deploy validate exports/demo
 
-# One thread for each of the processes: they fill the cores already. A file's tests share what they export.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+# One thread for each of the processes: they fill the cores already. A file's tests share what they export, and files
+# run in the order in which tests/conftest.py has them.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test: lint $(OLD_VENV)/.installed
 	$(PYTEST) --maxprocesses 4

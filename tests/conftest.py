@@ -1,8 +1,11 @@
 """Fixtures for all tests: the reference material beside the checkout, and weights made from it or at random."""
 
+import fcntl
 import importlib.util
 import json
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -20,6 +23,26 @@ from cloformer_deploy.progress import Silent
 ROOT = Path(__file__).resolve().parents[1]
 
 GoldenStateDict = Callable[..., dict[str, Tensor]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with long tests first: of what runs side by side, short ones are to be last."""
+    long = {item.path for item in items if item.get_closest_marker("integration")}
+    items.sort(key=lambda item: item.path not in long)
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that one of the processes that run the tests makes, and all use: not to be changed."""
+    root = factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else factory.getbasetemp()
+    folder = root / name
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = root / f"{name}.done"
+        if not done.exists():
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -66,10 +89,12 @@ def xxs_weights() -> dict[str, Tensor]:
 @pytest.fixture(scope="session")
 def image_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The bundled weights with `--input image`, in all formats and precisions; its labels make it a classifier."""
-    output = tmp_path_factory.mktemp("image") / "bundle"
     formats = ("onnx", "coreml", "tflite")
-    request = ExportRequest(formats, ("fp32", "fp16"), weights="xxs-imagenette", input_kind="image", output=output)
-    return export(request, Silent()).bundle
+    request = ExportRequest(formats, ("fp32", "fp16"), weights="xxs-imagenette", input_kind="image")
+    folder = made_once(
+        tmp_path_factory, "image", lambda folder: export(replace(request, output=folder / "bundle"), Silent())
+    )
+    return Bundle.open(folder / "bundle")
 
 
 @pytest.fixture(scope="session")
@@ -78,9 +103,11 @@ def int8_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
     Of the published size: XNNPACK corrupts its heap as it loads an int8 TFLite file for 96 x 96.
     """
-    folder = tmp_path_factory.mktemp("int8")
-    calibration = folder / "calibration.safetensors"
-    make_calibration(RENDERED, 32, 0, Preprocessing.published(224, 224), calibration, Silent())
-    formats = ("onnx", "coreml", "tflite")
-    request = ExportRequest(formats, ("int8",), calibration=calibration, output=folder / "bundle")
-    return export(request, Silent()).bundle
+
+    def make(folder: Path) -> None:
+        calibration = folder / "calibration.safetensors"
+        make_calibration(RENDERED, 32, 0, Preprocessing.published(224, 224), calibration, Silent())
+        formats = ("onnx", "coreml", "tflite")
+        export(ExportRequest(formats, ("int8",), calibration=calibration, output=folder / "bundle"), Silent())
+
+    return Bundle.open(made_once(tmp_path_factory, "int8", make) / "bundle")
