@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloformer_deploy.bench.protocol import figures, noisy, speedup, throttled
@@ -25,6 +25,7 @@ def test_figures_are_in_order(times: list[float]) -> None:
     assert (found.std_ms is None) == (len(times) == 1)
 
 
+@settings(deadline=None)  # the first imports scipy
 @given(TIMES, st.floats(0.2, 5))
 def test_a_common_disturbance_leaves_the_ratio(times: list[float], factor: float) -> None:
     ratio, interval = speedup(times, [factor * value for value in times])

@@ -17,7 +17,7 @@ from cloformer_deploy.progress import Progress
 FORM = "adb[:SERIAL]"
 ADB_S = 30.0
 """For the server to start and to answer."""
-_SERIAL = re.compile(r"[A-Za-z0-9_.:\[\]-]+")
+_SERIAL = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9_.:\[\]-]*")
 _NETWORK = re.compile(r".+:[0-9]+")
 _ADVICE = {
     "unauthorized": "unlock it, and allow this computer",

@@ -33,7 +33,7 @@ class Host:
     def parse(cls, detail: str, _options: Options) -> "Host":
         """`host`, without anything behind it."""
         if detail:
-            raise RequestError(f"the device host takes no {detail!r}", "say --device host")
+            raise RequestError(f"--device host:{detail} is not a known device", "say --device host")
         return cls()
 
     def measure(self, request: Request, progress: Progress) -> Answer:
