@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV ?= .venv
 # Old devices run tflite-runtime 2.14, which needs numpy 1: the tests keep it in an environment of its own.
 OLD_VENV ?= .venv-tflite-runtime
+# Programs of Debian that the device tests run: adb and adbd, ssh and sshd, an emulated ARM64 board.
+DEVICE_PARTS ?= .device-parts
 BIN = $(VENV)/bin
 PIP = -m pip --disable-pip-version-check install --quiet
 
@@ -23,6 +25,10 @@ $(OLD_VENV)/.installed: tests/requirements-tflite-runtime.txt
 	$(OLD_VENV)/bin/python $(PIP) --requirement $< && touch $@ \
 	  || (rm -rf $(OLD_VENV) && echo "tflite-runtime could not be installed (there are Linux wheels only): its tests will skip")
 
+# Without them (no apt, not Linux on x86-64) the script says why, and the tests that need them skip.
+$(DEVICE_PARTS)/.installed: tests/devices/fetch_parts.py constraints.txt | install
+	$(BIN)/python $< $(DEVICE_PARTS) && touch $@ || test $$? -eq 3
+
 demo: install
 	$(BIN)/cloformer-deploy export --precision fp32 --precision fp16 --output exports/demo --overwrite
 	$(BIN)/cloformer-deploy validate exports/demo
@@ -31,7 +37,7 @@ demo: install
 # run in the order in which tests/conftest.py has them.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-test: lint $(OLD_VENV)/.installed
+test: lint $(OLD_VENV)/.installed $(DEVICE_PARTS)/.installed
 	$(PYTEST) --maxprocesses 4
 
 test-fast: install
@@ -52,4 +58,4 @@ benchmarks: install
 	$(BIN)/python benchmarks/gate.py
 
 clean:
-	rm -rf $(VENV) $(OLD_VENV) exports build dist
+	rm -rf $(VENV) $(OLD_VENV) $(DEVICE_PARTS) exports build dist
