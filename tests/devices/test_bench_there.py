@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.devices.device import PARTS, Device
 
 from cloformer_deploy.bench import Protocol
 from cloformer_deploy.bench.devices import Request
-from cloformer_deploy.bench.devices.remote import FOLDER, Connection, measure_there, sent
+from cloformer_deploy.bench.devices.remote import UNPACK, Connection, measure_there, sent
 from cloformer_deploy.bench.measuring import load
 from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.progress import Silent
 from tests.bench.conftest import FAST, SLOW, MakeBundle, make_bundle, onnx_bundle
+from tests.devices.device import PARTS, Device
 
 __all__ = ["make_bundle", "onnx_bundle"]
 pytestmark = pytest.mark.integration
@@ -165,7 +165,7 @@ def test_disk_that_fills_up_meanwhile(device: Device, connection: Connection) ->
     with (
         device.small_disk(),
         pytest.raises(ToolError, match="is full"),
-        sent(connection, FOLDER + "ls", {"large": bytes(3_000_000)}, 60) as lines,
+        sent(connection, UNPACK + "ls", {"large": bytes(3_000_000)}, 60) as lines,
     ):
         list(lines)
     nothing_left(device)

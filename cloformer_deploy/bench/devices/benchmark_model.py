@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cloformer_deploy.bench.devices.base import Answer, Load, Measured, Options, Request
 from cloformer_deploy.bench.devices.benchmark_binary import find_binary, machine_of
-from cloformer_deploy.bench.devices.remote import FOLDER, GRACE_S, Connection, sent
+from cloformer_deploy.bench.devices.remote import GRACE_S, UNPACK, Connection, sent
 from cloformer_deploy.bench.protocol import Figures
 from cloformer_deploy.bench.results import Conditions
 from cloformer_deploy.errors import MissingPartError, RequestError
@@ -70,7 +70,7 @@ def measure(
         message = f"{binary} is for {made_for}, and {connection.name} is {machine}"
         raise RequestError(message, f"give a benchmark_model for {machine} with --benchmark-binary")
     files = {BINARY: binary.read_bytes()} | {load.path.name: load.path.read_bytes() for load in loads}
-    script = FOLDER + _CONDITIONS + _check(loads) + _WATCH + _runs(loads, request)
+    script = UNPACK + _CONDITIONS + _check(loads) + _WATCH + _runs(loads, request)
     texts: dict[str, list[str]] = {name: [] for name in (_BEFORE, _AFTER, *(load.path.name for load in loads))}
     said: list[str] = []
     with sent(connection, script, files, request.timeout_s + GRACE_S) as lines:

@@ -1,6 +1,7 @@
 """This machine."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -38,17 +39,23 @@ class Host:
 
     def measure(self, request: Request, progress: Progress) -> Answer:
         """See `Device.measure`."""
-        here = _survey({load.artifact.format for load in request.loads})
-        loads, reasons = runnable(here, request.loads)
-        if not loads:
-            path, reason = next(iter(reasons.items()))
-            formats = {load.artifact.format for load in request.loads}
-            hint = "measure on a Mac" if formats == {"coreml"} else install_command(FORMATS[formats.pop()].extra)
-            raise MissingPartError(f"nothing can be timed here: {path}: {reason}", hint)
-        with tempfile.TemporaryDirectory(prefix="cloformer-bench-") as folder:
-            (Path(folder) / JOB_NAME).write_text(job(list(_entries(loads, Path(folder))), request))
-            command = [*_RUNNER, "measure", str(Path(folder) / JOB_NAME)]
-            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        with tempfile.TemporaryDirectory(prefix="cloformer-bench-") as name:
+            folder = Path(name)
+            here = _survey({load.artifact.format for load in request.loads}, folder)
+            loads, reasons = runnable(here, request.loads)
+            if not loads:
+                path, reason = next(iter(reasons.items()))
+                formats = {load.artifact.format for load in request.loads}
+                hint = "measure on a Mac" if formats == {"coreml"} else install_command(FORMATS[formats.pop()].extra)
+                raise MissingPartError(f"nothing can be timed here: {path}: {reason}", hint)
+            (folder / JOB_NAME).write_text(job(list(_entries(loads, folder)), request))
+            with subprocess.Popen(
+                [*_RUNNER, "measure", str(folder / JOB_NAME)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=_environment(folder),
+            ) as process:
                 try:
                     assert process.stdout is not None  # noqa: S101 - it is a pipe
                     return read_answer(iter(process.stdout), here, "host", request, reasons, progress)
@@ -56,9 +63,15 @@ class Host:
                     process.kill()
 
 
-def _survey(formats: set[str]) -> dict[str, Any]:
+def _environment(folder: Path) -> dict[str, str]:
+    """Runtimes leave files in TMPDIR."""
+    return {**os.environ, "TMPDIR": str(folder)}
+
+
+def _survey(formats: set[str], folder: Path) -> dict[str, Any]:
     asked = sorted(formats if sys.platform == "darwin" else formats - {"coreml"})
-    ran = subprocess.run([*_RUNNER, "survey", *asked], stdout=subprocess.PIPE, check=False)
+    command = [*_RUNNER, "survey", *asked]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, env=_environment(folder), check=False)
     if ran.returncode:
         raise ToolError(f"this machine cannot be looked at: exit code {ran.returncode}", "see the lines above")
     found: dict[str, Any] = json.loads(ran.stdout)

@@ -33,13 +33,17 @@ ROOM = 1.1
 """Free space there, over the size of what is sent."""
 NO_FOLDER, NO_ARCHIVE, NO_TOOL, NOT_FOUND, LOST = 90, 91, 92, 127, 255
 _TIMED_OUT, _KILLED = 124, 137
+_FULL = ("No space left", "Disk quota", "Wrote only")
+"""What tar and mktemp say of a disk that is full; the last is GNU tar's word for a write that came to its end."""
 
-# ${TMPDIR:-/tmp} is where the runner's survey looks for room, too.
-FOLDER = f"""umask 077
+# Runtimes leave files in TMPDIR (ONNX Runtime .ses), which are to go with the rest.
+_FOLDER = f"""umask 077
 d=$(mktemp -d "${{TMPDIR:-/tmp}}/cloformer-bench.XXXXXX") || exit {NO_FOLDER}
 trap 'cd /; rm -rf "$d"' EXIT
 trap 'exit 129' HUP INT TERM PIPE
-cd "$d" && tar -xf - || exit {NO_ARCHIVE}
+export TMPDIR="$d"
+"""
+UNPACK = f"""{_FOLDER}cd "$d" && tar -xf - || exit {NO_ARCHIVE}
 """
 _TOOLS = f"""for tool in mktemp tar timeout; do
 command -v $tool >/dev/null || {{ echo "$tool is not there" >&2; exit {NO_TOOL}; }}
@@ -76,7 +80,7 @@ def measure_there(connection: Connection, python: str, request: Request, progres
         raise ToolError(message, "make room there, or set TMPDIR there to a folder that has some")
     limit = request.timeout_s + GRACE_S
     run = f"timeout -k 5 {limit:.0f} {shlex.quote(python)} {RUNNER.name} measure {JOB_NAME}"
-    with sent(connection, FOLDER + run, files, limit + GRACE_S) as lines:
+    with sent(connection, UNPACK + run, files, limit + GRACE_S) as lines:
         return read_answer(lines, there, "device", request, reasons, progress)
 
 
@@ -87,7 +91,7 @@ def survey(connection: Connection, python: str, formats: Sequence[str]) -> dict[
         MissingPartError: it has no such Python, or lacks a tool.
         ToolError: it cannot be reached, or says something else.
     """
-    command = [*connection.command, _TOOLS + shlex.join([python, "-", "survey", *formats])]
+    command = [*connection.command, _TOOLS + _FOLDER + shlex.join([python, "-", "survey", *formats])]
     try:
         ran = subprocess.run(
             command,
@@ -180,9 +184,9 @@ def _failure(connection: Connection, status: int, said: bytes, program: str) -> 
     """The error for an exit code and what was written to standard error."""
     lines = said.decode(errors="replace").strip().splitlines()
     last = lines[-1].strip() if lines else f"exit code {status}"
-    text = "\n".join(lines)
-    if status in (NO_FOLDER, NO_ARCHIVE) and ("No space" in text or "Disk quota" in text):
-        message = f"the disk of {connection.name} is full: {last}"
+    full = [line for line in lines if any(sign in line for sign in _FULL)]
+    if status in (NO_FOLDER, NO_ARCHIVE) and full:
+        message = f"the disk of {connection.name} is full: {full[0]}"
         return ToolError(message, "make room there, or set TMPDIR there to a folder that has some")
     if status in (NO_FOLDER, NO_ARCHIVE):
         return ToolError(f"{connection.name} cannot take the files: {last}", "see whether its TMPDIR can be written")
