@@ -26,7 +26,7 @@ $(OLD_VENV)/.installed: tests/requirements-tflite-runtime.txt
 	  || (rm -rf $(OLD_VENV) && echo "tflite-runtime could not be installed (there are Linux wheels only): its tests will skip")
 
 # Without them (no apt, not Linux on x86-64) the script says why, and the tests that need them skip.
-$(DEVICE_PARTS)/.installed: tests/devices/fetch_parts.py constraints.txt | install
+$(DEVICE_PARTS)/.installed: tests/devices/fetch_parts.py constraints.txt | $(VENV)/.installed
 	$(BIN)/python $< $(DEVICE_PARTS) && touch $@ || test $$? -eq 3
 
 demo: install

@@ -85,14 +85,16 @@ def _board(
     )
     # ssh reads the configuration of the user that the system knows, whatever HOME says.
     ssh = PARTS / "amd64/usr/bin/ssh"
-    (client / "ssh").write_text(f'#!/bin/sh\nexec {shlex.quote(str(ssh))} -F {shlex.quote(str(folder / "config"))} "$@"\n')
+    (client / "ssh").write_text(
+        f'#!/bin/sh\nexec {shlex.quote(str(ssh))} -F {shlex.quote(str(folder / "config"))} "$@"\n'
+    )
     (client / "ssh").chmod(0o755)
 
     everything = {**binds, files: FILES, files / "passwd": "/etc/passwd", files / "group": "/etc/group"}
     # sshd sheds root by setgroups(2), which a lone user may not call: it then runs as that user.
     shed = f"unshare --user --map-user={uid} --map-group={gid} --keep-caps " if uid else ""
-    daemon = f'mkdir "$ROOT/run/sshd"; {shed}chroot "$ROOT" /usr/bin/env -i QEMU_CPU={CPU} {sshd} -D -e -f {FILES}/sshd_config'
-    with machine(layout, everything, [f"( {daemon} )"], folder) as board:
+    daemon = f'{shed}chroot "$ROOT" /usr/bin/env -i QEMU_CPU={CPU} {sshd} -D -e -f {FILES}/sshd_config'
+    with machine(layout, everything, [f'mkdir "$ROOT/run/sshd"\n{daemon}'], folder) as board:
         board.wait_for(lambda: board.listens(PORT))
         yield board, {"PATH": f"{client}:{os.environ['PATH']}"}
 

@@ -149,7 +149,7 @@ def relocate(root: Path, final: Path) -> None:
     libraries = "usr/lib/x86_64-linux-gnu"
     loader = "usr/lib64/ld-linux-x86-64.so.2"
     search = f"{final / libraries / 'android'}:{final / libraries}"
-    patchelf = [root / loader, "--library-path", root / libraries, root / "usr/bin/patchelf"]
+    patchelf: list[str | Path] = [root / loader, "--library-path", root / libraries, root / "usr/bin/patchelf"]
     programs = [
         *(root / "usr/lib/android-sdk/platform-tools" / name for name in ("adb", "adbd")),
         *(root / "usr/bin" / name for name in ("ssh", "ssh-keygen")),
@@ -191,7 +191,7 @@ def run(*command: str | Path, check: bool = True) -> subprocess.CompletedProcess
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{text}\n")
 
 
 if __name__ == "__main__":

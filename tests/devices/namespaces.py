@@ -61,12 +61,12 @@ class Machine:
 
     def processes(self) -> dict[int, list[str]]:
         """The arguments of all that runs on it, zombies left out, by this system's process numbers."""
-        here = os.readlink(f"/proc/{self.process.pid}/ns/pid_for_children")
+        here = Path(f"/proc/{self.process.pid}/ns/pid_for_children").readlink()
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             # Processes end meanwhile, and others' are not ours to read.
             with contextlib.suppress(OSError):
-                if os.readlink(folder / "ns" / "pid") == here:
+                if (folder / "ns" / "pid").readlink() == here:
                     arguments = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
                     if arguments:  # a zombie has none
                         found[int(folder.name)] = arguments
@@ -113,9 +113,7 @@ class Machine:
 
 
 @contextlib.contextmanager
-def machine(
-    layout: str, binds: Mapping[str | Path, str], daemons: Sequence[str], folder: Path
-) -> Iterator[Machine]:
+def machine(layout: str, binds: Mapping[str | Path, str], daemons: Sequence[str], folder: Path) -> Iterator[Machine]:
     """Start a machine, and end it and all that runs on it.
 
     Args:
@@ -143,8 +141,8 @@ def machine(
         started = Machine(process, str(root), log)
         try:
             # Until then the process is still in this namespace.
-            user_namespace = os.readlink("/proc/self/ns/user")
-            started.wait_for(lambda: os.readlink(f"/proc/{process.pid}/ns/user") != user_namespace)
+            ours, its = Path("/proc/self/ns/user").readlink(), Path(f"/proc/{process.pid}/ns/user")
+            started.wait_for(lambda: its.readlink() != ours)
             _map_identities(process.pid)
             assert process.stdin is not None
             process.stdin.write(b"\n")
