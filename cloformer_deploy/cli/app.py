@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from cloformer_deploy import __version__
-from cloformer_deploy.cli import blame, calibrate, doctor, export, gate, inspect, render, validate
+from cloformer_deploy.cli import blame, calibrate, doctor, export, gate, inspect, render, report, validate
 from cloformer_deploy.errors import EXIT_BUG, CloformerDeployError, RequestError
 
 EXIT_INTERRUPTED = 130
@@ -92,6 +92,7 @@ app.command("validate")(validate.command)
 app.command("gate")(gate.command)
 app.command("blame")(blame.command)
 app.command("inspect")(inspect.command)
+app.command("report")(report.command)
 app.command("render")(render.command)
 app.command("doctor")(doctor.command)
 
