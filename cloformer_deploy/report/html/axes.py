@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _INTERVALS = 5
+_REACH = 3.0
+"""How far, in spans of all others, an axis goes for what stands out."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +27,27 @@ class Axis:
         low, high = self.ticks[0], self.ticks[-1]
         return round(100 * min(max((value - low) / (high - low), 0.0), 1.0), 2)
 
+    def beyond(self, value: float) -> int:
+        """-1 for a value below the axis, 1 for one above, else 0."""
+        return (value > self.ticks[-1]) - (value < self.ticks[0])
+
     def label(self, tick: float) -> str:
         """A tick's text."""
         return f"{tick:,.{self.decimals}f}"
 
 
-def spanning(values: Iterable[float], most: float = math.inf) -> Axis:
-    """An axis that holds all values, with about six ticks and none beyond `most`."""
-    finite = [value for value in values if math.isfinite(value)]
-    low, high = min(finite, default=0.0), max(finite, default=1.0)
+def spanning(values: Iterable[float], most: float = math.inf, outliers: Iterable[tuple[float, float]] = ()) -> Axis:
+    """An axis that holds all values, with about six ticks and none beyond `most`.
+
+    It also holds those intervals of `outliers` that are not so far off that the rest would be pressed together.
+    """
+    held, others = list(values), list(outliers)
+    if not held:
+        held, others = [end for interval in others for end in interval] or [0.0, 1.0], []
+    low, high = min(held), max(held)
+    reach = _REACH * (high - low)
+    near = [ends for ends in others if low - reach <= ends[0] and ends[1] <= high + reach]
+    low, high = min([low, *(first for first, _ in near)]), max([high, *(last for _, last in near)])
     if low == high:
         spare = abs(low) / 100 or 1.0
         low, high = low - spare, min(high + spare, most)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cloformer_deploy.bundle import Bundle, digest
 from cloformer_deploy.data import default_calibration
-from cloformer_deploy.formats import FORMATS
+from cloformer_deploy.formats import FORMATS, PRECISIONS
 from cloformer_deploy.manifest import Artifact
 from cloformer_deploy.model_zoo import bundled_checkpoints
 
@@ -38,7 +38,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Commands:
-    """Command lines that a shell takes as they stand, but for `FILE`; `notes` says what that is, and what is unknown."""
+    """Command lines that a shell takes as they stand, but for `FILE`; `notes` says what that is and what is unknown."""
 
     export: tuple[str, ...]
     notes: tuple[str, ...]
@@ -93,7 +93,7 @@ def _export(bundle: Bundle, weights: Sequence[str], notes: list[str]) -> Iterato
     for options, formats in made.items():
         alike: dict[tuple[str, ...], list[str]] = {}
         for name, precisions in formats.items():
-            alike.setdefault(tuple(sorted(precisions)), []).append(name)
+            alike.setdefault(tuple(sorted(precisions, key=PRECISIONS.index)), []).append(name)
         for precisions_of_all, names in alike.items():
             what = [*_each("--format", names), *_each("--precision", precisions_of_all)]
             yield _line("export", *weights, *what, *options, "--output", str(bundle.root))

@@ -11,12 +11,12 @@ from cloformer_deploy.report.html.axes import Axis, spanning
 if TYPE_CHECKING:
     from cloformer_deploy.bench import Result
     from cloformer_deploy.gate import Cell, Check, Gate
-    from cloformer_deploy.manifest import Artifact
     from cloformer_deploy.validation.paired import ClassDrift
 
 Interval = tuple[float, float]
-_NEAR_X, _NEAR_Y = 12.0, 7.0
+_NEAR_X, _NEAR_Y = 18.0, 7.0
 """Percent of the axes within which points share one label."""
+_NAMED = 2
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def _dots(
             text = f"{shown(value)} ({_ends(interval, decimals)})"
             failed = check.outcome == "failed"
             rows.append(Row(short_name(cell.artifact), failed, value, interval, factor * check.limit, text))
-    values = (value for row in rows for value in (row.value, row.limit, *row.interval))
-    return Dots(spanning(values, most), tuple(rows))
+    held = [value for row in rows for value in (row.limit, *(() if row.failed else (row.value, *row.interval)))]
+    return Dots(spanning(held, most, (row.interval for row in rows if row.failed)), tuple(rows))
 
 
 def _check(cell: "Cell", name: str) -> "Check | None":
@@ -116,11 +116,11 @@ def _unlike(texts: Iterable[str | None]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Point:
-    """One artefact on a pair of axes, with the interval of its accuracy."""
+    """One artefact on a pair of axes, with the interval of its accuracy, percent; its shape is of its format."""
 
-    name: str
     shape: str
     label: str
+    failed: bool
     x: float
     y: float
     interval: Interval
@@ -129,7 +129,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Label:
-    """A text beside one or several points that lie close to one another; `x` and `y` in percent of the axes."""
+    """A text above one or several points that lie close to one another; `x` and `y` in percent, from the top left."""
 
     x: float
     y: float
@@ -163,7 +163,7 @@ def scatters(result: "Gate", latencies: Sequence[Bars]) -> list[Scatter]:
 
 def _scatter(result: "Gate", x_title: str, cost: dict[str, float]) -> Scatter:
     points = [
-        _point(cell.artifact, cost[cell.artifact.path], *placed, x_title)
+        _point(cell, cost[cell.artifact.path], *placed, x_title)
         for cell in result.cells
         if cell.artifact.path in cost
         for placed in [_accuracy(cell, result.top1)]
@@ -171,7 +171,8 @@ def _scatter(result: "Gate", x_title: str, cost: dict[str, float]) -> Scatter:
     ]
     pytorch = 100 if result.top1 is None else 100 * result.top1
     x_axis = spanning([0.0, *(point.x for point in points)])
-    y_axis = spanning([pytorch, *(value for point in points for value in point.interval)], 100.0)
+    sound = [value for point in points if not point.failed for value in point.interval]
+    y_axis = spanning([pytorch, *sound], 100.0, (point.interval for point in points))
     title = "agreement, %" if result.top1 is None else "top-1, %"
     return Scatter(x_title, title, x_axis, y_axis, pytorch, tuple(points), _labels(points, x_axis, y_axis))
 
@@ -188,32 +189,36 @@ def _accuracy(cell: "Cell", top1: float | None) -> tuple[float, Interval] | None
     return 100 * top1 - check.value, (100 * top1 - high, min(100 * top1 - low, 100.0))
 
 
-def _point(artifact: "Artifact", x: float, y: float, interval: Interval, x_title: str) -> Point:
-    name = short_name(artifact)
-    text = f"{name}: {y:.1f}% ({_ends(interval, 1)}), {x_title} {x:.1f}"
-    return Point(name, artifact.format, artifact.precision, x, y, interval, text)
+def _point(cell: "Cell", x: float, y: float, interval: Interval, x_title: str) -> Point:
+    artifact = cell.artifact
+    text = f"{short_name(artifact)}: {y:.1f}% ({_ends(interval, 1)}), {x_title} {x:.1f}"
+    return Point(artifact.format, artifact.precision, cell.status == "failed", x, y, interval, text)
 
 
 def _labels(points: Sequence[Point], x_axis: Axis, y_axis: Axis) -> tuple[Label, ...]:
-    """Precisions beside the points, one text for those that would cover each other's."""
-    groups: list[list[Point]] = []
-    for point in sorted(points, key=lambda item: item.x):
+    """Precisions above the points, one text for those that would cover each other's."""
+    groups: list[list[tuple[float, float, str]]] = []
+    for x, y, text in sorted((x_axis.at(point.x), y_axis.at(point.y), point.label) for point in points):
         for group in groups:
-            last = group[-1]
-            far_x, far_y = abs(x_axis.at(point.x) - x_axis.at(last.x)), abs(y_axis.at(point.y) - y_axis.at(last.y))
-            if far_x < _NEAR_X and far_y < _NEAR_Y:
-                group.append(point)
+            if x - group[0][0] < _NEAR_X and abs(y - group[0][1]) < _NEAR_Y:
+                group.append((x, y, text))
                 break
         else:
-            groups.append([point])
+            groups.append([(x, y, text)])
     return tuple(
         Label(
-            max(x_axis.at(point.x) for point in group),
-            100 - sum(y_axis.at(point.y) for point in group) / len(group),
-            ", ".join(dict.fromkeys(point.label for point in group)),
+            round(sum(x for x, _, _ in group) / len(group), 2),
+            round(100 - max(y for _, y, _ in group), 2),
+            _listed([text for _, _, text in group]),
         )
         for group in groups
     )
+
+
+def _listed(texts: Iterable[str]) -> str:
+    unlike = list(dict.fromkeys(texts))
+    more = f" +{len(unlike) - _NAMED}" if len(unlike) > _NAMED else ""
+    return ", ".join(unlike[:_NAMED]) + more
 
 
 @dataclass(frozen=True)
