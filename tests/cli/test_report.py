@@ -1,5 +1,6 @@
 """`report` on real bundles: the page is there whole or not at all, whatever the checks say, and runs nothing twice."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from cloformer_deploy.bundle import Bundle
 from tests.cli.command_line import CopyBundle, edit_manifest, hide, invoke, parsed
 from tests.cli.contract import fits
 
-FLAGS = ("--limit", 8, "--cache", "cache")
+FLAGS = ("--limit", 4)
 ANSWER = {
     "schema_version": int,
     "output": str,
@@ -32,6 +33,14 @@ ANSWER = {
         }
     ],
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """PyTorch looks at the pictures once, not once a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def reported(bundle: Path, *args: object) -> dict[str, Any]:

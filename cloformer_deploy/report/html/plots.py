@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Interval = tuple[float, float]
 _NEAR_X, _NEAR_Y = 18.0, 7.0
-"""Percent of the axes within which points share one label."""
+"""Percent of the axes within which points share one label; half of it where they have different ones."""
 _NAMED = 2
 
 
@@ -200,7 +200,8 @@ def _labels(points: Sequence[Point], x_axis: Axis, y_axis: Axis) -> tuple[Label,
     groups: list[list[tuple[float, float, str]]] = []
     for x, y, text in sorted((x_axis.at(point.x), y_axis.at(point.y), point.label) for point in points):
         for group in groups:
-            if x - group[0][0] < _NEAR_X and abs(y - group[0][1]) < _NEAR_Y:
+            near = _NEAR_X if text in {named for _, _, named in group} else _NEAR_X / 2
+            if x - group[0][0] < near and abs(y - group[0][1]) < _NEAR_Y:
                 group.append((x, y, text))
                 break
         else:
