@@ -47,7 +47,7 @@ def survey() -> Survey:
         extras=(
             _packages("base", BASE_PACKAGES, "pip install cloformer-deploy"),
             *(_packages(item.extra, item.packages, install_command(item.extra)) for item in FORMATS.values()),
-            _packages("report", ("matplotlib",), install_command("report")),
+            _packages("report", ("jinja2", "matplotlib"), install_command("report")),
         ),
         runtimes=tuple(
             _part(runtime.title, runtime.missing(), f"runs {runtime.format}") for runtime in RUNTIMES.values()

@@ -1,4 +1,4 @@
-"""What the wheel carries: installed outside the checkout, it exports its packaged default."""
+"""What the wheel carries: installed outside the checkout, it exports its packaged default and reports on it."""
 
 import json
 import os
@@ -41,4 +41,7 @@ def test_the_wheel_exports_its_packaged_default(tmp_path: Path) -> None:
     assert all(Path(path).is_relative_to(site) for path in weights.values())
     made = json.loads(run("-m", "cloformer_deploy", "export", "--format", "coreml", "--json"))
     assert [item["path"] for item in made["artifacts"]] == ["cloformer_xxs-fp32.mlpackage"]
-    assert (tmp_path / "exports" / DEFAULT / "cloformer_xxs-fp32.mlpackage").is_dir()
+    bundle = tmp_path / "exports" / DEFAULT
+    assert (bundle / "cloformer_xxs-fp32.mlpackage").is_dir()
+    run("-m", "cloformer_deploy", "report", str(bundle), "--limit", "2", "--cache", "cache")
+    assert "<style>\n/* Colours" in (bundle / "report.html").read_text()

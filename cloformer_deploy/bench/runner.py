@@ -426,6 +426,7 @@ def main(arguments: List[str]) -> None:
     def say(event: Dict[str, Any]) -> None:
         print(json.dumps(event), flush=True)
 
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # which ONNX Runtime has on, and writes files for, at its mere import
     if arguments[0] == "survey":
         say(survey(arguments[1:]))
     elif arguments[0] == "worker":

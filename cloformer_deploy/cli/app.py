@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from cloformer_deploy import __version__
-from cloformer_deploy.cli import bench, blame, calibrate, doctor, export, gate, inspect, render, validate
+from cloformer_deploy.cli import bench, blame, calibrate, doctor, export, gate, inspect, render, report, validate
 from cloformer_deploy.errors import EXIT_BUG, CloformerDeployError, RequestError
 
 EXIT_INTERRUPTED = 130
@@ -93,6 +93,7 @@ app.command("bench")(bench.command)
 app.command("gate")(gate.command)
 app.command("blame")(blame.command)
 app.command("inspect")(inspect.command)
+app.command("report")(report.command)
 app.command("render")(render.command)
 app.command("doctor")(doctor.command)
 
@@ -115,4 +116,6 @@ def _options(
 def main() -> None:
     """Run the command line. A termination cleans up as an interrupt does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # ONNX Runtime has telemetry on, and writes files for it, at its mere import: nobody asked us for that.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     app()

@@ -1,12 +1,24 @@
 """`cloformer-deploy gate`."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cloformer_deploy.cli.options import DataOption, JsonOption, LimitOption, print_json, print_tables, progress
+from cloformer_deploy.cli.options import (
+    BaselineOption,
+    CacheOption,
+    ConfigOption,
+    DataOption,
+    JsonOption,
+    LimitOption,
+    kept_results,
+    print_json,
+    print_tables,
+    progress,
+)
 from cloformer_deploy.errors import CheckFailedError, RequestError
 
 
@@ -14,14 +26,8 @@ def command(
     bundle: Annotated[Path, typer.Argument(help="A folder that export wrote.", metavar="BUNDLE")],
     data: DataOption = None,
     limit: LimitOption = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="The limits, in TOML.", metavar="FILE", show_default="drift.toml if it is there"),
-    ] = None,
-    baseline: Annotated[
-        Path | None,
-        typer.Option(help="The last accepted build; compared with as well.", metavar="FILE"),
-    ] = None,
+    config: ConfigOption = None,
+    baseline: BaselineOption = None,
     update_baseline: Annotated[
         bool, typer.Option("--update-baseline", help="Accept this build: write --baseline, and do not compare with it.")
     ] = False,
@@ -31,10 +37,7 @@ def command(
     ] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.", metavar="FILE")] = None,
     summary: Annotated[Path | None, typer.Option(help="Write a Markdown summary here.", metavar="FILE")] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(help="Where results are kept.", metavar="DIR", show_default="~/.cache/cloformer-deploy"),
-    ] = None,
+    cache: CacheOption = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute everything anew, and keep nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -44,21 +47,15 @@ def command(
     from cloformer_deploy.gate import gate, latency_checks, open_accepted, read_baseline, read_config, write_baseline
     from cloformer_deploy.report import ci
     from cloformer_deploy.report.gate import gate_json, gate_tables
-    from cloformer_deploy.validation.cache import Cache, default_folder
 
     if update_baseline and baseline is None:
         raise RequestError("--update-baseline has no file to write", "give it with --baseline")
     limits = read_config(config)
     known = None if baseline is None or update_baseline else read_baseline(baseline)
-    with progress() as steps:
-        store = None if no_cache else Cache(cache or default_folder())
+    with progress() as steps, nullcontext() if no_cache else kept_results(cache, steps) as store:
         opened = Bundle.open(bundle)
         latency = latency_checks(opened, limits, open_accepted(accepted), Protocol(), steps)
         result = gate(opened, data, limit, limits, known, store, latency, steps)
-        if store is not None:
-            store.close()
-            if store.problem:
-                steps.warn(f"nothing is kept in the cache: {store.problem}")
     if junit is not None:
         ci.write_report(junit, ci.junit(result))
     if summary is not None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
     from rich.table import Table
 
+    from cloformer_deploy.validation.cache import Cache
+
 DataOption = Annotated[
     Path | None,
     typer.Option(
@@ -26,6 +28,18 @@ LimitOption = Annotated[
     typer.Option(
         min=1, help="Use N pictures at most, evenly over the classes; of rendered pictures, just N.", metavar="N"
     ),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(help="The limits, in TOML.", metavar="FILE", show_default="drift.toml if it is there"),
+]
+BaselineOption = Annotated[
+    Path | None,
+    typer.Option(help="The last accepted build; compared with as well.", metavar="FILE"),
+]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(help="Where results are kept.", metavar="DIR", show_default="~/.cache/cloformer-deploy"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
 
@@ -99,6 +113,20 @@ def progress() -> Iterator["_Steps"]:
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with bar:
         yield _Steps(bar)
+
+
+@contextmanager
+def kept_results(folder: Path | None, steps: "_Steps") -> Iterator["Cache"]:
+    """The store of results, and a warning at the end if it could keep none."""
+    from cloformer_deploy.validation.cache import Cache, default_folder
+
+    store = Cache(folder or default_folder())
+    try:
+        yield store
+    finally:
+        store.close()
+    if store.problem:
+        steps.warn(f"nothing is kept in the cache: {store.problem}")
 
 
 class _Steps:

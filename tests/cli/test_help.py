@@ -15,7 +15,9 @@ HEAVY = (
     "ai_edge_litert",
     "ai_edge_quantizer",
     "coremltools",
+    "jinja2",
     "litert_torch",
+    "matplotlib",
     "numpy",
     "onnx",
     "onnxruntime",
@@ -38,6 +40,7 @@ COMMANDS = {
     "validate": ("BUNDLE", "--data", "--limit", "--json"),
     "blame": ("ARTIFACT", "--data", "--limit", "--calibration", "--picture", "--fix", "--json"),
     "inspect": ("ARTIFACT|BUNDLE", "--json"),
+    "report": ("BUNDLE", "--output", "--data", "--limit", "--config", "--baseline", "--cache", "--json"),
     "render": ("--split", "--first", "--count", "--output", "--json"),
     "doctor": ("--json",),
 }

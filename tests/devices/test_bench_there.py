@@ -27,7 +27,8 @@ from tests.devices.device import PARTS, Device
 __all__ = ["make_bundle", "onnx_bundle"]
 pytestmark = pytest.mark.integration
 
-RUNNER = "runner.py measure"
+RUNNER = r"^[^ ]*python[0-9.]* runner\.py measure"
+"""Of its command line; that of the shell which started it has it further on."""
 
 
 @pytest.fixture(params=["android", "ssh_host"])

@@ -31,7 +31,7 @@ done
 """
 # Our standard input ends with the connection: then this shell ends, after the run it waits for.
 _WATCH = """exec 3<&0
-(cat <&3 >/dev/null; kill $$) &
+(cat <&3; kill $$) >/dev/null 2>&1 &
 watch=$!
 """
 _NUMBER = r"([0-9.]+(?:e[+-]?[0-9]+)?)"

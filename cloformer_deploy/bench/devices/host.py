@@ -58,7 +58,7 @@ class Host:
             ) as process:
                 try:
                     assert process.stdout is not None  # noqa: S101 - it is a pipe
-                    return read_answer(iter(process.stdout), here, "host", request, reasons, progress)
+                    return read_answer(self.name, iter(process.stdout), here, "host", request, reasons, progress)
                 finally:
                     process.kill()
 

@@ -81,7 +81,7 @@ def measure_there(connection: Connection, python: str, request: Request, progres
     limit = request.timeout_s + GRACE_S
     run = f"timeout -k 5 {limit:.0f} {shlex.quote(python)} {RUNNER.name} measure {JOB_NAME}"
     with sent(connection, UNPACK + run, files, limit + GRACE_S) as lines:
-        return read_answer(lines, there, "device", request, reasons, progress)
+        return read_answer(connection.name, lines, there, "device", request, reasons, progress)
 
 
 def survey(connection: Connection, python: str, formats: Sequence[str]) -> dict[str, Any]:

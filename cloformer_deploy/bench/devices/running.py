@@ -52,6 +52,7 @@ def runnable(survey: Mapping[str, Any], loads: Sequence[Load]) -> tuple[list[Loa
 
 
 def read_answer(
+    name: str,
     lines: Iterator[str],
     survey: Mapping[str, Any],
     source: Source,
@@ -62,6 +63,7 @@ def read_answer(
     """What the runner's lines say.
 
     Args:
+        name: of the device, for errors.
         lines: one of JSON each.
         survey: what the machine said of itself before.
         source: what its times are, unless it is emulated.
@@ -93,7 +95,8 @@ def read_answer(
             message = f"the runner was expected to say something else than {line[:200]!r}"
             raise ToolError(message, "try again; if it stays, report it") from error
     if "end" not in events:
-        raise ToolError("the runner ended in the middle", "try again; see whether the device ran out of memory")
+        message = f"the answer of {name} ended in the middle: the connection was lost, or the runner was ended"
+        raise ToolError(message, "try again; see whether it ran out of memory")
     order = list(artifacts)
     found.sort(key=lambda item: (order.index(item.artifact.path), item.unit or ""))
     return Answer(

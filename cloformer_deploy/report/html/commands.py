@@ -1,0 +1,135 @@
+"""The commands that make a report's bundle and figures again, and what the manifest does not tell of them."""
+
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cloformer_deploy.bundle import Bundle, digest
+from cloformer_deploy.data import default_calibration
+from cloformer_deploy.formats import FORMATS, PRECISIONS
+from cloformer_deploy.manifest import Artifact
+from cloformer_deploy.model_zoo import bundled_checkpoints
+
+if TYPE_CHECKING:
+    from cloformer_deploy.bench import Result
+
+_PROGRAM = "cloformer-deploy"
+_DEFAULT_SIDE = 224
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the report was asked for, as it was given."""
+
+    data: Path | None = None
+    limit: int | None = None
+    config: Path | None = None
+    baseline: Path | None = None
+    cache: Path | None = None
+    output: Path | None = None
+
+    def options(self, *names: str) -> list[str]:
+        """Those of the named options that were given."""
+        values = [(name, getattr(self, name)) for name in names]
+        return [text for name, value in values if value is not None for text in (f"--{name}", str(value))]
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Command lines that a shell takes as they stand, but for `FILE`; `notes` says what that is and what is unknown."""
+
+    export: tuple[str, ...]
+    notes: tuple[str, ...]
+    validate: str
+    gate: str
+    bench: tuple[str, ...]
+    report: str
+
+
+def commands(bundle: Bundle, measured: Sequence["Result"], asked: Asked) -> Commands:
+    """The commands of a bundle with its measurements."""
+    root = str(bundle.root)
+    notes: list[str] = []
+    weights = _weights(bundle, notes)
+    judged = asked.options("data", "limit", "config", "baseline")
+    cells = dict.fromkeys((item.device, item.threads) for item in measured)
+    return Commands(
+        export=tuple(_export(bundle, weights, notes)),
+        notes=tuple(dict.fromkeys(notes)),
+        validate=_line("validate", root, *asked.options("data", "limit")),
+        gate=_line("gate", root, *judged),
+        bench=tuple(_line("bench", root, "--device", device, "--threads", str(count)) for device, count in cells)
+        or (_line("bench", root),),
+        report=_line("report", root, *asked.options("output", "data", "limit", "config", "baseline", "cache")),
+    )
+
+
+def _weights(bundle: Bundle, notes: list[str]) -> list[str]:
+    """The options that give the weights and labels again."""
+    from cloformer_deploy.checkpoints import load_checkpoint
+
+    known, labels = bundle.manifest.weights, bundle.manifest.labels
+    bundled = bundled_checkpoints().get(known.name)
+    if bundled is not None and digest(bundled) == known.sha256:
+        found = ["--weights", known.name]
+        named = load_checkpoint(bundled).labels == labels
+    else:
+        notes.append(f"--weights FILE: {known.name}, sha256 {known.sha256}; the manifest does not say where it lay")
+        found, named = ["--weights", "FILE"], labels is None
+    if not named:
+        notes.append("--labels FILE: the labels of the manifest, one a line, unless the weights hold them")
+        found += ["--labels", "FILE"]
+    return found
+
+
+def _export(bundle: Bundle, weights: Sequence[str], notes: list[str]) -> Iterator[str]:
+    """One command for what one command can make."""
+    made: dict[tuple[str, ...], dict[str, list[str]]] = {}
+    for item in bundle.manifest.artifacts:
+        options = tuple(_options(item, bundle, notes))
+        made.setdefault(options, {}).setdefault(item.format, []).append(item.precision)
+    for options, formats in made.items():
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for name, precisions in formats.items():
+            alike.setdefault(tuple(sorted(precisions, key=PRECISIONS.index)), []).append(name)
+        for precisions_of_all, names in alike.items():
+            what = [*_each("--format", names), *_each("--precision", precisions_of_all)]
+            yield _line("export", *weights, *what, *options, "--output", str(bundle.root))
+
+
+def _options(artifact: Artifact, bundle: Bundle, notes: list[str]) -> Iterator[str]:
+    """All that another artefact of the same command has too."""
+    height, width = bundle.manifest.input.height, bundle.manifest.input.width
+    if artifact.target != FORMATS[artifact.format].targets[0]:
+        yield from ("--target", artifact.target)
+    if artifact.input.kind != "tensor":
+        yield from ("--input", artifact.input.kind)
+    if (height, width) != (_DEFAULT_SIDE, _DEFAULT_SIDE):
+        yield from ("--input-size", str(height) if height == width else f"{height}x{width}")
+    if artifact.input.batch != 1:
+        yield from ("--batch", str(artifact.input.batch))
+    calibration = artifact.calibration
+    if calibration is not None and calibration.sha256 != default_calibration().sha256:
+        yield from ("--calibration", "FILE")
+        notes.append(
+            f"--calibration FILE: the set with sha256 {calibration.sha256}, of {calibration.n} pictures, seed "
+            f"{calibration.seed}"
+        )
+    if artifact.left_float:
+        notes.append(
+            f"{artifact.path}: --max-drop or --recipe left {len(artifact.left_float)} of its parts float; the manifest "
+            "names the parts, and not the option"
+        )
+    if artifact.format == "coreml":
+        notes.append("--ios of the Core ML files: the manifest does not tell it; the default is 17")
+
+
+def _each(option: str, values: Iterable[str]) -> Iterator[str]:
+    for value in values:
+        yield from (option, value)
+
+
+def _line(*words: str) -> str:
+    return shlex.join((_PROGRAM, *words))

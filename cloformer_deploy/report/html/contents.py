@@ -1,0 +1,86 @@
+"""What a report tells: the gate's answer, the measurements kept with the bundle, and what is in each file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.errors import CloformerDeployError
+from cloformer_deploy.inspection import Inspection, inspect
+from cloformer_deploy.manifest import Artifact
+from cloformer_deploy.report.html.commands import Asked, Commands, commands
+from cloformer_deploy.runtimes import RUNTIMES
+
+if TYPE_CHECKING:
+    from cloformer_deploy.bench import Result
+    from cloformer_deploy.gate import Gate
+    from cloformer_deploy.progress import Progress
+
+
+@dataclass(frozen=True)
+class File:
+    """An artefact and what is in it, or why that is not known."""
+
+    artifact: Artifact
+    share: float | None
+    """Of the bytes of the float32 file of its format, None without one."""
+    inspection: Inspection | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything on the page.
+
+    Attributes:
+        bundle: what it is about.
+        result: the gate's answer.
+        measured: results of `bench`, in the manifest's order; estimates and emulations are among them.
+        files: one an artefact.
+        runtimes: versions of what executed artefacts just now, by title.
+        commands: what makes all of it again.
+        written_at: when, UTC.
+    """
+
+    bundle: Bundle
+    result: "Gate"
+    measured: tuple["Result", ...]
+    files: tuple[File, ...]
+    runtimes: dict[str, str]
+    commands: Commands
+    written_at: datetime
+
+
+def gathered(
+    bundle: Bundle, result: "Gate", measured: Sequence["Result"], asked: Asked, progress: "Progress"
+) -> Report:
+    """Look into the files, and put everything together. A file that cannot be looked into is told as such."""
+    files = []
+    for item in bundle.manifest.artifacts:
+        progress.step(f"Looking into {item.path}")
+        files.append(_file(bundle, item))
+    executed = {cell.runtime for cell in result.cells if cell.drift is not None}
+    return Report(
+        bundle,
+        result,
+        tuple(measured),
+        tuple(files),
+        {RUNTIMES[name].title: RUNTIMES[name].version() for name in sorted(executed)},
+        commands(bundle, measured, asked),
+        datetime.now(UTC),
+    )
+
+
+def _file(bundle: Bundle, artifact: Artifact) -> File:
+    share = _share(bundle, artifact)
+    try:
+        return File(artifact, share, inspect(bundle.path(artifact)))
+    except CloformerDeployError as error:
+        return File(artifact, share, None, f"{error.message}: {error.hint}")
+
+
+def _share(bundle: Bundle, artifact: Artifact) -> float | None:
+    floats = [item for item in bundle.manifest.artifacts if (item.format, item.precision) == (artifact.format, "fp32")]
+    floats.sort(key=lambda item: item.target != artifact.target)
+    return artifact.bytes / floats[0].bytes if floats else None

@@ -1,0 +1,191 @@
+"""The page: one HTML file that reads nothing else and runs nothing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cloformer_deploy import __version__
+from cloformer_deploy.errors import RequestError
+from cloformer_deploy.files import replaced
+from cloformer_deploy.packages import require
+from cloformer_deploy.report.cells import counted, percent, short_name
+from cloformer_deploy.report.gate import figures, lines, sentence
+from cloformer_deploy.report.html.contents import Report
+from cloformer_deploy.report.html.plots import agreement_dots, class_drift, drop_dots, latency_bars, scatters
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from cloformer_deploy.bench import Result
+    from cloformer_deploy.gate import Cell
+
+DEFAULT_NAME = "report.html"
+_SIGNIFICANT = 0.05
+
+
+def refuse_output(path: Path) -> None:
+    """Make sure, before minutes of work, that a report can be made and written where it was asked for.
+
+    Raises:
+        RequestError: it cannot be written there.
+        MissingPartError: what makes it is not installed.
+    """
+    if path.suffix != ".html":
+        raise RequestError(f"--output {path} is no HTML file", "end its name in .html")
+    if path.is_dir() or not path.parent.is_dir():
+        raise RequestError(f"--output {path} cannot be written there", "name a file in a folder that exists")
+    require("jinja2", extra="report")
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Write the page, whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    content = page(report)
+    with replaced(path) as staged:
+        staged.write_text(content, encoding="utf-8")
+
+
+def page(report: Report) -> str:
+    """The page as HTML."""
+    result = report.result
+    latencies = latency_bars(report.measured)
+    known = {item.artifact.path: item for item in report.files}
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            report=report,
+            manifest=report.bundle.manifest,
+            result=result,
+            known=known,
+            findings=list(lines(result)),
+            agreement=agreement_dots(result),
+            drop=drop_dots(result) if result.top1 is not None else None,
+            scatters=scatters(result, latencies),
+            latencies=latencies,
+            p50={(item.path, item.device, item.threads): item for bars in latencies for item in bars.results},
+            figures_of=[item for item in report.measured if item.is_latency],
+            other=[item for item in report.measured if not item.is_latency],
+            classes=class_drift(result),
+            significant=_SIGNIFICANT,
+            packages=_packages(report),
+            operators=_operators(report),
+            tool_version=__version__,
+        )
+    )
+
+
+def _environment() -> "Environment":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "name": short_name,
+        "percent": percent,
+        "counted": counted,
+        "sentence": sentence,
+        "figures": figures,
+        "ms": milliseconds,
+        "megabytes": lambda size: f"{size / 1e6:.1f}",
+        "estimate": estimate,
+        "intervals": intervals,
+    }
+    return environment
+
+
+def milliseconds(value: float | None) -> str:
+    """A time with three digits or more, without its unit."""
+    if value is None:
+        return "-"
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
+
+
+def estimate(item: "Result") -> str:
+    """What a cost model says; what an emulator or simulator takes says nothing about any device, and is not shown."""
+    if item.source != "estimated":
+        return "-"
+    value = item.mean_ms if item.p50_ms is None else item.p50_ms
+    return "-" if value is None else f"about {milliseconds(value)} ms"
+
+
+def intervals(cell: "Cell") -> dict[str, str]:
+    """The 95 % intervals of agreement, drop and SQNR, as the checks have them."""
+    found = {check.name: check.ci95 for check in cell.checks if check.ci95 is not None}
+    shown = {"top1_agreement": (100, 1), "top1_drop_pp": (1, 2), "sqnr_db": (1, 1)}
+    return {
+        name: f"{factor * found[name][0]:.{places}f} to {factor * found[name][1]:.{places}f}" if name in found else ""
+        for name, (factor, places) in shown.items()
+    }
+
+
+def _packages(report: Report) -> list[tuple[str, str, str]]:
+    """Package, version and the artefacts that were made with it; one row where all were."""
+    made: dict[tuple[str, str], list[str]] = {}
+    for item in report.bundle.manifest.artifacts:
+        for package, version in item.created_with.items():
+            made.setdefault((package, version), []).append(short_name(item))
+    total = len(report.bundle.manifest.artifacts)
+    return [(*key, "all" if len(names) == total else ", ".join(names)) for key, names in sorted(made.items())]
+
+
+def _operators(report: Report) -> dict[str, list[tuple[str, int]]]:
+    """Of each artefact's path its operators, the most frequent first."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for item in report.files:
+        if item.inspection is not None:
+            counts = item.inspection.description.operators
+            found[item.artifact.path] = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return found
+
+
+def report_json(path: Path, report: Report) -> dict[str, Any]:
+    """Where the report is, and its summary."""
+    result = report.result
+    return {
+        "schema_version": 1,
+        "output": str(path),
+        "passed": not result.failed,
+        "pictures": result.pictures,
+        "reference": {"runtime": "pytorch", "n": result.n, "top1": result.top1},
+        "artifacts": [_artifact_json(cell, report.measured) for cell in result.cells],
+    }
+
+
+def _artifact_json(cell: "Cell", measured: Sequence["Result"]) -> dict[str, Any]:
+    artifact, drift = cell.artifact, cell.drift
+    labelled = drift is not None and drift.labelled > 0
+    return {
+        "path": artifact.path,
+        "format": artifact.format,
+        "precision": artifact.precision,
+        "target": artifact.target,
+        "bytes": artifact.bytes,
+        "status": cell.status,
+        "top1_agreement": drift.top1_agreement if drift else None,
+        "top1_drop_pp": drift.top1_drop_pp if drift and labelled else None,
+        "sqnr_db": drift.sqnr_db if drift and drift.measured else None,
+        "latency": [
+            {key: getattr(item, key) for key in ("device", "source", "threads", "p50_ms", "p90_ms")}
+            for item in measured
+            if item.path == artifact.path and item.is_latency
+        ],
+    }
+
+
+def report_lines(path: Path, report: Report) -> list[str]:
+    """What was written, in two lines."""
+    statuses = [cell.status.replace("_", " ") for cell in report.result.cells]
+    told = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
+    latencies = sum(item.is_latency for item in report.measured)
+    latency = f"{counted(latencies, 'latency', 'latencies')}" if latencies else "latency not measured"
+    found = [f"{path}: {counted(len(statuses), 'artefact')} ({told}), {latency}."]
+    return found if latencies else [*found, f"Next: {report.commands.bench[0]}"]

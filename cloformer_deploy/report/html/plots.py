@@ -1,0 +1,258 @@
+"""What the plots show: values already on their axes, so that the template only draws."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cloformer_deploy.report.cells import percent, short_name
+from cloformer_deploy.report.html.axes import Axis, spanning
+
+if TYPE_CHECKING:
+    from cloformer_deploy.bench import Result
+    from cloformer_deploy.gate import Cell, Check, Gate
+    from cloformer_deploy.validation.paired import ClassDrift
+
+Interval = tuple[float, float]
+_NEAR_X, _NEAR_Y = 18.0, 7.0
+"""Percent of the axes within which points share one label; half of it where they have different ones."""
+_NAMED = 2
+
+
+@dataclass(frozen=True)
+class Row:
+    """One artefact: a figure with its 95 % interval and the limit it is held to."""
+
+    name: str
+    failed: bool
+    value: float
+    interval: Interval
+    limit: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Dots:
+    """Rows on one axis."""
+
+    axis: Axis
+    rows: tuple[Row, ...]
+
+
+def agreement_dots(result: "Gate") -> Dots:
+    """Agreement with PyTorch, percent."""
+    return _dots(result, "top1_agreement", 100, lambda value: percent(value / 100), 1, 100.0)
+
+
+def drop_dots(result: "Gate") -> Dots:
+    """The fall of top-1 against PyTorch, percentage points."""
+    return _dots(result, "top1_drop_pp", 1, lambda value: f"{value:.2f}", 2)
+
+
+def _dots(
+    result: "Gate", name: str, factor: float, shown: Callable[[float], str], decimals: int, most: float = math.inf
+) -> Dots:
+    rows = []
+    for cell in result.cells:
+        check = _check(cell, name)
+        if check is not None and check.value is not None and check.limit is not None:
+            value, interval = factor * check.value, _scaled(check, factor)
+            text = f"{shown(value)} ({_ends(interval, decimals)})"
+            failed = check.outcome == "failed"
+            rows.append(Row(short_name(cell.artifact), failed, value, interval, factor * check.limit, text))
+    held = [value for row in rows for value in (row.limit, *(() if row.failed else (row.value, *row.interval)))]
+    return Dots(spanning(held, most, (row.interval for row in rows if row.failed)), tuple(rows))
+
+
+def _check(cell: "Cell", name: str) -> "Check | None":
+    return next((check for check in cell.checks if check.name == name), None)
+
+
+def _scaled(check: "Check", factor: float) -> Interval:
+    low, high = check.ci95 or (check.value or 0.0, check.value or 0.0)
+    return factor * low, factor * high
+
+
+def _ends(interval: Interval, decimals: int) -> str:
+    return f"{interval[0]:.{decimals}f} to {interval[1]:.{decimals}f}"
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Latencies on one device with one number of threads."""
+
+    device: str
+    threads: int
+    source: str
+    machines: tuple[str, ...]
+    ratios_to: tuple[str, ...]
+    axis: Axis
+    results: tuple["Result", ...]
+
+
+def latency_bars(measured: Iterable["Result"]) -> list[Bars]:
+    """Real latencies alone, by device and threads; devices before this machine."""
+    groups: dict[tuple[bool, str, int], list[Result]] = {}
+    for item in measured:
+        if item.is_latency and item.p50_ms is not None:
+            groups.setdefault((item.source != "device", item.device, item.threads), []).append(item)
+    return [
+        Bars(
+            device,
+            threads,
+            found[0].source,
+            _unlike(item.machine for item in found),
+            _unlike(item.ratio_to for item in found),
+            spanning([0.0, *(value for item in found for value in (item.p50_ms, item.p90_ms) if value is not None)]),
+            tuple(found),
+        )
+        for (_, device, threads), found in sorted(groups.items())
+    ]
+
+
+def _unlike(texts: Iterable[str | None]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text for text in texts if text is not None))
+
+
+@dataclass(frozen=True)
+class Point:
+    """One artefact on a pair of axes, with the interval of its accuracy, percent; its shape is of its format."""
+
+    shape: str
+    label: str
+    failed: bool
+    x: float
+    y: float
+    interval: Interval
+    text: str
+
+
+@dataclass(frozen=True)
+class Label:
+    """A text above one or several points that lie close to one another; `x` and `y` in percent, from the top left."""
+
+    x: float
+    y: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Accuracy over what it costs; `pytorch` is PyTorch's own, percent."""
+
+    x_title: str
+    y_title: str
+    x_axis: Axis
+    y_axis: Axis
+    pytorch: float
+    points: tuple[Point, ...]
+    labels: tuple[Label, ...]
+
+
+def scatters(result: "Gate", latencies: Sequence[Bars]) -> list[Scatter]:
+    """Top-1 (without labels, agreement) over size, and over the latency on each device."""
+    sizes = {cell.artifact.path: cell.artifact.bytes / 1e6 for cell in result.cells}
+    costs = [("size, MB", sizes)]
+    for bars in latencies:
+        threads = "1 thread" if bars.threads == 1 else f"{bars.threads} threads"
+        found = {item.path: item.p50_ms for item in bars.results if item.p50_ms is not None}
+        costs.append((f"p50 on {bars.device}, {threads}, ms", found))
+    made = [_scatter(result, title, cost) for title, cost in costs]
+    return [item for item in made if len(item.points) > 1]
+
+
+def _scatter(result: "Gate", x_title: str, cost: dict[str, float]) -> Scatter:
+    points = [
+        _point(cell, cost[cell.artifact.path], *placed, x_title)
+        for cell in result.cells
+        if cell.artifact.path in cost
+        for placed in [_accuracy(cell, result.top1)]
+        if placed is not None
+    ]
+    pytorch = 100 if result.top1 is None else 100 * result.top1
+    x_axis = spanning([0.0, *(point.x for point in points)])
+    sound = [value for point in points if not point.failed for value in point.interval]
+    y_axis = spanning([pytorch, *sound], 100.0, (point.interval for point in points))
+    title = "agreement, %" if result.top1 is None else "top-1, %"
+    return Scatter(x_title, title, x_axis, y_axis, pytorch, tuple(points), _labels(points, x_axis, y_axis))
+
+
+def _accuracy(cell: "Cell", top1: float | None) -> tuple[float, Interval] | None:
+    """An artefact's accuracy and its interval, percent: with labels PyTorch's, less the paired difference."""
+    name = "top1_agreement" if top1 is None else "top1_drop_pp"
+    check = _check(cell, name)
+    if check is None or check.value is None:
+        return None
+    if top1 is None:
+        return 100 * check.value, _scaled(check, 100)
+    low, high = _scaled(check, 1)
+    return 100 * top1 - check.value, (100 * top1 - high, min(100 * top1 - low, 100.0))
+
+
+def _point(cell: "Cell", x: float, y: float, interval: Interval, x_title: str) -> Point:
+    artifact = cell.artifact
+    text = f"{short_name(artifact)}: {y:.1f}% ({_ends(interval, 1)}), {x_title} {x:.1f}"
+    return Point(artifact.format, artifact.precision, cell.status == "failed", x, y, interval, text)
+
+
+def _labels(points: Sequence[Point], x_axis: Axis, y_axis: Axis) -> tuple[Label, ...]:
+    """Precisions above the points, one text for those that would cover each other's."""
+    groups: list[list[tuple[float, float, str]]] = []
+    for x, y, text in sorted((x_axis.at(point.x), y_axis.at(point.y), point.label) for point in points):
+        for group in groups:
+            near = _NEAR_X if text in {named for _, _, named in group} else _NEAR_X / 2
+            if x - group[0][0] < near and abs(y - group[0][1]) < _NEAR_Y:
+                group.append((x, y, text))
+                break
+        else:
+            groups.append([(x, y, text)])
+    return tuple(
+        Label(
+            round(sum(x for x, _, _ in group) / len(group), 2),
+            round(100 - max(y for _, y, _ in group), 2),
+            _listed([text for _, _, text in group]),
+        )
+        for group in groups
+    )
+
+
+def _listed(texts: Iterable[str]) -> str:
+    unlike = list(dict.fromkeys(texts))
+    more = f" +{len(unlike) - _NAMED}" if len(unlike) > _NAMED else ""
+    return ", ".join(unlike[:_NAMED]) + more
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """A class that some artefact changed: what it lost and gained, by artefact; None where it did not change."""
+
+    label: str
+    cells: tuple["ClassDrift | None", ...]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Classes over artefacts; `most` is the largest number lost or gained in one place."""
+
+    columns: tuple["Cell", ...]
+    rows: tuple[ClassRow, ...]
+    most: int
+
+
+def class_drift(result: "Gate") -> Classes:
+    """Classes and artefacts where a prediction became wrong or right, those that lost most first."""
+    columns = tuple(cell for cell in result.cells if cell.classes)
+    known = [{item.index: item for item in cell.classes} for cell in columns]
+    losses = {index: 0 for items in known for index in items}
+    for items in known:
+        for index, item in items.items():
+            losses[index] += item.lost - item.gained
+    rows = tuple(
+        ClassRow(
+            result.labels[index] if result.labels else f"class {index}",
+            tuple(items.get(index) for items in known),
+        )
+        for index in sorted(losses, key=lambda index: (-losses[index], index))
+    )
+    most = max((max(item.lost, item.gained) for items in known for item in items.values()), default=0)
+    return Classes(columns, rows, most)

@@ -1,0 +1,84 @@
+"""The commands on the page are ones that export takes, and make every artefact again."""
+
+import shlex
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from cloformer_deploy.bundle import Bundle, digest
+from cloformer_deploy.data import Preprocessing, default_calibration
+from cloformer_deploy.data.rendered import CLASSES
+from cloformer_deploy.manifest import Artifact, Calibration, Interface, Weights
+from cloformer_deploy.model_zoo import DEFAULT, resolve_weights
+from cloformer_deploy.report.html import Asked
+from cloformer_deploy.report.html.commands import Commands, commands
+from tests.report.html.report_examples import KINDS, artifacts, measured, report
+
+
+def told(made: list[Artifact], **changes: object) -> Commands:
+    """The commands of a bundle of the bundled weights with these artefacts."""
+    copy = digest(resolve_weights())
+    weights = Weights(name=DEFAULT, sha256=copy, file="weights.safetensors", file_sha256=copy)
+    base = report().bundle.manifest.model_copy(update={"weights": weights, "labels": CLASSES, "num_classes": 20})
+    return commands(
+        Bundle(Path("my bundle"), base.model_copy(update={"artifacts": tuple(made), **changes})), (), Asked()
+    )
+
+
+def values(words: list[str], option: str) -> list[str]:
+    return [after for before, after in pairwise(words) if before == option]
+
+
+def test_every_kind_is_made_again_once() -> None:
+    found = told(artifacts(len(KINDS)))
+    made = []
+    for line in found.export:
+        words = shlex.split(line)
+        assert words[:4] == ["cloformer-deploy", "export", "--weights", DEFAULT]
+        assert words[-2:] == ["--output", "my bundle"]
+        assert not {"--input", "--input-size", "--batch", "--calibration", "--labels"} & set(words)
+        for name in values(words, "--format"):
+            (target,) = values(words, "--target") or [{"onnx": "cpu", "tflite": "cpu", "coreml": "ane"}[name]]
+            made += [(name, precision, target) for precision in values(words, "--precision")]
+    assert sorted(made) == sorted(KINDS)
+    assert found.notes == ("--ios of the Core ML files: the manifest does not tell it; the default is 17",)
+
+
+def test_what_differs_from_the_defaults_is_given() -> None:
+    (first,) = artifacts(1)
+    changed = first.model_copy(update={"input": Interface(kind="image", batch="dynamic")})
+    (line,) = told([changed], input=Preprocessing.published(256, 192)).export
+    assert "--input image --input-size 256x192 --batch dynamic" in line
+
+
+@pytest.mark.parametrize("bundled", [True, False])
+def test_a_calibration_set_that_does_not_ship_is_asked_for(bundled: bool) -> None:
+    sha256 = default_calibration().sha256 if bundled else "c" * 64
+    made = artifacts(3)[2].model_copy(update={"calibration": Calibration(sha256=sha256, n=8, seed=3)})
+    found = told([made])
+    assert ("--calibration FILE" in found.export[0]) is not bundled
+    assert any("cccc" in note and "8 pictures, seed 3" in note for note in found.notes) is not bundled
+
+
+def test_what_the_manifest_does_not_tell_is_said() -> None:
+    made = artifacts(3)[2].model_copy(update={"left_float": ("stem", "head")})
+    (note,) = told([made]).notes
+    assert "cloformer_xxs-int8.onnx: --max-drop or --recipe left 2 of its parts float" in note
+    found = report().commands
+    assert "--weights FILE --labels FILE" in found.export[0]
+    assert any(f"sha256 {'a' * 64}" in note for note in found.notes)
+
+
+def test_the_rest_repeats_what_was_asked() -> None:
+    made = report(1)
+    results = [measured(item, "ssh://pi@board", "device") for item in made.bundle.manifest.artifacts]
+    asked = Asked(data=Path("my pictures"), limit=5, config=Path("drift.toml"), output=Path("out.html"))
+    found = commands(replace(made.bundle, root=Path("b")), results, asked)
+    assert found.validate == "cloformer-deploy validate b --data 'my pictures' --limit 5"
+    assert found.gate == "cloformer-deploy gate b --data 'my pictures' --limit 5 --config drift.toml"
+    assert found.bench == ("cloformer-deploy bench b --device ssh://pi@board --threads 1",)
+    assert found.report == (
+        "cloformer-deploy report b --output out.html --data 'my pictures' --limit 5 --config drift.toml"
+    )
