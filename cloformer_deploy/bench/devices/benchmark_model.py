@@ -29,9 +29,12 @@ for z in /sys/class/thermal/thermal_zone*; do
 done
 }
 """
-# Our standard input ends with the connection: then this shell ends, after the run it waits for.
+# Our standard input ends with the connection: then this shell ends, after the run it waits for. What watches must not
+# hold our output open, nor outlive us: adbd waits for whatever does.
 _WATCH = """exec 3<&0
-(cat <&3; kill $$) >/dev/null 2>&1 &
+cat <&3 >/dev/null 2>&1 &
+reader=$!
+(while kill -0 $reader; do sleep 1; done; kill $$) 3<&- </dev/null >/dev/null 2>&1 &
 watch=$!
 """
 _NUMBER = r"([0-9.]+(?:e[+-]?[0-9]+)?)"
@@ -115,7 +118,7 @@ def _runs(loads: Sequence[Load], request: Request) -> str:
     for load in REPEATS * list(loads):
         name = shlex.quote(load.path.name)
         lines += [f"echo '{_MARK}'{name}", f"{limit}./{BINARY} --graph={name} {flags} 2>&1 </dev/null"]
-    lines += [f"echo '{_MARK}{_AFTER}'; conditions", "kill $watch"]
+    lines += [f"echo '{_MARK}{_AFTER}'; conditions", "kill $watch $reader"]
     return "\n".join(lines) + "\n"
 
 
