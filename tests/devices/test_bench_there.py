@@ -210,7 +210,7 @@ def test_a_program_for_another_processor(android: Device, make_bundle: MakeBundl
 
 
 def test_arm_board(arm_board: Device, int8_bundle: Bundle, tmp_path: Path) -> None:
-    """Numbers, not times: ONNX Runtime's integers are those of this machine, LiteRT's within two steps."""
+    """Numbers, not times. Of logits over 10: where attention is float, rounding may move an integer by a step."""
     bundle = Bundle.open(Path(shutil.copytree(int8_bundle.root, tmp_path / "bundle")))
     answer = answered(command(arm_board, bundle), 0)
     found = {item["format"]: item for item in answer["results"]}
@@ -219,8 +219,8 @@ def test_arm_board(arm_board: Device, int8_bundle: Bundle, tmp_path: Path) -> No
     assert found["coreml"]["status"] == "not_executed"
     for name in ("onnx", "tflite"):
         assert found[name]["status"] == "measured"
-    assert found["onnx"]["max_abs_diff"] == 0
-    assert found["tflite"]["max_abs_diff"] <= 2 * 0.2
+    assert found["onnx"]["max_abs_diff"] <= 0.1
+    assert found["tflite"]["max_abs_diff"] <= 1e-4
     nothing_left(arm_board)
 
 
