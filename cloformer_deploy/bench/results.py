@@ -105,6 +105,11 @@ class Result(_Part):
         return self.source in ("device", "host") and self.status == "measured"
 
     @property
+    def place(self) -> str:
+        """The device, with the units that could be used where there is a choice."""
+        return self.device if self.unit is None else f"{self.device} {self.unit}"
+
+    @property
     def cell(self) -> tuple[str, str, str | None, int]:
         """What it is a result of; a newer one of the same takes its place."""
         return self.path, self.device, self.unit, self.threads

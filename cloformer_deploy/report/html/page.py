@@ -66,7 +66,7 @@ def page(report: Report) -> str:
             drop=drop_dots(result) if result.top1 is not None else None,
             scatters=scatters(result, latencies),
             latencies=latencies,
-            p50={(item.path, item.device, item.threads): item for bars in latencies for item in bars.results},
+            p50={(item.path, item.place, item.threads): item for bars in latencies for item in bars.results},
             figures_of=[item for item in report.measured if item.is_latency],
             other=[item for item in report.measured if not item.is_latency],
             classes=class_drift(result),

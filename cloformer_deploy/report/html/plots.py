@@ -95,7 +95,7 @@ def latency_bars(measured: Iterable["Result"]) -> list[Bars]:
     groups: dict[tuple[bool, str, int], list[Result]] = {}
     for item in measured:
         if item.is_latency and item.p50_ms is not None:
-            groups.setdefault((item.source != "device", item.device, item.threads), []).append(item)
+            groups.setdefault((item.source != "device", item.place, item.threads), []).append(item)
     return [
         Bars(
             device,
