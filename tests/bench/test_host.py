@@ -19,6 +19,7 @@ from cloformer_deploy.errors import MissingPartError, RequestError
 from cloformer_deploy.progress import Silent
 from tests.bench.conftest import FAST, SLOW, MakeBundle
 
+pytestmark = pytest.mark.integration
 QUICK = Protocol(warmup_runs=2, warmup_s=0, runs=40, seconds=0)
 
 
@@ -104,7 +105,6 @@ def workers(process: "subprocess.Popen[str]", count: int) -> list[psutil.Process
     raise AssertionError("no workers")
 
 
-@pytest.mark.integration
 def test_a_killed_worker(bundle: Bundle) -> None:
     process = command(bundle)
     workers(process, 2)[0].kill()
@@ -116,7 +116,6 @@ def test_a_killed_worker(bundle: Bundle) -> None:
     assert "SIGKILL" in reason
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupt_leaves_nothing_running(bundle: Bundle, how: signal.Signals) -> None:
     process = command(bundle)
@@ -128,7 +127,6 @@ def test_an_interrupt_leaves_nothing_running(bundle: Bundle, how: signal.Signals
     assert read_results(bundle) == ()
 
 
-@pytest.mark.integration
 def test_time_out(bundle: Bundle) -> None:
     process = command(bundle, "--timeout", "4", "--mlperf")
     answer = json.loads(process.communicate(timeout=60)[0])

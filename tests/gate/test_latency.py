@@ -13,6 +13,7 @@ from cloformer_deploy.progress import Silent
 from tests.bench.conftest import FAST, SLOW, MakeBundle, make_bundle, onnx_bundle
 
 __all__ = ["make_bundle", "onnx_bundle"]
+pytestmark = pytest.mark.integration
 QUICK = Protocol(warmup_runs=2, warmup_s=0, runs=50, seconds=0)
 
 
