@@ -131,7 +131,8 @@ def sent(connection: Connection, script: str, files: Mapping[str, bytes], timeou
         )
         assert process.stdin is not None  # noqa: S101 - it is a pipe
         assert process.stdout is not None  # noqa: S101
-        threading.Thread(target=_send, args=(process.stdin, files), daemon=True).start()
+        sender = threading.Thread(target=_send, args=(process.stdin, files), daemon=True)
+        sender.start()
         over = threading.Event()
 
         def cut() -> None:
@@ -144,6 +145,9 @@ def sent(connection: Connection, script: str, files: Mapping[str, bytes], timeou
             yield _lines(connection, process, process.stdout, log, over)
         finally:
             timer.cancel()
+            if sender.is_alive():  # nobody wants what is still being sent
+                process.kill()
+            sender.join()
             with contextlib.suppress(OSError):
                 process.stdin.close()
             try:
