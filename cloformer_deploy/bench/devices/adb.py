@@ -59,7 +59,9 @@ class Adb:
     def _chosen(self, program: str) -> str:
         """The serial number that was asked for, or the only one there is."""
         there = _devices(program)
-        if self._serial is not None and self._serial not in there and _NETWORK.fullmatch(self._serial):
+        if self._serial is not None and there.get(self._serial) != "device" and _NETWORK.fullmatch(self._serial):
+            if self._serial in there:  # offline: the server goes on with a connection that is lost
+                _adb(program, "disconnect", self._serial)
             _adb(program, "connect", self._serial)
             there = _devices(program)
         ready = [serial for serial, state in there.items() if state == "device"]
