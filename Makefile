@@ -3,10 +3,12 @@ PYTHON ?= python3.11
 VENV ?= .venv
 # Old devices run tflite-runtime 2.14, which needs numpy 1: the tests keep it in an environment of its own.
 OLD_VENV ?= .venv-tflite-runtime
+# timm needs torchvision, and with it a torch that may be another than the project's: 6 GB with CUDA.
+PEERS_VENV ?= .venv-peers
 BIN = $(VENV)/bin
 PIP = -m pip --disable-pip-version-check install --quiet
 
-.PHONY: install demo test test-fast lint benchmarks clean
+.PHONY: install demo test test-fast lint benchmarks peers clean
 
 install: $(VENV)/.installed
 
@@ -50,5 +52,15 @@ benchmarks: install
 	$(BIN)/python benchmarks/int8.py
 	$(BIN)/python benchmarks/gate.py
 
+$(PEERS_VENV)/.installed: benchmarks/requirements-peers.txt
+	$(PYTHON) -m venv $(PEERS_VENV)
+	$(PEERS_VENV)/bin/python $(PIP) --requirement $<
+	touch $@
+
+peers: install $(PEERS_VENV)/.installed
+	$(PEERS_VENV)/bin/python benchmarks/peers_export.py exports/peers
+	$(BIN)/python benchmarks/peers.py --models exports/peers --output benchmarks/results/peers.json \
+	  --picture docs/peers.svg --page docs/peers.md
+
 clean:
-	rm -rf $(VENV) $(OLD_VENV) exports build dist
+	rm -rf $(VENV) $(OLD_VENV) $(PEERS_VENV) exports build dist
