@@ -145,7 +145,7 @@ def table(measured: Mapping[str, Any]) -> str:
     lines = [_sentence(variant, found, measured) for variant in PAPER]
     lines += [
         "",
-        "| | px | GMAC | M numbers | top-1, % | with a teacher | ms | ahead |",
+        "| | px | GMAC | M params | top-1, % | with a teacher | ms | ahead |",
         "|---|---|---|---|---|---|---|---|",
         *(_row(item, found) for item in found),
     ]
@@ -183,12 +183,12 @@ def _sentence(variant: str, found: list[Standing], measured: Mapping[str, Any]) 
     counts = [len(ahead(item, found, teachers=teachers)) for teachers in (False, True) for item in (plain, lowered)]
     text = (
         f"- **CloFormer-{variant}**, {lowered.top1:.1f} %: {plain.ms:.1f} ms plain, {lowered.ms:.1f} ms lowered "
-        f"({speedup:.2f}x). At least as fast and as accurate, without a teacher: {counts[0]} peers, {counts[1]} once "
-        f"it is lowered; with teachers: {counts[2]}, {counts[3]}."
+        f"({speedup:.2f}x). Peers at least as fast and as accurate: without a teacher {counts[0]}, {counts[1]} once it "
+        f"is lowered; with teachers {counts[2]}, {counts[3]}."
     )
     if counts[1]:
         best = ahead(lowered, found, teachers=False)[0]
-        text += f" The fastest without: `{best.title}`, {best.side} px, {best.ms:.1f} ms, {best.top1:.1f} %."
+        text += f" The fastest, without a teacher: `{best.title}`, {best.side} px, {best.ms:.1f} ms, {best.top1:.1f} %."
     return text
 
 

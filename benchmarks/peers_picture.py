@@ -15,10 +15,10 @@ _WIDTH, _HEIGHT = 10.0, 8.6
 _TICKS_MS = (2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 40, 60, 80)
 _DIRECTIONS = (
     (6, -3, "left"), (-6, -3, "right"), (4, 5, "left"), (4, -11, "left"), (-4, 5, "right"), (-4, -11, "right"),
-    (0, 7, "center"), (0, -14, "center"),
+    (0, 7, "center"), (0, -14, "center"), (12, 14, "left"), (12, -20, "left"), (-12, 14, "right"), (-12, -20, "right"),
 )  # fmt: skip
 """Where a label may be, points from its mark, the best first; farther ones get a line."""
-_REACHES = (1.0, 1.6, 2.4, 3.4)
+_REACHES = (1.0, 1.6, 2.4, 3.4, 5.0)
 _FARTHER = 15.0
 """Square pixels of something else that a label rather covers than be so many times as far from its mark."""
 _ROOM = 1.5
@@ -59,7 +59,7 @@ def draw(found: list[Standing], path: Path) -> None:
         _frame(axes, found)
         _fronts(axes, found)
         marks = [*_peers(axes, found), *_cloformers(axes, found)]
-        axes.legend(loc="lower right", framealpha=0.95, edgecolor="#dddddd", fontsize=9.5)
+        axes.legend(loc="upper left", framealpha=0.95, edgecolor="#dddddd", fontsize=9.5)
         canvas.draw()  # places are known from then on
         _label(axes, canvas.get_renderer(), marks)
         with replaced(path) as staged:
