@@ -5,10 +5,12 @@ VENV ?= .venv
 OLD_VENV ?= .venv-tflite-runtime
 # Programs of Debian that the device tests run: adb and adbd, ssh and sshd, an emulated ARM64 board.
 DEVICE_PARTS ?= .device-parts
+# timm needs torchvision, and with it a torch that may be another than the project's: 6 GB with CUDA.
+PEERS_VENV ?= .venv-peers
 BIN = $(VENV)/bin
 PIP = -m pip --disable-pip-version-check install --quiet
 
-.PHONY: install demo test test-fast lint benchmarks clean
+.PHONY: install demo test test-fast lint benchmarks peers clean
 
 install: $(VENV)/.installed
 
@@ -57,5 +59,15 @@ benchmarks: install
 	$(BIN)/python benchmarks/int8.py
 	$(BIN)/python benchmarks/gate.py
 
+$(PEERS_VENV)/.installed: benchmarks/requirements-peers.txt
+	$(PYTHON) -m venv $(PEERS_VENV)
+	$(PEERS_VENV)/bin/python $(PIP) --requirement $<
+	touch $@
+
+peers: install $(PEERS_VENV)/.installed
+	$(PEERS_VENV)/bin/python benchmarks/peers_export.py exports/peers
+	$(BIN)/python benchmarks/peers.py --models exports/peers --output benchmarks/results/peers.json \
+	  --picture docs/peers.svg --page docs/peers.md
+
 clean:
-	rm -rf $(VENV) $(OLD_VENV) $(DEVICE_PARTS) exports build dist
+	rm -rf $(VENV) $(OLD_VENV) $(DEVICE_PARTS) $(PEERS_VENV) exports build dist

@@ -157,17 +157,18 @@ def speed(variant: str, repeats: int, rounds: int) -> dict[str, list[float]]:
 
 
 def _interleaved(files: Mapping[str, Path], repeats: int, rounds: int) -> dict[str, list[float]]:
-    image = np.random.default_rng(0).standard_normal((1, 3, latency.SIDE, latency.SIDE), np.float32)
+    image = latency.noise(latency.SIDE)
     latency.keep_to(1)
     openers = {}
     for candidate in CANDIDATES:
         runtime, _, kind = candidate.partition(" ")
         path = files[f"{RUNTIMES[runtime].format} {kind}".strip()]
-        openers[candidate] = functools.partial(_session, runtime, path, image)
+        openers[candidate] = functools.partial(opened, runtime, path, image)
     return latency.interleaved(openers, repeats, rounds)
 
 
-def _session(runtime: str, path: Path, image: NDArray[np.float32]) -> Callable[[], Any]:
+def opened(runtime: str, path: Path, image: NDArray[np.float32]) -> Callable[[], Any]:
+    """Open a file with one thread, and give a call that computes the output of `image`."""
     session = RUNTIMES[runtime].open(path, 1)
     if runtime == "litert":  # whose files take NHWC: the same numbers, in the order an app would have them
         image = np.ascontiguousarray(image.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
@@ -213,11 +214,9 @@ def _speed_table(measured: Mapping[str, Any]) -> str:
         ratios = [statistics.median(latency.speedups(measured, name, 1, fast, slow)) for name in variants]
         title = f"{CANDIDATES[fast].strip('*')} over {CANDIDATES[slow]}"
         lines.append(f"| {title} | " + " | ".join(f"{ratio:.2f}x" for ratio in ratios) + " |")
-    about, protocol = measured["machine"], measured["protocol"]
-    packages = ", ".join(f"{name} {number}" for name, number in measured["versions"].items())
+    protocol = measured["protocol"]
     conditions = (
-        f"{about['processor']} ({about['instructions']}), {about['cores']} cores, {about['system']}, Python "
-        f"{about['python']}; {packages}. 224 x 224 px, batch 1, s with random weights; medians of "
+        f"{latency.circumstances(measured)} 224 x 224 px, batch 1, s with random weights; medians of "
         f"{protocol['repeats']} repeats of {protocol['rounds']} rounds, interleaved; ratios are within a repeat."
     )
     return "\n".join([*lines, "", conditions])
@@ -246,8 +245,7 @@ def main(
             "variant": variant,
             "threads": 1,
             "candidate": candidate,
-            "ms": round(statistics.median(medians), 3),
-            "repeats_ms": [round(value, 3) for value in medians],
+            **latency.figures(medians),
         }
         for variant in variants
         for candidate, medians in speed(variant, repeats, rounds).items()

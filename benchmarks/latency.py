@@ -130,10 +130,15 @@ def _openvino(path: Path, image: NDArray[np.float32], threads: int) -> Run:
     return lambda: request.infer({0: image})[model.output(0)]
 
 
+def noise(side: int) -> NDArray[np.float32]:
+    """What every candidate computes on."""
+    return np.random.default_rng(0).standard_normal((1, 3, side, side), np.float32)
+
+
 def measure(variant: str, files: Mapping[str, Path], threads: int, repeats: int, rounds: int) -> dict[str, list[float]]:
     """Median milliseconds of each repeat, by candidate, each of which is held against PyTorch first."""
     model = timed_model(variant)
-    image = np.random.default_rng(0).standard_normal((1, 3, SIDE, SIDE), np.float32)
+    image = noise(SIDE)
     keep_to(threads)
     with torch.inference_mode():
         expected = model(torch.from_numpy(image)).numpy()
@@ -201,6 +206,21 @@ def machine() -> dict[str, str]:
     }
 
 
+def figures(medians: list[float]) -> dict[str, Any]:
+    """What a result keeps of the medians of its repeats, ms."""
+    return {"ms": round(statistics.median(medians), 3), "repeats_ms": [round(value, 3) for value in medians]}
+
+
+def circumstances(measured: Mapping[str, Any]) -> str:
+    """The machine and the packages of a measurement, in a sentence."""
+    about = measured["machine"]
+    packages = ", ".join(f"{name} {number}" for name, number in measured["versions"].items())
+    return (
+        f"{about['processor']} ({about['instructions']}), {about['cores']} cores, {about['system']}, "
+        f"Python {about['python']}; {packages}."
+    )
+
+
 def table(measured: Mapping[str, Any]) -> str:
     """The results in Markdown: milliseconds, and how many times as fast as the plain export on the same runtime."""
     results = {(item["variant"], item["threads"], item["candidate"]): item for item in measured["results"]}
@@ -232,16 +252,14 @@ def speedups(measured: Mapping[str, Any], variant: str, threads: int, candidate:
 
 
 def _conditions(measured: Mapping[str, Any], columns: list[tuple[str, int]]) -> str:
-    about, protocol = measured["machine"], measured["protocol"]
-    packages = ", ".join(f"{name} {number}" for name, number in measured["versions"].items())
+    protocol = measured["protocol"]
     spread = max(
         _spread(speedups(measured, variant, threads, runtime, f"{runtime} plain"))
         for (variant, threads), runtime in itertools.product(columns, ("onnxruntime", "litert"))
         if threads == 1
     )
     return (
-        f"{about['processor']} ({about['instructions']}), {about['cores']} cores, {about['system']}, "
-        f"Python {about['python']}; {packages}. {protocol['side']} x {protocol['side']} px, batch 1, random weights; "
+        f"{circumstances(measured)} {protocol['side']} x {protocol['side']} px, batch 1, random weights; "
         f"medians of {protocol['repeats']} repeats of {protocol['rounds']} rounds, interleaved; ratios are within a "
         f"repeat. With one thread the middle half of a ratio's repeats lies within {100 * spread:.1f} %."
     )
@@ -281,8 +299,7 @@ def main(
                         "variant": variant,
                         "threads": count,
                         "candidate": candidate,
-                        "ms": round(statistics.median(medians[candidate]), 3),
-                        "repeats_ms": [round(value, 3) for value in medians[candidate]],
+                        **figures(medians[candidate]),
                     }
                     for candidate in CANDIDATES
                 ]

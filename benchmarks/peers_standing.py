@@ -1,0 +1,94 @@
+"""Who is at least as fast and as accurate as whom, of the results of peers.py."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PLAIN, LOWERED = "onnxruntime plain", "onnxruntime"
+CLOFORMER = {PLAIN: "plain", LOWERED: "lowered", "litert": "lowered, LiteRT", "litert int8": "int8, LiteRT"}
+"""What is measured of each CloFormer; of peers, the plain export alone."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A measured file, and the published accuracies of its graph.
+
+    Attributes:
+        variant: of CloFormer, or timm's name.
+        side: of the input, pixels.
+        candidate: runtime and kind of graph.
+        cloformer: whether it is one.
+        macs: multiply-accumulates.
+        parameters: numbers in the file.
+        ms: latency.
+        top1: of weights trained without a teacher, %; None where there are none.
+        distilled: of weights trained with one.
+    """
+
+    variant: str
+    side: int
+    candidate: str
+    cloformer: bool
+    macs: int | None
+    parameters: int
+    ms: float
+    top1: float | None
+    distilled: float | None
+
+    @property
+    def title(self) -> str:
+        """As tables show it."""
+        return f"CloFormer-{self.variant}, {CLOFORMER[self.candidate]}" if self.cloformer else self.variant
+
+    @property
+    def quantized(self) -> bool:
+        """Whether it computes in integers: of those no accuracy was published, so it stands nowhere."""
+        return "int8" in self.candidate
+
+    def accuracy(self, *, teachers: bool) -> float | None:
+        """The best published top-1, %, with or without weights that had a teacher."""
+        known = [value for value in (self.top1, self.distilled if teachers else None) if value is not None]
+        return max(known, default=None)
+
+
+def standings(measured: Mapping[str, Any]) -> list[Standing]:
+    """All results, the fastest first."""
+    return sorted(map(_read, measured["results"]), key=lambda item: item.ms)
+
+
+def _read(result: Mapping[str, Any]) -> Standing:
+    trained = {item["distilled"]: item["top1"] for item in result["checkpoints"]}
+    return Standing(
+        variant=result["variant"],
+        side=result["side"],
+        candidate=result["candidate"],
+        cloformer=any(item["name"].startswith("cloformer") for item in result["checkpoints"]),
+        macs=result["macs"],
+        parameters=result["parameters"],
+        ms=result["ms"],
+        top1=trained.get(False),
+        distilled=trained.get(True),
+    )
+
+
+def ahead(item: Standing, others: list[Standing], *, teachers: bool) -> list[Standing]:
+    """The peers among others that are at least as fast and as accurate, in their order.
+
+    None if the item has no accuracy of that kind.
+    """
+    own = item.accuracy(teachers=teachers)
+    if own is None:
+        return []
+    rivals = [other for other in others if not other.cloformer and other != item and other.ms <= item.ms]
+    return [other for other in rivals if (other.accuracy(teachers=teachers) or 0) >= own]
+
+
+def front(found: list[Standing], *, teachers: bool) -> list[Standing]:
+    """The float32 files than which none is both as fast and more accurate, the fastest first."""
+    best, members = 0.0, []
+    for item in found:
+        accuracy = item.accuracy(teachers=teachers)
+        if accuracy is not None and accuracy > best and not item.quantized:
+            best = accuracy
+            members.append(item)
+    return members
