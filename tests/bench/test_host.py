@@ -20,7 +20,7 @@ from cloformer_deploy.progress import Silent
 from tests.bench.conftest import FAST, SLOW, MakeBundle
 
 pytestmark = pytest.mark.integration
-QUICK = Protocol(warmup_runs=2, warmup_s=0, runs=40, seconds=0)
+QUICK = Protocol(warmup_runs=2, warmup_s=0, runs=40, seconds=1)
 
 
 def measured(bundle: Bundle, threads: int = 1, cores: tuple[int, ...] | None = None, timeout_s: float = 60) -> Bench:

@@ -14,7 +14,7 @@ from tests.bench.conftest import FAST, SLOW, MakeBundle, make_bundle, onnx_bundl
 
 __all__ = ["make_bundle", "onnx_bundle"]
 pytestmark = pytest.mark.integration
-QUICK = Protocol(warmup_runs=2, warmup_s=0, runs=50, seconds=0)
+QUICK = Protocol(warmup_runs=2, warmup_s=0, runs=40, seconds=1)
 
 
 def checks(bundle: Bundle, limits: str, tmp_path: Path, accepted: Bundle | None = None) -> dict[str, list[Check]]:
