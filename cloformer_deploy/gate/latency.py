@@ -89,13 +89,13 @@ def _checks(
         yield Check("latency", "passed" if allowed else "failed", f"latency not measured: {mine.reason}")
         return
     if limits.speedup is not None:
-        yield _ratio("speedup", mine, float_baseline(mine, measured), limits.speedup, "the float32 file")
+        yield ratio_check("speedup", mine, float_baseline(mine, measured), limits.speedup, "the float32 file")
     if limits.slowdown is not None and before is not None:
         least = 1 / (1 + limits.slowdown)
-        yield _ratio("slowdown", mine, by_path[_ACCEPTED + before.path], least, "the accepted file")
+        yield ratio_check("slowdown", mine, by_path[_ACCEPTED + before.path], least, "the accepted file")
 
 
-def _ratio(name: str, mine: Measured, other: Measured | None, least: float, what: str) -> Check:
+def ratio_check(name: str, mine: Measured, other: Measured | None, least: float, what: str) -> Check:
     """A check that one file is at least `least` times as fast as another."""
     if other is None or not other.rounds_ms:
         reason = "there is none" if other is None else other.reason
