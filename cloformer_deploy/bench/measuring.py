@@ -20,6 +20,8 @@ from cloformer_deploy.runtimes import runtime_for
 
 PICTURE = 0
 """Of the rendered test split: what all files are given. Integers and floats take as long for any."""
+START_S, OPEN_S, SLOWEST = 300.0, 60.0, 3.0
+"""A device's time-out: seconds to get there, seconds to open each file, and its seconds of the protocol so many times."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,12 @@ def bench(
     threads: int,
     cores: tuple[int, ...] | None,
     protocol: Protocol,
-    timeout_s: float,
+    timeout_s: float | None,
     progress: Progress,
 ) -> Bench:
     """Time every artefact on every device, and keep what was found with the bundle.
 
-    A device that fails keeps none of the others from its results.
+    A device that fails keeps none of the others from its results. It has `timeout_s`, or a time for each artefact.
 
     Raises:
         BundleError: the bundle is not as its manifest says.
@@ -56,7 +58,8 @@ def bench(
     progress.step("Checking the bundle")
     bundle.verify()
     loads = tuple(load(bundle, artifact) for artifact in bundle.manifest.artifacts)
-    request = Request(loads, threads, cores, protocol, timeout_s)
+    limit_s = timeout_s or START_S + len(loads) * (OPEN_S + SLOWEST * protocol.seconds)
+    request = Request(loads, threads, cores, protocol, limit_s)
     results: list[Result] = []
     errors: list[tuple[str, CloformerDeployError]] = []
     for device in devices:

@@ -35,7 +35,10 @@ def command(
         typer.Option(help="TFLite's benchmark_model, for an Android device without Python.", metavar="FILE"),
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Allow to fetch that from Google.")] = False,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds a device may take.", metavar="S")] = 900,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=1, help="Seconds a device may take.", metavar="S", show_default="by what is measured"),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure latency, on this machine or where the model will live; artefacts take turns, so that ratios hold."""

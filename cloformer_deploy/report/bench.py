@@ -49,7 +49,7 @@ def _title(item: "Result") -> str:
 
 
 def _row(item: "Result") -> list[str]:
-    times = (item.p50_ms if item.p50_ms is not None else item.mean_ms, item.p90_ms, item.p99_ms)
+    times = (item.p50_ms, item.p90_ms, item.p99_ms)
     ratio = "" if item.precision == "fp32" else "-"
     if item.ratio is not None:
         interval = f" ({item.ratio_ci95[0]:.2f}, {item.ratio_ci95[1]:.2f})" if item.ratio_ci95 else ""
@@ -90,6 +90,8 @@ def _lines(items: "list[Result]") -> Iterator[str]:
         title = _title(item)
         if item.reason is not None:
             yield f"{title}: {item.status}: {item.reason}"
+        if item.p50_ms is None and item.mean_ms is not None and item.is_latency:
+            yield f"{title}: mean {_ms(item.mean_ms)} ms, std {_ms(item.std_ms)}; {item.runtime} tells no percentiles"
         if item.throttled and item.is_latency:
             yield f"{title}: throttled: the device slowed down meanwhile; let it cool, and measure again"
         if item.noisy and item.is_latency:

@@ -88,6 +88,11 @@ def test_marks(onnx_bundle: Bundle) -> None:
         assert part in text
 
 
+def test_what_knows_no_percentiles_shows_its_mean(onnx_bundle: Bundle) -> None:
+    text = shown(onnx_bundle, result(onnx_bundle, p50_ms=None, p90_ms=None, mean_ms=7.125, std_ms=0.5, runtime="tool"))
+    assert "mean 7.12 ms, std 0.50; tool tells no percentiles" in text
+
+
 def test_json_has_results_and_errors(onnx_bundle: Bundle) -> None:
     answer = bench_json(Bench((result(onnx_bundle),), (("adb", ToolError("it is off", "turn it on")),)))
     assert answer["schema_version"] == 1
