@@ -21,7 +21,7 @@ from cloformer_deploy.runtimes import runtime_for
 PICTURE = 0
 """Of the rendered test split: what all files are given. Integers and floats take as long for any."""
 START_S, OPEN_S, SLOWEST = 300.0, 60.0, 3.0
-"""A device's time-out: seconds to get there, seconds to open each file, and its seconds of the protocol so many times."""
+"""A device's time-out: seconds to get there, seconds to open each file, and so many times the protocol's seconds."""
 
 
 @dataclass(frozen=True)
