@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from cloformer_deploy.bench.devices.base import Answer, Device, Load, Measured, Request
 from cloformer_deploy.bench.protocol import Protocol, noisy, speedup, throttled
-from cloformer_deploy.bench.results import Result, keep_results
+from cloformer_deploy.bench.results import Result, keep_results, read_results
 from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.data import RenderedPictures
-from cloformer_deploy.errors import CloformerDeployError, ToolError
+from cloformer_deploy.errors import BundleError, CloformerDeployError, ToolError
 from cloformer_deploy.manifest import Artifact
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.runtimes import runtime_for
@@ -53,10 +53,13 @@ def bench(
     A device that fails keeps none of the others from its results. It has `timeout_s`, or a time for each artefact.
 
     Raises:
-        BundleError: the bundle is not as its manifest says.
+        BundleError: the bundle is not as its manifest says, lists no artefacts, or has damaged results.
     """
     progress.step("Checking the bundle")
     bundle.verify()
+    if not bundle.manifest.artifacts:
+        raise BundleError(f"{bundle.root} lists no artefacts", "export into it")
+    read_results(bundle)  # before minutes of work: new ones are to be kept beside them
     loads = tuple(load(bundle, artifact) for artifact in bundle.manifest.artifacts)
     limit_s = timeout_s or START_S + len(loads) * (OPEN_S + SLOWEST * protocol.seconds)
     request = Request(loads, threads, cores, protocol, limit_s)
@@ -70,8 +73,11 @@ def bench(
             errors.append((device.name, error))
             continue
         found = list(_results(device, request, answer))
-        keep_results(bundle, [item for item in found if item.status == "measured"])
         results += found
+        try:
+            keep_results(bundle, [item for item in found if item.status == "measured"])
+        except OSError as error:
+            progress.warn(f"the results are not kept in {bundle.root}: {error.strerror}")
     return Bench(tuple(results), tuple(errors))
 
 

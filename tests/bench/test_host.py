@@ -15,7 +15,7 @@ import pytest
 from cloformer_deploy.bench import Bench, Protocol, bench, read_results
 from cloformer_deploy.bench.devices import Options, open_device
 from cloformer_deploy.bundle import Bundle
-from cloformer_deploy.errors import MissingPartError, RequestError
+from cloformer_deploy.errors import BundleError, MissingPartError, RequestError
 from cloformer_deploy.progress import Silent
 from tests.bench.conftest import FAST, SLOW, MakeBundle
 
@@ -142,3 +142,14 @@ def test_the_newest_bundle(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(bundle.root)
     with pytest.raises(RequestError, match="no bundle"):
         _newest()
+
+
+def test_results_that_are_damaged_are_found_before_any_work(bundle: Bundle) -> None:
+    (bundle.root / "bench.json").write_text("{")
+    with pytest.raises(BundleError, match="bench.json"):
+        measured(bundle)
+
+
+def test_a_bundle_of_nothing(make_bundle: MakeBundle) -> None:
+    with pytest.raises(BundleError, match="no artefacts"):
+        measured(make_bundle({}))

@@ -55,6 +55,7 @@ class Host:
                 stdout=subprocess.PIPE,
                 text=True,
                 env=_environment(folder),
+                start_new_session=True,  # an interrupt is ours to pass on
             ) as process:
                 try:
                     assert process.stdout is not None  # noqa: S101 - it is a pipe
