@@ -146,7 +146,7 @@ def test_the_newest_bundle(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_results_that_are_damaged_are_found_before_any_work(bundle: Bundle) -> None:
     (bundle.root / "bench.json").write_text("{")
-    with pytest.raises(BundleError, match="bench.json"):
+    with pytest.raises(BundleError, match=r"bench\.json"):
         measured(bundle)
 
 
