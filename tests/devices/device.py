@@ -3,6 +3,7 @@
 import contextlib
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,3 +52,13 @@ class Device:
         return subprocess.run(
             command, env={**os.environ, **self.env}, input=stdin, capture_output=True, timeout=timeout_s
         )
+
+
+def eventually(holds: Callable[[], bool], within_s: float = 40) -> bool:
+    """Whether something holds before long."""
+    deadline = time.monotonic() + within_s
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

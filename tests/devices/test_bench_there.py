@@ -6,8 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.progress import Silent
 from tests.bench.conftest import FAST, SLOW, MakeBundle, make_bundle, onnx_bundle
-from tests.devices.device import PARTS, Device
+from tests.devices.device import PARTS, Device, eventually
 
 __all__ = ["make_bundle", "onnx_bundle"]
 pytestmark = pytest.mark.integration
@@ -64,15 +62,6 @@ def answered(process: "subprocess.Popen[str]", code: int) -> Any:
     out, err = process.communicate(timeout=180)
     assert process.returncode == code, err
     return json.loads(out)
-
-
-def eventually(holds: Callable[[], bool], within_s: float = 40) -> bool:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 def running(device: Device) -> None:

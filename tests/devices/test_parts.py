@@ -3,12 +3,10 @@
 import hashlib
 import os
 import subprocess
-import time
-from collections.abc import Callable
 
 import pytest
 
-from tests.devices.device import Device
+from tests.devices.device import Device, eventually
 
 pytestmark = pytest.mark.integration
 KINDS = ("android", "ssh_host", "arm_board")
@@ -18,15 +16,6 @@ KINDS = ("android", "ssh_host", "arm_board")
 def device(request: pytest.FixtureRequest) -> Device:
     found: Device = request.getfixturevalue(request.param)
     return found
-
-
-def eventually(holds: Callable[[], bool], within_s: float = 10) -> bool:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def test_a_command_has_an_exit_code_and_two_outputs(device: Device) -> None:
