@@ -68,13 +68,12 @@ def survey(formats: List[str]) -> Dict[str, Any]:
 
 def emulated() -> bool:
     """Whether this is a program for another processor than the kernel's, as under QEMU's user mode."""
-    kernel = _read("/proc/sys/kernel/arch")  # Linux 6.1 and later
+    machine = platform.machine()
+    kernel = _read("/proc/sys/kernel/arch")  # of recent kernels
     if kernel is not None:
-        return kernel != platform.machine() and {kernel, platform.machine()} != {"aarch64", "armv8l"}
-    try:  # the emulator answers for /proc/self/exe, and not for each thread's
-        return "qemu-" in os.readlink("/proc/thread-self/exe")  # noqa: PTH115
-    except OSError:
-        return False
+        return kernel != machine and {kernel, machine} not in ({"aarch64", "armv8l"}, {"x86_64", "i686"})
+    processor = _read("/sys/devices/system/cpu/modalias") or ""
+    return processor.startswith("cpu:type:x86") and machine not in ("x86_64", "i686")
 
 
 def _machine() -> str:
