@@ -67,7 +67,7 @@ $(PEERS_VENV)/.installed: benchmarks/requirements-peers.txt
 peers: install $(PEERS_VENV)/.installed
 	$(PEERS_VENV)/bin/python benchmarks/peers_export.py exports/peers
 	$(BIN)/python benchmarks/peers.py --models exports/peers --output benchmarks/results/peers.json \
-	  --picture docs/peers.svg --page docs/peers.md
+	  --plot docs/peers.svg --page docs/peers.md
 
 clean:
 	rm -rf $(VENV) $(OLD_VENV) $(DEVICE_PARTS) $(PEERS_VENV) exports build dist

@@ -14,7 +14,7 @@ from PIL import Image
 COUNTS = (100, 1000)
 
 
-def write_pictures(folder: Path, count: int) -> None:
+def write_images(folder: Path, count: int) -> None:
     """Noise of the size of small photographs, as JPEG files in ten classes."""
     random = np.random.default_rng(0)
     for index in range(count):
@@ -35,15 +35,15 @@ def peak_rss(images: Path, count: int, output: Path) -> int:
 
 
 def main(limit: Annotated[float, typer.Option(help="Exit 1 if the ratio is above this.")] = 1.3) -> None:
-    """Calibrate with each number of pictures in a process of its own, and print the ratio of the peaks."""
+    """Calibrate with each number of images in a process of its own, and print the ratio of the peaks."""
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder, "images")
         images.mkdir()
-        write_pictures(images, max(COUNTS))
+        write_images(images, max(COUNTS))
         few, many = (peak_rss(images, count, Path(folder, f"{count}.safetensors")) for count in COUNTS)
     unit = 1 if sys.platform == "darwin" else 1024
     mib = [peak * unit / 2**20 for peak in (few, many)]
-    print(f"{COUNTS[0]} pictures: {mib[0]:.0f} MiB; {COUNTS[1]}: {mib[1]:.0f} MiB; ratio {many / few:.2f}")
+    print(f"{COUNTS[0]} images: {mib[0]:.0f} MiB; {COUNTS[1]}: {mib[1]:.0f} MiB; ratio {many / few:.2f}")
     raise typer.Exit(int(many / few > limit))
 
 

@@ -3,9 +3,9 @@
     python benchmarks/gate.py [--output FILE]
 
 Cost: the gate on int8 files of all formats, with an empty store, over what their runtimes and PyTorch take for the same
-pictures by themselves, one after the other on one thread each; and the gate again, with nothing changed, in seconds.
+images by themselves, one after the other on one thread each; and the gate again, with nothing changed, in seconds.
 
-False alarms: clean re-exports, each calibrated on other pictures, judged against a baseline of the first, on pictures
+False alarms: clean re-exports, each calibrated on other images, judged against a baseline of the first, on images
 drawn anew from a pool for the baseline and for each judgement. Logits are computed once; the checks are the gate's own.
 """
 
@@ -24,26 +24,25 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks import latency
-from cloformer_deploy.bundle import Bundle
-from cloformer_deploy.checkpoints import build_model, load_checkpoint
-from cloformer_deploy.data import Preprocessing, RenderedPictures, make_calibration
+from cloformer_deploy.backends.registry import FORMATS, runtime_for
+from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle.manifest import Artifact
+from cloformer_deploy.data import Preprocessing, RenderedImages, make_calibration
 from cloformer_deploy.data.calibration_making import RENDERED
-from cloformer_deploy.formats import FORMATS
+from cloformer_deploy.export.pipeline import ExportRequest, export
 from cloformer_deploy.gate.baseline import Accepted, Baseline, pack
 from cloformer_deploy.gate.checks import against_baseline, against_pytorch
 from cloformer_deploy.gate.config import DriftConfig
-from cloformer_deploy.manifest import Artifact
-from cloformer_deploy.pipeline import ExportRequest, export
 from cloformer_deploy.progress import Silent
-from cloformer_deploy.runtimes import runtime_for
 from cloformer_deploy.validation import artifact_logits, reference_logits
 from cloformer_deploy.validation.paired import Paired
+from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 
 BATCH = 16
 FORMATS_RESAMPLED = ("onnx", "tflite")
 """Core ML's interpreter takes its time; the checks are the same."""
 POOL = range(20_000, 22_000)
-"""Rendered test pictures that nothing else looks at."""
+"""Rendered test images that nothing else looks at."""
 Logits = NDArray[np.float32]
 
 
@@ -62,11 +61,11 @@ def cost(bundle: Bundle, count: int) -> dict[str, float]:
 
 
 def _alone(root: Path, count: int) -> float:
-    """Seconds that inference takes, pictures being in memory already."""
+    """Seconds that inference takes, images being in memory already."""
     latency.keep_to(1)
     bundle = Bundle.open(root)
     manifest = bundle.manifest
-    batches = [batch.pixels for batch in RenderedPictures("test", range(count)).batches(manifest.input, BATCH)]
+    batches = [batch.pixels for batch in RenderedImages("test", range(count)).batches(manifest.input, BATCH)]
     model = build_model(load_checkpoint(bundle.weights_path))
     sessions = [runtime_for(item.format).open(bundle.path(item)) for item in manifest.artifacts]
     begun = time.monotonic()
@@ -80,11 +79,11 @@ def _alone(root: Path, count: int) -> float:
 def false_alarms(folder: Path, exports: int, trials: int, drawn: int) -> dict[str, Any]:
     """How many clean builds fail, and what for."""
     files = [_re_export(folder / str(seed), seed) for seed in range(exports)]
-    pictures, expected, labels, found = latency.in_a_process(_logits, [bundle.root for bundle in files])
+    images, expected, labels, found = latency.in_a_process(_logits, [bundle.root for bundle in files])
     rng, failures, alarmed = np.random.default_rng(0), [], 0
     for trial in range(trials):
         wanted = rng.integers(1, exports)
-        before, after = (np.sort(rng.choice(len(pictures), drawn, replace=False)) for _ in range(2))
+        before, after = (np.sort(rng.choice(len(images), drawn, replace=False)) for _ in range(2))
         wrong = [
             f"{format_name}: {name}"
             for format_name in FORMATS_RESAMPLED
@@ -92,7 +91,7 @@ def false_alarms(folder: Path, exports: int, trials: int, drawn: int) -> dict[st
         ]
         alarmed += bool(wrong)
         failures += [f"trial {trial}: {name}" for name in wrong]
-    return {"trials": trials, "pictures": drawn, "exports": exports, "alarms": alarmed, "failures": failures}
+    return {"trials": trials, "images": drawn, "exports": exports, "alarms": alarmed, "failures": failures}
 
 
 def _re_export(folder: Path, seed: int) -> Bundle:
@@ -116,7 +115,7 @@ def _logits(roots: list[Path]) -> tuple[list[int], Logits, NDArray[np.int64], di
     expected: list[Logits] = []
     labels: list[NDArray[np.int64]] = []
     found: dict[tuple[int, str], list[Logits]] = {name: [] for name in sessions}
-    for batch in RenderedPictures("test", POOL).batches(manifest.input, BATCH):
+    for batch in RenderedImages("test", POOL).batches(manifest.input, BATCH):
         expected.append(reference_logits(model, batch.pixels, manifest.input))
         labels += [] if batch.labels is None else [batch.labels]
         for name, session in sessions.items():
@@ -134,7 +133,7 @@ def _judged(
     labels: NDArray[np.int64],
     found: dict[tuple[int, str], Logits],
 ) -> list[str]:
-    """The names of the checks that fail of one build, against the first on other pictures."""
+    """The names of the checks that fail of one build, against the first on other images."""
     old, new = (_artifact(files[index], format_name) for index in (0, build))
     drifts = []
     for index, chosen in zip((0, build), drawn, strict=True):
@@ -154,7 +153,7 @@ def _judged(
     )
     names = [[f"{index:016x}" for index in chosen] for chosen in drawn]
     sha256 = files[0].manifest.weights.sha256
-    baseline = Baseline(tool_version="0", weights_sha256=sha256, pictures=tuple(names[0]), artifacts=(accepted,))
+    baseline = Baseline(tool_version="0", weights_sha256=sha256, images=tuple(names[0]), artifacts=(accepted,))
     limits = DriftConfig().limits_of(new)
     places = {name: place for place, name in enumerate(names[1])}
     operators = _operators(files[build], new)
@@ -179,11 +178,11 @@ def _operators(bundle: Bundle, artifact: Artifact) -> int:
 
 
 def main(
-    count: Annotated[int, typer.Option(min=1, help="Pictures of the cost.")] = 1000,
+    count: Annotated[int, typer.Option(min=1, help="ImageSet of the cost.")] = 1000,
     repeats: Annotated[int, typer.Option(min=1)] = 3,
     exports: Annotated[int, typer.Option(min=2)] = 5,
     trials: Annotated[int, typer.Option(min=1)] = 200,
-    drawn: Annotated[int, typer.Option(min=1, help="Pictures of a trial.")] = 1000,
+    drawn: Annotated[int, typer.Option(min=1, help="ImageSet of a trial.")] = 1000,
     output: Annotated[Path | None, typer.Option(help="Write the JSON here.")] = None,
 ) -> None:
     """Measure, write, print."""
@@ -193,14 +192,14 @@ def main(
         costs = [cost(bundle, count) for _ in range(repeats)]
         alarms = false_alarms(folder, exports, trials, drawn)
     medians = {key: statistics.median(item[key] for item in costs) for key in costs[0]}
-    measured = {"schema_version": 1, "machine": latency.machine(), "pictures": count, "cost": medians, "alarms": alarms}
+    measured = {"schema_version": 1, "machine": latency.machine(), "images": count, "cost": medians, "alarms": alarms}
     if output is not None:
         output.write_text(json.dumps(measured, indent=1) + "\n")
     print(
-        f"{count} pictures, int8 in {len(FORMATS)} formats: the gate takes {medians['gate_s']:.1f} s, inference alone "
+        f"{count} images, int8 in {len(FORMATS)} formats: the gate takes {medians['gate_s']:.1f} s, inference alone "
         f"{medians['alone_s']:.1f} s ({medians['ratio']:.2f}x); again {medians['again_s']:.1f} s"
     )
-    print(f"{alarms['alarms']} false alarms in {trials} trials of {drawn} pictures, {exports} exports")
+    print(f"{alarms['alarms']} false alarms in {trials} trials of {drawn} images, {exports} exports")
 
 
 if __name__ == "__main__":

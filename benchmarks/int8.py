@@ -3,7 +3,7 @@
     python benchmarks/int8.py [--photographs DIR] [--output FILE]   # measures, writes JSON, prints the tables
     python benchmarks/int8.py --table FILE                          # prints the tables of a JSON file, in Markdown
 
-Weights of the rendered task are judged on fresh rendered pictures, those of photographs on `DIR/drift224`, calibrated
+Weights of the rendered task are judged on fresh rendered images, those of photographs on `DIR/drift224`, calibrated
 with `DIR/calib224`. Speed is measured as in latency.py, of xxs with the former: ranges decide which attention needs no
 maximum (`quantization.bounds`). Of the random weights of s none does: queries are made large.
 """
@@ -24,27 +24,26 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks import latency
-from cloformer_deploy.architecture import VARIANTS
-from cloformer_deploy.bundle import Bundle
-from cloformer_deploy.data import Pictures, Preprocessing, RenderedPictures, open_folder
+from cloformer_deploy.backends.base import Graph
+from cloformer_deploy.backends.registry import FORMATS, RUNTIMES, runtime_for
+from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.data import ImageSet, Preprocessing, RenderedImages, open_folder
 from cloformer_deploy.data.calibration_making import make_calibration
-from cloformer_deploy.formats import FORMATS
-from cloformer_deploy.formats.base import Graph
-from cloformer_deploy.model_zoo import DEFAULT
-from cloformer_deploy.pipeline import ExportRequest, export
+from cloformer_deploy.export.pipeline import ExportRequest, export
+from cloformer_deploy.networks.cloformer import VARIANTS
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.quantization.recipes import INT8, RECIPES
-from cloformer_deploy.runtimes import RUNTIMES, runtime_for
 from cloformer_deploy.validation import Drift, artifact_logits, reference_logits
+from cloformer_deploy.weights.zoo import DEFAULT
 
 BATCH = 16
 PHOTOGRAPHS = "xxs-imagenette"
 FRESH = range(10_000, 15_000)
-"""Rendered test pictures that nothing else looks at."""
+"""Rendered test images that nothing else looks at."""
 UNBOUNDED = 300.0
 """By how much the queries of random weights are multiplied."""
 MOST_OF_OTHERS = 1000
-"""Pictures of precisions that are not int8: Core ML's interpreter takes its time."""
+"""ImageSet of precisions that are not int8: Core ML's interpreter takes its time."""
 CANDIDATES = {
     "onnxruntime plain": "ONNX Runtime, plain float32 export",
     "onnxruntime": "ONNX Runtime, lowered float32",
@@ -62,7 +61,7 @@ PACKAGES = (*latency.PACKAGES, "coremltools", "ai-edge-quantizer")
 
 
 def accuracy(weights: str, photographs: Path | None, limit: int | None) -> dict[str, Any]:
-    """Export one model in every precision of the formats' default targets, and run every file on the same pictures."""
+    """Export one model in every precision of the formats' default targets, and run every file on the same images."""
     with tempfile.TemporaryDirectory() as folder:
         calibration = Path(folder, "calibration.safetensors") if photographs else None
         if photographs and calibration:
@@ -72,15 +71,15 @@ def accuracy(weights: str, photographs: Path | None, limit: int | None) -> dict[
             precisions = ("fp32", *RECIPES[name, item.targets[0]])
             request = ExportRequest([name], precisions, weights, calibration=calibration, output=Path(folder, "bundle"))
             bundle = export(request, Silent()).bundle
-        pictures: Pictures = RenderedPictures("test", FRESH[:limit])
+        images: ImageSet = RenderedImages("test", FRESH[:limit])
         if photographs:
             manifest = bundle.manifest
-            pictures = open_folder(photographs / "drift224", manifest.num_classes, manifest.labels).limited(limit)
-        return latency.in_a_process(_judged, bundle.root, pictures)
+            images = open_folder(photographs / "drift224", manifest.num_classes, manifest.labels).limited(limit)
+        return latency.in_a_process(_judged, bundle.root, images)
 
 
-def _judged(root: Path, pictures: Pictures) -> dict[str, Any]:
-    from cloformer_deploy.checkpoints import build_model, load_checkpoint
+def _judged(root: Path, images: ImageSet) -> dict[str, Any]:
+    from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 
     bundle = Bundle.open(root)
     manifest = bundle.manifest
@@ -89,7 +88,7 @@ def _judged(root: Path, pictures: Pictures) -> dict[str, Any]:
     sessions = [runtime_for(item.format).open(bundle.path(item)) for item in small]
     reference, drifts = Drift(), [Drift() for _ in small]
     predicted: list[list[NDArray[np.int64]]] = [[] for _ in small]
-    for batch in pictures.batches(manifest.input, BATCH):
+    for batch in images.batches(manifest.input, BATCH):
         expected = reference_logits(model, batch.pixels, manifest.input)
         reference.update(expected, expected, batch.labels)
         for item, session, drift, seen in zip(small, sessions, drifts, predicted, strict=True):
@@ -119,28 +118,28 @@ def _judged(root: Path, pictures: Pictures) -> dict[str, Any]:
     pairs = {f"{a} {b}": float((int8[a] == int8[b]).mean()) for a, b in itertools.combinations(int8, 2)}
     return {
         "weights": manifest.weights.name,
-        "pictures": Path(pictures.name).name,
-        "reference_top1": reference.reference_correct / reference.labelled,
+        "images": Path(images.name).name,
+        "reference_top1": reference.reference_correct / reference.labeled,
         "artifacts": rows,
         "int8_agreement": pairs,
     }
 
 
 def write_int8(variant: str, format_name: str, path: Path) -> None:
-    """The int8 file of `latency.timed_model`, its ranges from a few rendered pictures."""
+    """The int8 file of `latency.timed_model`, its ranges from a few rendered images."""
     from cloformer_deploy.quantization.preparation import CalibrationBatches, observed, prepared
 
     size = Preprocessing.published(latency.SIDE, latency.SIDE)
-    pictures = RenderedPictures("calibration", range(BATCH))
-    images = CalibrationBatches(pictures, size, step=lambda text: None, advance=lambda done: None)  # noqa: ARG005
+    images = RenderedImages("calibration", range(BATCH))
+    batches = CalibrationBatches(images, size, step=lambda text: None, advance=lambda done: None)  # noqa: ARG005
     recipe = RECIPES[format_name, "cpu"][INT8]
     model = latency.timed_model(variant)
     if variant in VARIANTS:  # random: the attention's logits would all be near 0
         with torch.no_grad():
             for block in model.blocks:
                 block.attn.global_q.weight.mul_(UNBOUNDED)
-    seen = observed(model, format_name, "cpu", recipe, images, (size.height, size.width))
-    ready = prepared(seen, images)
+    seen = observed(model, format_name, "cpu", recipe, batches, (size.height, size.width))
+    ready = prepared(seen, batches)
     graph = Graph(ready.model, size, "tensor", 1, None, {}, 17, ready)
     list(FORMATS[format_name].convert(graph, {INT8: path}, print))
 
@@ -183,9 +182,9 @@ def tables(measured: Mapping[str, Any]) -> str:
 def _accuracy_table(model: Mapping[str, Any]) -> str:
     rows = model["artifacts"]
     lines = [
-        f"`{model['weights']}` on {model['pictures']}, PyTorch {model['reference_top1']:.1%}:",
+        f"`{model['weights']}` on {model['images']}, PyTorch {model['reference_top1']:.1%}:",
         "",
-        "| | pictures | agreement | drop, pp (95 %) | SQNR, dB | MB | of fp32 |",
+        "| | images | agreement | drop, pp (95 %) | SQNR, dB | MB | of fp32 |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -224,7 +223,7 @@ def _speed_table(measured: Mapping[str, Any]) -> str:
 
 def main(
     photographs: Annotated[Path | None, typer.Option(help="Folder with calib224 and drift224.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Pictures of each model; all if left out.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="ImageSet of each model; all if left out.")] = None,
     variants: Annotated[list[str], typer.Option("--variant")] = [DEFAULT, "s"],  # noqa: B006 - typer reads it as the default
     repeats: Annotated[int, typer.Option(min=1)] = 9,
     rounds: Annotated[int, typer.Option(min=1)] = 15,

@@ -30,14 +30,13 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.published import published_form
-from cloformer_deploy.architecture import CloFormer, create_model
-from cloformer_deploy.checkpoints import build_model, load_checkpoint
+from cloformer_deploy.backends.base import Graph
+from cloformer_deploy.backends.registry import FORMATS, RUNTIMES, format_of
 from cloformer_deploy.data import Preprocessing
-from cloformer_deploy.formats import FORMATS, format_of
-from cloformer_deploy.formats.base import Graph
 from cloformer_deploy.lowering import lower
-from cloformer_deploy.model_zoo import bundled_checkpoints, resolve_weights
-from cloformer_deploy.runtimes import RUNTIMES
+from cloformer_deploy.networks.cloformer import CloFormer, create_model
+from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
+from cloformer_deploy.weights.zoo import bundled_checkpoints, resolve_weights
 
 Run = Callable[[], Any]
 Result = TypeVar("Result")

@@ -10,7 +10,7 @@ from typing import Annotated
 import psutil
 import typer
 
-from cloformer_deploy.architecture import create_model
+from cloformer_deploy.networks.cloformer import create_model
 
 INTERVAL_S = 0.05
 

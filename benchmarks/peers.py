@@ -4,7 +4,7 @@
     python benchmarks/peers.py [--output FILE]         # measures what peers_export.py wrote, prints a table
     python benchmarks/peers.py --table FILE            # prints the table of a JSON file, in Markdown
 
-With --picture FILE.svg it draws the results, with --page FILE.md it puts the table between the page's markers.
+With --plot FILE.svg it draws the results, with --page FILE.md it puts the table between the page's markers.
 
 Peers are timm's, exported with the default options of `torch.onnx.export`, as CloFormer's published form is. They are
 timed as in latency.py, all in one process and interleaved. Accuracies are not measured: peers.csv has timm's own, from
@@ -29,9 +29,9 @@ import typer
 
 from benchmarks import latency
 from benchmarks.int8 import opened, write_int8
-from benchmarks.peers_picture import draw
+from benchmarks.peers_plot import draw
 from benchmarks.peers_standing import CLOFORMER, LOWERED, PLAIN, Standing, ahead, standings
-from cloformer_deploy.formats import format_of
+from cloformer_deploy.backends.registry import format_of
 
 PEERS = Path(__file__).with_name("peers.csv")
 PAPER = {"xxs": 77.0, "xs": 79.8, "s": 81.6}
@@ -203,7 +203,7 @@ def main(
     repeats: Annotated[int, typer.Option(min=1)] = 9,
     rounds: Annotated[int, typer.Option(min=1)] = 15,
     output: Annotated[Path | None, typer.Option(help="Write the JSON here.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="Draw the results here, SVG.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Draw the results here, SVG.")] = None,
     page: Annotated[Path | None, typer.Option(help="Put the table between this page's markers.")] = None,
     from_file: Annotated[
         Path | None, typer.Option("--table", help="Print this file's table, and measure nothing.")
@@ -227,8 +227,8 @@ def main(
             }
     if output is not None:
         output.write_text(json.dumps(measured, indent=1) + "\n")
-    if picture is not None:
-        draw(standings(measured), picture)
+    if image is not None:
+        draw(standings(measured), image)
     if page is not None:
         fill(page, table(measured))
     print(table(measured))

@@ -2,7 +2,7 @@
 
     python benchmarks/peers_export.py FOLDER [--only NAME ...]
 
-Random weights: the time of floats does not depend on them, as long as no number is subnormal. So batch normalisations
+Random weights: the time of floats does not depend on them, as long as no number is subnormal. So batch normalizations
 get the statistics of noise, which keep what is computed near 1.
 """
 
@@ -30,7 +30,7 @@ def peers() -> list[tuple[str, int]]:
 
 
 def deployed(name: str, side: int) -> nn.Module:
-    """A model as one deploys it: branches merged, batch normalisations folded where timm can, two heads made one."""
+    """A model as one deploys it: branches merged, batch normalizations folded where timm can, two heads made one."""
     torch.manual_seed(0)
     original = timm.create_model(name, pretrained=False, num_classes=1000)
     norms = [module for module in original.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]

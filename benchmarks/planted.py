@@ -1,4 +1,4 @@
-"""What the checks catch: sixty faults planted in real exported files, each judged on pictures of the rendered task.
+"""What the checks catch: sixty faults planted in real exported files, each judged on images of the rendered task.
 
     python benchmarks/planted.py --work DIR [--output FILE]   # plants and judges; DIR keeps the healthy exports
     python benchmarks/planted.py --table FILE                 # prints the table of a JSON file, in Markdown
@@ -23,22 +23,22 @@ from PIL import Image
 from benchmarks.faults.catalogue import FAULTS, MANY, SOME, Fault
 from benchmarks.faults.planting import alone, plant
 from benchmarks.faults.wrapping import convert_wrapped
-from cloformer_deploy.architecture import CloFormer
-from cloformer_deploy.bundle import Bundle
-from cloformer_deploy.checkpoints import build_model, load_checkpoint
-from cloformer_deploy.data import RenderedPictures, make_calibration
-from cloformer_deploy.formats import FORMATS
+from cloformer_deploy.backends.registry import FORMATS
+from cloformer_deploy.blame import Reexport, blame, reexport
+from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle.manifest import Artifact
+from cloformer_deploy.data import RenderedImages, make_calibration
+from cloformer_deploy.export.pipeline import ExportRequest, export
 from cloformer_deploy.gate import DriftConfig, gate
-from cloformer_deploy.manifest import Artifact
-from cloformer_deploy.pipeline import ExportRequest, export
+from cloformer_deploy.networks.cloformer import CloFormer
 from cloformer_deploy.progress import Silent
-from cloformer_deploy.validation.blame import Fresh, blame, make_fresh
 from cloformer_deploy.validation.cache import Cache
+from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 
 BLAMED = 8
-"""Pictures that `blame` looks at."""
+"""ImageSet that `blame` looks at."""
 DARK, DARKER = 32, 16
-"""Pictures of the stale calibration set, and by what their pixels are divided: nearly black."""
+"""ImageSet of the stale calibration set, and by what their pixels are divided: nearly black."""
 PACKAGES = ("torch", "onnxruntime", "ai-edge-litert", "coremltools")
 
 
@@ -56,21 +56,21 @@ class Judged:
 
 
 class Checker:
-    """The healthy bundle, and PyTorch's logits of the pictures that files are judged on."""
+    """The healthy bundle, and PyTorch's logits of the images that files are judged on."""
 
     def __init__(self, work: Path, scratch: Path) -> None:
         self.work, self.scratch = work, scratch
         self.healthy = _exported(work / "healthy", tuple(FORMATS), ("fp32", "fp16", "int8"), None)
         self.model: CloFormer = build_model(load_checkpoint(self.healthy.weights_path))
         self.preprocessing = self.healthy.manifest.input
-        (batch,) = RenderedPictures("test", range(BLAMED)).batches(self.preprocessing, BLAMED)
+        (batch,) = RenderedImages("test", range(BLAMED)).batches(self.preprocessing, BLAMED)
         self.pixels = batch.pixels
         self._cache = Cache(work / "cache")
         accepted = gate(self.healthy, None, MANY, DriftConfig(), None, self._cache, {}, Silent()).accepted
         if accepted is None:
             raise RuntimeError("the healthy files fail the gate")
         self.baseline = accepted
-        self._fresh: dict[tuple[str, str], Fresh] = {}
+        self._fresh: dict[tuple[str, str], Reexport] = {}
 
     def artifact(self, format_name: str, precision: str) -> Artifact:
         """The healthy bundle's."""
@@ -82,7 +82,7 @@ class Checker:
         return next(found)
 
     def plant(self, fault: Fault, root: Path) -> Bundle:
-        """A bundle at `root` with the one spoilt artefact."""
+        """A bundle at `root` with the one spoilt artifact."""
         artifact = self.artifact(fault.format, fault.precision)
         if fault.wrapper is not None:
             path = self.work / "wrapped" / fault.name.replace(" ", "-") / artifact.path
@@ -94,7 +94,7 @@ class Checker:
         return plant(self.healthy, artifact, self.model, fault.edit, root)[0]
 
     def judge(self, bundle: Bundle, n: int) -> Judged:
-        """What the gate says of the bundle's one artefact on the first `n` pictures, with the healthy ones accepted."""
+        """What the gate says of the bundle's one artifact on the first `n` images, with the healthy ones accepted."""
         (artifact,) = bundle.manifest.artifacts
         same = tuple(item for item in self.baseline.artifacts if item.is_of(artifact))
         baseline = self.baseline.model_copy(update={"artifacts": same})
@@ -118,19 +118,19 @@ class Checker:
         kind = (artifact.format, artifact.precision)
         if kind not in self._fresh:
             folder = Path(tempfile.mkdtemp(dir=self.scratch))
-            self._fresh[kind] = make_fresh(bundle, artifact, folder, None, Silent())
+            self._fresh[kind] = reexport(bundle, artifact, folder, None, Silent())
         found = blame(bundle, artifact, self.pixels[:BLAMED], Silent(), fresh=self._fresh[kind])
         return str(found.layers[0].path) if found.layers else None
 
     def _stale(self, format_name: str) -> Bundle:
-        """An int8 export of a format, its ranges measured on nearly black pictures."""
+        """An int8 export of a format, its ranges measured on nearly black images."""
         folder = self.work / "stale"
         calibration = folder / "dark.safetensors"
         if not calibration.exists():
-            pictures = RenderedPictures("calibration", range(DARK))
+            images = RenderedImages("calibration", range(DARK))
             (folder / "dark").mkdir(parents=True, exist_ok=True)
-            for index in pictures.indices:
-                dark = (pictures.picture(index, self.preprocessing) // DARKER).transpose(1, 2, 0)
+            for index in images.indices:
+                dark = (images.image(index, self.preprocessing) // DARKER).transpose(1, 2, 0)
                 Image.fromarray(dark).save(folder / "dark" / f"{index}.png")
             make_calibration(str(folder / "dark"), DARK, 0, self.preprocessing, calibration, Silent())
         return _exported(folder / format_name, (format_name,), ("int8",), calibration)

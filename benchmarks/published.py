@@ -1,6 +1,6 @@
 """The published form of Clo attention, as the authors' repository computes it: five axes, one stack of q, k and v.
 
-`cloformer_deploy.architecture` keeps to four, which is the first of the rewrites that lowering is made of.
+`cloformer_deploy.networks.cloformer` keeps to four, which is the first of the rewrites that lowering is made of.
 """
 
 import types
@@ -8,7 +8,7 @@ import types
 import torch
 from torch import Tensor
 
-from cloformer_deploy.architecture import CloAttention, CloFormer
+from cloformer_deploy.networks.cloformer import CloAttention, CloFormer
 
 
 def published_form(model: CloFormer) -> CloFormer:

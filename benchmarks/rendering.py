@@ -1,6 +1,6 @@
-"""How many pictures of the rendered task one core makes in a second.
+"""How many images of the rendered task one core makes in a second.
 
-    python benchmarks/rendering.py [--rounds N] [--limit PICTURES_PER_S]
+    python benchmarks/rendering.py [--rounds N] [--limit IMAGES_PER_S]
 
 With --limit, exit code 1 if the median is below it.
 """
@@ -13,7 +13,7 @@ import time
 
 from cloformer_deploy.data.rendered import CLASSES, render
 
-PICTURES = 2 * len(CLASSES)
+IMAGES = 2 * len(CLASSES)
 
 
 def main() -> int:
@@ -28,13 +28,13 @@ def main() -> int:
     speeds = []
     for number in range(args.rounds):
         start = time.process_time()  # of this process alone: one thread, whatever else the machine does
-        for index in range(number * PICTURES, (number + 1) * PICTURES):
+        for index in range(number * IMAGES, (number + 1) * IMAGES):
             render("test", index)
-        speeds.append(PICTURES / (time.process_time() - start))
+        speeds.append(IMAGES / (time.process_time() - start))
     median = statistics.median(speeds)
-    print(f"median {median:.0f} pictures a second of CPU time, min {min(speeds):.0f}, max {max(speeds):.0f}")
+    print(f"median {median:.0f} images a second of CPU time, min {min(speeds):.0f}, max {max(speeds):.0f}")
     print(
-        f"n = {args.rounds} rounds of {PICTURES}; Python {platform.python_version()}, {platform.system()} "
+        f"n = {args.rounds} rounds of {IMAGES}; Python {platform.python_version()}, {platform.system()} "
         f"{platform.machine()}, {platform.processor() or 'processor unknown'}"
     )
     if args.limit is not None and median < args.limit:

@@ -16,9 +16,9 @@ import numpy as np
 import typer
 
 from benchmarks.latency import SIDE, convert, in_a_process, interleaved, keep_to, timed_model
-from cloformer_deploy.cores import usable_cores
+from cloformer_deploy.backends.registry import RUNTIMES
 from cloformer_deploy.lowering import LOWERINGS, Rewrite
-from cloformer_deploy.runtimes import RUNTIMES
+from cloformer_deploy.system.cores import usable_cores
 
 RUNTIME = {"onnx": "onnxruntime", "tflite": "litert"}
 STANDS_ON = {"normalize_in_two_steps": "fold_group_norm_affine", "separate_branches": "fold_scales"}

@@ -1,4 +1,4 @@
-"""CloFormer on phones and edge boards: export, quantise, validate, profile."""
+"""CloFormer on phones and edge boards: export, quantize, validate, profile."""
 
 __version__ = "0.1.0"
 

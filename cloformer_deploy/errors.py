@@ -4,8 +4,8 @@
     ├── CheckFailedError       1  a check (validation, gate) found the export worse than allowed
     ├── RequestError           2  the request or its input is wrong
     │   ├── CheckpointError       a weights file cannot be used
-    │   ├── DataError             a picture or a folder of pictures cannot be used
-    │   └── BundleError           a bundle or one of its artefacts cannot be used
+    │   ├── DataError             a image or a folder of images cannot be used
+    │   └── BundleError           a bundle or one of its artifacts cannot be used
     ├── MissingPartError       3  a part of the environment is missing
     └── ToolError              4  a converter, runtime or device failed
 
@@ -43,11 +43,11 @@ class CheckpointError(RequestError):
 
 
 class DataError(RequestError):
-    """A picture or a folder of pictures cannot be used."""
+    """A image or a folder of images cannot be used."""
 
 
 class BundleError(RequestError):
-    """A bundle or one of its artefacts cannot be used."""
+    """A bundle or one of its artifacts cannot be used."""
 
 
 class MissingPartError(CloformerDeployError):

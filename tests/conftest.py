@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from cloformer_deploy.architecture import create_model
-from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import Preprocessing, make_calibration
 from cloformer_deploy.data.calibration_making import RENDERED
-from cloformer_deploy.pipeline import ExportRequest, export
+from cloformer_deploy.export.pipeline import ExportRequest, export
+from cloformer_deploy.networks.cloformer import create_model
 from cloformer_deploy.progress import Silent
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,7 +47,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of reference material (golden outputs, pictures, checkpoints), in or beside the checkout."""
+    """The folder of reference material (golden outputs, images, checkpoints), in or beside the checkout."""
     for folder in (ROOT / "shared", ROOT.parent / "shared"):
         if folder.is_dir():
             return folder
@@ -99,7 +99,7 @@ def image_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="session")
 def int8_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The weights of the rendered task in int8, in all formats; calibrated on a few pictures, in the file beside it.
+    """The weights of the rendered task in int8, in all formats; calibrated on a few images, in the file beside it.
 
     Of the published size: XNNPACK corrupts its heap as it loads an int8 TFLite file for 96 x 96.
     """

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from onnx import numpy_helper
 
-from cloformer_deploy.bundle import MANIFEST_NAME, Bundle, digest, size_bytes
-from cloformer_deploy.pipeline import ExportRequest, export
+from cloformer_deploy.bundle.bundle import MANIFEST_NAME, Bundle, digest, size_bytes
+from cloformer_deploy.export.pipeline import ExportRequest, export
 from cloformer_deploy.progress import Silent
 
 pytestmark = pytest.mark.integration

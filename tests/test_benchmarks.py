@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.latency import CANDIDATES, speedups
 from benchmarks.published import published_form
-from cloformer_deploy.architecture import create_model
+from cloformer_deploy.networks.cloformer import create_model
 
 ROOT = Path(__file__).resolve().parents[1]
 

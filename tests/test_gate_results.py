@@ -10,7 +10,7 @@ PAGE = (ROOT / "docs" / "gate.md").read_text()
 
 def test_cost() -> None:
     cost = MEASURED["cost"]
-    assert MEASURED["pictures"] == 1000
+    assert MEASURED["images"] == 1000
     assert cost["ratio"] <= 1.3
     assert cost["again_s"] <= 5
     for key in ("gate_s", "alone_s", "again_s"):

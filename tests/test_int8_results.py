@@ -12,9 +12,9 @@ import pytest
 
 from benchmarks.int8 import FRESH, PHOTOGRAPHS, tables
 from benchmarks.latency import speedups
-from cloformer_deploy.formats import FORMATS
-from cloformer_deploy.model_zoo import DEFAULT
+from cloformer_deploy.backends.registry import FORMATS
 from cloformer_deploy.quantization.recipes import INT8, RECIPES
+from cloformer_deploy.weights.zoo import DEFAULT
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = json.loads((ROOT / "benchmarks" / "results" / "int8.json").read_text())
@@ -45,7 +45,7 @@ def test_int8_is_as_accurate_on_photographs(format_name: str, agreement: float) 
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
-def test_int8_is_as_accurate_on_fresh_rendered_pictures(format_name: str) -> None:
+def test_int8_is_as_accurate_on_fresh_rendered_images(format_name: str) -> None:
     row = _int8(DEFAULT)[format_name]
     assert row["n"] == len(FRESH) == 5000
     assert row["top1_drop_pp"] <= 0.25

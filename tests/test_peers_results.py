@@ -1,4 +1,4 @@
-"""The page and the picture of the peers are those of the recorded measurement; accuracies are the listed ones."""
+"""The page and the image of the peers are those of the recorded measurement; accuracies are the listed ones."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.latency import speedups
 from benchmarks.peers import PAPER, PEERS, table
-from benchmarks.peers_picture import digest
+from benchmarks.peers_plot import digest
 from benchmarks.peers_standing import CLOFORMER, LOWERED, PLAIN, Standing, ahead, front, standings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,7 +22,7 @@ def test_the_page_is_the_measurement_s() -> None:
     assert table(MEASURED) in (ROOT / "docs" / "peers.md").read_text()
 
 
-def test_the_picture_is_the_measurement_s() -> None:
+def test_the_image_is_the_measurement_s() -> None:
     assert digest(FOUND) in (ROOT / "docs" / "peers.svg").read_text()
 
 

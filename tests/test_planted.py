@@ -14,10 +14,10 @@ from benchmarks.faults.catalogue import FAULTS, Fault
 from benchmarks.faults.files import Stored
 from benchmarks.faults.matching import LAYOUTS, match
 from benchmarks.faults.wrapping import NanAbove
-from cloformer_deploy.architecture import CloFormer
-from cloformer_deploy.checkpoints import build_model, load_checkpoint
-from cloformer_deploy.data import Preprocessing, probe_pictures
-from cloformer_deploy.model_zoo import resolve_weights
+from cloformer_deploy.data import Preprocessing, probe_images
+from cloformer_deploy.networks.cloformer import CloFormer
+from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
+from cloformer_deploy.weights.zoo import resolve_weights
 
 Weights = NDArray[np.float32]
 SMALL = Preprocessing.published(64, 64)
@@ -39,7 +39,7 @@ def trained() -> CloFormer:
 
 def logits_of(model: CloFormer) -> Weights:
     with torch.inference_mode():
-        logits: Weights = model(torch.from_numpy(SMALL.normalise(probe_pictures(2, SMALL)))).numpy()
+        logits: Weights = model(torch.from_numpy(SMALL.normalize(probe_images(2, SMALL)))).numpy()
     return logits
 
 
@@ -67,14 +67,14 @@ def test_a_fault_changes_the_layers_it_names_and_the_logits(fault: Fault, traine
 )
 def test_a_wrapper_computes_what_its_name_says(fault: Fault, trained: CloFormer) -> None:
     assert fault.wrapper is not None
-    pixels = torch.from_numpy(probe_pictures(2, SMALL))
-    images = torch.from_numpy(SMALL.normalise(pixels.numpy()))
+    pixels = torch.from_numpy(probe_images(2, SMALL))
+    images = torch.from_numpy(SMALL.normalize(pixels.numpy()))
     mean, std = (torch.tensor(each).reshape(3, 1, 1) for each in (SMALL.mean, SMALL.std))
     fed = {
-        "normalised twice": (images - mean) / std,
+        "normalized twice": (images - mean) / std,
         "pixels of 0 to 1": pixels / 255,
         "pixels of 0 to 255": pixels.float(),
-        "NaN on one picture in 1,000": images,
+        "NaN on one image in 1,000": images,
     }
     wrapped = fault.wrapper(trained)
     with torch.inference_mode():

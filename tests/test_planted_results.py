@@ -22,7 +22,7 @@ def test_all_are_caught() -> None:
     assert all(item["caught"] for item in MEASURED["faults"])
 
 
-def test_every_mistake_of_pictures_and_labels_is_named() -> None:
+def test_every_mistake_of_images_and_labels_is_named() -> None:
     assert all(item["named"] for item in MEASURED["faults"] if item["kind"] in ("preprocessing", "labels"))
 
 

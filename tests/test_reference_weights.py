@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from cloformer_deploy.bundle import Bundle
-from cloformer_deploy.model_zoo import bundled_checkpoints
-from cloformer_deploy.pipeline import ExportRequest, export
+from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.export.pipeline import ExportRequest, export
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.validation import Validation, validate
+from cloformer_deploy.weights.zoo import bundled_checkpoints
 
 TOLERANCE = 0.002
-"""Two pictures of 1,000, near the boundary between two classes, may fall either way on another processor."""
+"""Two images of 1,000, near the boundary between two classes, may fall either way on another processor."""
 
 pytestmark = pytest.mark.integration
 
 
 def stated(name: str) -> tuple[float, int]:
-    """Top-1 in a card's table: the share, and the number of pictures."""
+    """Top-1 in a card's table: the share, and the number of images."""
     card = bundled_checkpoints()[name].with_suffix(".md").read_text()
     found = re.search(r"top-1 at 224 px \| \*\*[0-9.]+ %\*\* \(([0-9,]+) of ([0-9,]+);", card)
     assert found is not None
@@ -44,7 +44,7 @@ def holds(result: Validation, name: str) -> None:
 
 def test_xxs_rendered_in_every_runtime(tmp_path: Path) -> None:
     result = validate(exported("xxs-rendered", ("onnx", "coreml", "tflite"), tmp_path / "bundle"), None, None, Silent())
-    assert result.pictures == "rendered test 0-999"
+    assert result.images == "rendered test 0-999"
     assert 0.90 <= stated("xxs-rendered")[0] <= 0.97
     assert len({artifact.runtime for artifact in result.artifacts}) == 3
     holds(result, "xxs-rendered")

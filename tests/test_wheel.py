@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cloformer_deploy.model_zoo import DEFAULT, bundled_checkpoints
+from cloformer_deploy.weights.zoo import DEFAULT, bundled_checkpoints
 
 ROOT = Path(__file__).resolve().parents[1]
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
@@ -16,7 +16,7 @@ PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 LISTS_WHAT_SHIPS = """
 import json
 from cloformer_deploy.data import default_calibration
-from cloformer_deploy.model_zoo import bundled_checkpoints
+from cloformer_deploy.weights.zoo import bundled_checkpoints
 print(json.dumps([default_calibration().n, {name: str(path) for name, path in bundled_checkpoints().items()}]))
 """
 

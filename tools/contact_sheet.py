@@ -17,7 +17,7 @@ CAPTION = 20
 
 
 def sheet(split: str, first: int, each: int) -> Image.Image:
-    """`each` pictures of every class below its name, the pictures following on one another from index `first`."""
+    """`each` images of every class below its name, the images following on one another from index `first`."""
     block = CAPTION + each * SIDE
     drawn = Image.new("RGB", (COLUMNS * SIDE, len(CLASSES) // COLUMNS * block), "white")
     text = ImageDraw.Draw(drawn)
@@ -26,8 +26,8 @@ def sheet(split: str, first: int, each: int) -> Image.Image:
         left, top = number % COLUMNS * SIDE, number // COLUMNS * block
         text.text((left + SIDE // 2, top + CAPTION // 2), name, "black", font, anchor="mm")
         for row in range(each):
-            picture = Image.fromarray(render(split, first + row * len(CLASSES) + number))
-            drawn.paste(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC), (left, top + CAPTION + row * SIDE))
+            image = Image.fromarray(render(split, first + row * len(CLASSES) + number))
+            drawn.paste(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC), (left, top + CAPTION + row * SIDE))
     return drawn
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--split", choices=SPLITS, default="validation")
     parser.add_argument("--first", type=int, default=0, help="a multiple of 20 (default 0)")
-    parser.add_argument("--each", type=int, default=3, help="pictures of each class (default 3)")
+    parser.add_argument("--each", type=int, default=3, help="images of each class (default 3)")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     arguments = parser.parse_args()
     if arguments.first % len(CLASSES):

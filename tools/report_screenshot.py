@@ -1,4 +1,4 @@
-"""Take a picture of the top of a report, with Chromium: `docs/report.png`.
+"""Take a image of the top of a report, with Chromium: `docs/report.png`.
 
 python tools/report_screenshot.py REPORT.html [--dark] [--width 1280] [--height 1400] [--output FILE]
 """
@@ -22,7 +22,7 @@ COLOURS = 128
 
 
 def take(page: Path, output: Path, width: int, height: int, dark: bool) -> None:
-    """A picture of `width` x `height` CSS pixels, in colours of a palette.
+    """A image of `width` x `height` CSS pixels, in colours of a palette.
 
     Raises:
         SystemExit: there is no Chromium, or it failed.
@@ -47,9 +47,9 @@ def take(page: Path, output: Path, width: int, height: int, dark: bool) -> None:
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         if not raw.exists():
-            sys.exit(f"{program} took no picture:\n{done.stderr}")
-        with Image.open(raw) as picture:
-            picture.convert("RGB").quantize(COLOURS).save(output, optimize=True)
+            sys.exit(f"{program} took no image:\n{done.stderr}")
+        with Image.open(raw) as image:
+            image.convert("RGB").quantize(COLOURS).save(output, optimize=True)
 
 
 def main() -> None:

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import torch
 
-from cloformer_deploy.architecture import VARIANTS
-from cloformer_deploy.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from cloformer_deploy.cores import usable_cores
 from cloformer_deploy.data.rendered import CLASSES
 from cloformer_deploy.errors import CloformerDeployError, MissingPartError, RequestError
-from cloformer_deploy.pipeline import read_labels
+from cloformer_deploy.export.pipeline import read_labels
+from cloformer_deploy.networks.cloformer import VARIANTS
+from cloformer_deploy.system.cores import usable_cores
+from cloformer_deploy.weights.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from tools.training.evaluation import evaluate
 from tools.training.loop import Machine, Trainer
 from tools.training.progress import say
@@ -36,7 +36,7 @@ from tools.training.sources import FolderSource, Source
 WEIGHTS = "weights.safetensors"
 FINAL_SIZE = 224
 RENDERED = "rendered"
-RENDERED_VALIDATION_PICTURES = 1000
+RENDERED_VALIDATION_IMAGES = 1000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,25 +63,25 @@ def arguments_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    pictures = f"a folder with one sub-folder of pictures a class, or '{RENDERED}': the rendered task"
+    images = f"a folder with one sub-folder of images a class, or '{RENDERED}': the rendered task"
     add("--variant", choices=list(VARIANTS), required=True)
-    add("--data", required=True, help=f"pictures to train on: {pictures}")
-    add("--val", required=True, help="pictures to choose by, given likewise; not those of the final test")
+    add("--data", required=True, help=f"images to train on: {images}")
+    add("--val", required=True, help="images to choose by, given likewise; not those of the final test")
     add("--schedule", required=True, metavar="PX:EPOCHS,...", help="stages, for example 64:15,96:9,128:9,224:1.5")
     add("--output", type=Path, required=True, metavar="RUN_DIR", help="the folder for the weights and their record")
     add("--labels", type=Path, help="a text file with one class name a line, in the order of the sorted sub-folders")
     add("--init", type=Path, metavar="WEIGHTS", help="weights to start from instead of fresh ones")
-    add("--count", type=positive, default=20_000, help="rendered pictures to train on (default 20000)")
-    add("--batch", type=positive, default=64, help="pictures a step (default 64)")
+    add("--count", type=positive, default=20_000, help="rendered images to train on (default 20000)")
+    add("--batch", type=positive, default=64, help="images a step (default 64)")
     add("--lr", type=float, default=1.5e-3, help="peak learning rate (default 1.5e-3)")
-    add("--crop-area", type=float, default=0.3, help="lowest share of a picture in a random crop (default 0.3)")
+    add("--crop-area", type=float, default=0.3, help="lowest share of a image in a random crop (default 0.3)")
     add("--augmentation", type=float, default=1.0, help="strength of jitter and cutout, 0 to 2 (default 1)")
     add("--sharpen", type=float, metavar="PERCENT", help="unsharp mask on crops scaled up to the double (default none)")
     add("--ema", type=float, default=0.998, help="decay of the weights' moving average (default 0.998)")
     add("--seed", type=int, default=0, help="of weights, order and augmentation (default 0)")
-    add("--cache", type=Path, help="where rendered pictures are kept (default RUN_DIR/pictures)")
+    add("--cache", type=Path, help="where rendered images are kept (default RUN_DIR/images)")
     add("--threads", type=positive, help="torch's threads (default: its own choice)")
-    add("--workers", type=positive, help="processes that load pictures (default: half the cores, at most 8)")
+    add("--workers", type=positive, help="processes that load images (default: half the cores, at most 8)")
     add("--save-every", type=float, default=30, metavar="SECONDS", help="between two saved states (default 30)")
     return parser
 
@@ -95,7 +95,7 @@ def positive(text: str) -> int:
 
 
 def prepare(arguments: argparse.Namespace) -> Trainer:
-    """Read the pictures and the weights that the arguments name, and take up a saved state if there is one.
+    """Read the images and the weights that the arguments name, and take up a saved state if there is one.
 
     Raises:
         CloformerDeployError: the arguments cannot be followed.
@@ -113,7 +113,7 @@ def prepare(arguments: argparse.Namespace) -> Trainer:
         variant=arguments.variant,
         labels=labels,
         data=source.identity,
-        num_pictures=len(source),
+        num_images=len(source),
         init=None if init is None else init.sha256,
         schedule=schedule,
         seed=arguments.seed,
@@ -131,7 +131,7 @@ def prepare(arguments: argparse.Namespace) -> Trainer:
 
 
 def open_training(arguments: argparse.Namespace) -> tuple[Source, tuple[str, ...]]:
-    """The training pictures, and the classes' names."""
+    """The training images, and the classes' names."""
     if arguments.data == RENDERED:
         if arguments.labels is not None:
             raise RequestError("the classes of the rendered task have names already", "leave --labels out")
@@ -143,20 +143,20 @@ def open_training(arguments: argparse.Namespace) -> tuple[Source, tuple[str, ...
 
 
 def open_validation(arguments: argparse.Namespace, labels: tuple[str, ...]) -> Source:
-    """The pictures to choose by, whose classes are those of the training."""
+    """The images to choose by, whose classes are those of the training."""
     if arguments.val != RENDERED:
         source = FolderSource(Path(arguments.val), labels)
         for warning in source.warnings:
             say(f"warning: {warning}")
         return source
     if labels != CLASSES:
-        raise RequestError("--val rendered has other classes than the training pictures", "give --val a folder")
-    return RenderedSource("validation", RENDERED_VALIDATION_PICTURES, cache(arguments))
+        raise RequestError("--val rendered has other classes than the training images", "give --val a folder")
+    return RenderedSource("validation", RENDERED_VALIDATION_IMAGES, cache(arguments))
 
 
 def cache(arguments: argparse.Namespace) -> Path:
-    """The folder for rendered pictures."""
-    folder: Path = arguments.cache or arguments.output / "pictures"
+    """The folder for rendered images."""
+    folder: Path = arguments.cache or arguments.output / "images"
     return folder
 
 
@@ -171,7 +171,7 @@ def matching(init: Checkpoint, labels: tuple[str, ...]) -> Checkpoint:
 
 
 def finish(trainer: Trainer, command: Sequence[str]) -> str:
-    """Judge the averaged weights on all validation pictures, and write them with their record.
+    """Judge the averaged weights on all validation images, and write them with their record.
 
     Args:
         trainer: at the end of its schedule.

@@ -26,10 +26,10 @@ class Fault:
         what: in a few words, unique in its format and precision.
         edit: what the file computes; its stored weights are changed for it.
         wrapper: what the file computes, which is a conversion of its own. Without both it is an export like the healthy
-            one, but calibrated on dark pictures.
+            one, but calibrated on dark images.
         layers: paths of the spoilt layers, as in the published state dict, of a fault of kind `layer`.
         named: what a sentence of the diagnosis starts with; None where no sentence is due.
-        n: on how many pictures it is judged.
+        n: on how many images it is judged.
     """
 
     format: str
@@ -132,9 +132,9 @@ _LAYERS: dict[str, dict[str, tuple[_Spoilt, ...]]] = {
 # A wrapped conversion is exact; where there are integers the first convolution takes the mapping over, but for the
 # border that it pads.
 _Mapping = tuple[str, torch.Tensor, torch.Tensor, str]
-_TWICE: _Mapping = ("normalised twice", 1 / edits.STD, -edits.MEAN / edits.STD, "the images are normalised twice")
+_TWICE: _Mapping = ("normalized twice", 1 / edits.STD, -edits.MEAN / edits.STD, "the images are normalized twice")
 _UNIT: _Mapping = ("pixels of 0 to 1", edits.STD, edits.MEAN, "mean and deviation are left out")
-_RAW: _Mapping = ("pixels of 0 to 255", 255 * edits.STD, 255 * edits.MEAN, "the images are not normalised")
+_RAW: _Mapping = ("pixels of 0 to 255", 255 * edits.STD, 255 * edits.MEAN, "the images are not normalized")
 _BGR = ("BGR", edits.takes_bgr(), "the file takes BGR")
 _TRANSPOSED = ("images transposed", edits.takes_transposed, "the images are transposed")
 _MAPPED: dict[str, dict[str, tuple[_Mapping, ...]]] = {
@@ -152,11 +152,11 @@ _EXCHANGED = ("two classes swapped", edits.labels_in_order(edits.exchanged(3, 7)
 _CONSTANT = ("constant output", edits.zeroed(edits.HEAD), "the output is constant")
 _INFINITE = ("an infinite class", edits.infinite_class(3), "infinite logits on")
 _RARE = functools.partial(NanAbove, limit=1.73)
-"""Of test pictures 0 to 999 one has a mean of 1.81 after normalisation, and the next 1.66."""
+"""Of test images 0 to 999 one has a mean of 1.81 after normalization, and the next 1.66."""
 _OVERFLOWS = {
     # ONNX Runtime computes float16 in float32 on a CPU and rounds only between partitions: the weights must overflow.
     "onnx": ("float16 weights overflow", edits.overflowing("layers.2.blocks.5.mlp", 2.0**18), "NaN logits on"),
-    # Between the convolutions some pictures have magnitudes above 43, none above 51.
+    # Between the convolutions some images have magnitudes above 43, none above 51.
     "coreml": ("float16 overflows", edits.overflowing("layers.2.blocks.5.mlp", 65504 / 43), "NaN logits on"),
     # Its arithmetic is float32.
     "tflite": _INFINITE,
@@ -176,9 +176,9 @@ def _all() -> Iterator[Fault]:
                 yield Fault(format_name, precision, "preprocessing", what, edit, named=said)
         yield Fault(format_name, "int8", "labels", *_ROTATED[:2], named=_ROTATED[2])
         yield Fault(format_name, "fp32", "labels", *_EXCHANGED[:2], named=_EXCHANGED[2])
-        rare = "NaN on one picture in 1,000"
+        rare = "NaN on one image in 1,000"
         yield Fault(format_name, "fp32", "numbers", rare, None, _RARE, named="NaN logits on 1 of", n=MANY)
-        yield Fault(format_name, "int8", "numbers", "calibrated on dark pictures", None)
+        yield Fault(format_name, "int8", "numbers", "calibrated on dark images", None)
         yield Fault(format_name, "int8", "numbers", *_CONSTANT[:2], named=_CONSTANT[2])
         what, edit, said = _OVERFLOWS[format_name]
         yield Fault(format_name, "fp16", "numbers", what, edit, named=said)

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from cloformer_deploy.architecture import CloFormer
 from cloformer_deploy.data import Preprocessing
+from cloformer_deploy.networks.cloformer import CloFormer
 
 Edit = Callable[[CloFormer], None]
 STEM, HEAD = "patch_embed.conv1.conv.0", "head"

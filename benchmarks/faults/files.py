@@ -80,7 +80,7 @@ def open_tflite(path: Path) -> Opened:
     def constant(index: int) -> NDArray[Any] | None:
         tensor = graph.Tensors(widened.get(index, index))
         buffer = model.Buffers(tensor.Buffer())
-        if buffer.Offset() > 1:  # behind the flatbuffer proper, where the quantiser puts it
+        if buffer.Offset() > 1:  # behind the flatbuffer proper, where the quantizer puts it
             values = np.frombuffer(memoryview(content)[buffer.Offset() : buffer.Offset() + buffer.Size()], np.uint8)
         elif buffer.DataLength():
             values = buffer.DataAsNumpy()
@@ -103,9 +103,9 @@ def open_tflite(path: Path) -> Opened:
 
 def open_coreml(path: Path) -> Opened:
     """Convolutions and linear operations of a Core ML package; the arrays are views of its weight file."""
-    from cloformer_deploy.runtimes.coreml_interpreter import Package
-    from cloformer_deploy.runtimes.coreml_interpreter.constants import WeightFile
-    from cloformer_deploy.runtimes.coreml_interpreter.types import TensorType, value_type
+    from cloformer_deploy.backends.coreml.interpreter import Package
+    from cloformer_deploy.backends.coreml.interpreter.constants import WeightFile
+    from cloformer_deploy.backends.coreml.interpreter.types import TensorType, value_type
 
     package = Package.load(path)
     makers = {output.name: operation for operation in package.block.operations for output in operation.outputs}

@@ -1,6 +1,6 @@
 """Which stored weights are which layer's: those that hold the same numbers, up to a scale for each channel.
 
-Scales are what integers leave out, and what the equalisation of channels before them changes. Layouts differ too.
+Scales are what integers leave out, and what the equalization of channels before them changes. Layouts differ too.
 """
 
 from collections.abc import Iterable
@@ -79,7 +79,7 @@ def _scales(weight: NDArray[np.float32], view: NDArray[Any]) -> tuple[NDArray[np
     for _ in range(_ROUNDS):
         outputs = _fit(ours * inputs, theirs, across_outputs)
         inputs = _fit(ours * outputs, theirs, across_inputs)
-        # What one gains the other may lose: the inputs' are 1 in the middle, as they are where nothing was equalised.
+        # What one gains the other may lose: the inputs' are 1 in the middle, as they are where nothing was equalized.
         middle = np.median(inputs[inputs > 0]) if (inputs > 0).any() else 1.0
         outputs, inputs = outputs * middle, inputs / middle
         if ours.shape[1] == 1:

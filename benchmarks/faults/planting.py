@@ -1,4 +1,4 @@
-"""Planting a fault: a copy of a bundle with one of its artefacts, spoilt, and a manifest that does not know."""
+"""Planting a fault: a copy of a bundle with one of its artifacts, spoilt, and a manifest that does not know."""
 
 import copy
 import shutil
@@ -13,15 +13,15 @@ from torch import Tensor
 from benchmarks.faults.edits import Edit
 from benchmarks.faults.files import OPENERS
 from benchmarks.faults.matching import Match, match
-from cloformer_deploy.architecture import CloFormer
-from cloformer_deploy.bundle import MANIFEST_NAME, Bundle, digest, size_bytes
-from cloformer_deploy.formats import FLOATS
+from cloformer_deploy.backends.registry import FLOATS
+from cloformer_deploy.bundle.bundle import MANIFEST_NAME, Bundle, digest, size_bytes
+from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.lowering import lower
-from cloformer_deploy.manifest import Artifact
+from cloformer_deploy.networks.cloformer import CloFormer
 
 
 def alone(healthy: Bundle, artifact: Artifact, root: Path, source: Path | None = None) -> Bundle:
-    """A bundle at `root` with one artefact: a copy of the healthy one's, or of the file `source` in its place."""
+    """A bundle at `root` with one artifact: a copy of the healthy one's, or of the file `source` in its place."""
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     shutil.copy2(healthy.weights_path, root)
@@ -40,7 +40,7 @@ def _listed(healthy: Bundle, artifact: Artifact, root: Path) -> Bundle:
 
 
 def plant(healthy: Bundle, artifact: Artifact, model: CloFormer, edit: Edit, root: Path) -> tuple[Bundle, list[str]]:
-    """Plant a fault in a copy of an artefact: it then computes what the edited model does.
+    """Plant a fault in a copy of an artifact: it then computes what the edited model does.
 
     Of a file with integers only weights are changed where these are integers, not the biases.
 
@@ -88,7 +88,7 @@ def _write_weight(found: Match, before: NDArray[np.float32], after: NDArray[np.f
 
 def _write_bias(found: Match, before: NDArray[np.float32], after: NDArray[np.float32]) -> None:
     where = before != after
-    # Quantising has corrected biases, so what is there is moved; where it is an integer it stays.
+    # Quantizing has corrected biases, so what is there is moved; where it is an integer it stays.
     if found.view.dtype.kind == "i" or not where.any():
         return
     bias = found.stored.bias

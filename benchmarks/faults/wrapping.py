@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.latency import in_a_process
-from cloformer_deploy.bundle import Bundle
-from cloformer_deploy.checkpoints import build_model, load_checkpoint
-from cloformer_deploy.formats import FORMATS, Graph
+from cloformer_deploy.backends.base import Graph
+from cloformer_deploy.backends.registry import FORMATS
+from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.lowering import lower
-from cloformer_deploy.manifest import Artifact
+from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 
 Wrapper = Callable[[nn.Module], nn.Module]
 Triple = tuple[float, float, float]
@@ -50,7 +51,7 @@ class NanAbove(nn.Module):
 
 
 def convert_wrapped(healthy: Bundle, artifact: Artifact, wrapper: Wrapper, path: Path) -> None:
-    """Write a float file like an artefact, of the wrapped model, unless it is there already.
+    """Write a float file like an artifact, of the wrapped model, unless it is there already.
 
     Raises:
         ToolError: the converter failed.

@@ -1,4 +1,4 @@
-"""`bench`: the artefacts of a bundle on devices, one device after the other."""
+"""`bench`: the artifacts of a bundle on devices, one device after the other."""
 
 import datetime
 from collections.abc import Iterator, Sequence
@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cloformer_deploy.backends.registry import runtime_for
 from cloformer_deploy.bench.devices.base import Answer, Device, Load, Measured, Request
 from cloformer_deploy.bench.protocol import Protocol, noisy, speedup, throttled
 from cloformer_deploy.bench.results import Result, keep_results, read_results
-from cloformer_deploy.bundle import Bundle
-from cloformer_deploy.data import RenderedPictures
+from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle.manifest import Artifact
+from cloformer_deploy.data import RenderedImages
 from cloformer_deploy.errors import BundleError, CloformerDeployError, ToolError
-from cloformer_deploy.manifest import Artifact
 from cloformer_deploy.progress import Progress
-from cloformer_deploy.runtimes import runtime_for
 
-PICTURE = 0
+IMAGE = 0
 """Of the rendered test split: what all files are given. Integers and floats take as long for any."""
 START_S, OPEN_S, SLOWEST = 300.0, 60.0, 3.0
 """A device's time-out: seconds to get there, seconds to open each file, and so many times the protocol's seconds."""
@@ -26,14 +26,14 @@ START_S, OPEN_S, SLOWEST = 300.0, 60.0, 3.0
 
 @dataclass(frozen=True)
 class Bench:
-    """What was measured, in the order of devices and artefacts, and what kept a device from it, by its name."""
+    """What was measured, in the order of devices and artifacts, and what kept a device from it, by its name."""
 
     results: tuple[Result, ...]
     errors: tuple[tuple[str, CloformerDeployError], ...]
 
     @property
     def exit_code(self) -> int:
-        """Of the first device that failed, or of a tool if an artefact did; 0 if all went well."""
+        """Of the first device that failed, or of a tool if an artifact did; 0 if all went well."""
         if self.errors:
             return self.errors[0][1].exit_code
         return ToolError.exit_code if any(item.status == "failed" for item in self.results) else 0
@@ -48,17 +48,17 @@ def bench(
     timeout_s: float | None,
     progress: Progress,
 ) -> Bench:
-    """Time every artefact on every device, and keep what was found with the bundle.
+    """Time every artifact on every device, and keep what was found with the bundle.
 
-    A device that fails keeps none of the others from its results. It has `timeout_s`, or a time for each artefact.
+    A device that fails keeps none of the others from its results. It has `timeout_s`, or a time for each artifact.
 
     Raises:
-        BundleError: the bundle is not as its manifest says, lists no artefacts, or has damaged results.
+        BundleError: the bundle is not as its manifest says, lists no artifacts, or has damaged results.
     """
     progress.step("Checking the bundle")
     bundle.verify()
     if not bundle.manifest.artifacts:
-        raise BundleError(f"{bundle.root} lists no artefacts", "export into it")
+        raise BundleError(f"{bundle.root} lists no artifacts", "export into it")
     read_results(bundle)  # before minutes of work: new ones are to be kept beside them
     loads = tuple(load(bundle, artifact) for artifact in bundle.manifest.artifacts)
     limit_s = timeout_s or START_S + len(loads) * (OPEN_S + SLOWEST * protocol.seconds)
@@ -82,15 +82,15 @@ def bench(
 
 
 def load(bundle: Bundle, artifact: Artifact) -> Load:
-    """An artefact of a bundle that was verified, with what it is given."""
+    """An artifact of a bundle that was verified, with what it is given."""
     manifest = bundle.manifest
     batch = 1 if artifact.input.batch == "dynamic" else artifact.input.batch
-    picture = RenderedPictures("test", [PICTURE]).picture(PICTURE, manifest.input)
-    pixels = picture[None].repeat(batch, 0)
-    image: NDArray[Any] = pixels if artifact.input.kind == "image" else manifest.input.normalise(pixels)
+    image = RenderedImages("test", [IMAGE]).image(IMAGE, manifest.input)
+    pixels = image[None].repeat(batch, 0)
+    fed: NDArray[Any] = pixels if artifact.input.kind == "image" else manifest.input.normalize(pixels)
     if artifact.format == "tflite":
-        image = np.ascontiguousarray(image.transpose(0, 2, 3, 1))
-    return Load(artifact, bundle.path(artifact), image)
+        fed = np.ascontiguousarray(fed.transpose(0, 2, 3, 1))
+    return Load(artifact, bundle.path(artifact), fed)
 
 
 def _results(device: Device, request: Request, answer: Answer) -> Iterator[Result]:
@@ -137,7 +137,7 @@ def _throttled(answer: Answer, item: Measured) -> bool | None:
 
 
 def float_baseline(item: Measured, measured: Sequence[Measured]) -> Measured | None:
-    """The float32 file of an artefact's format, on the same unit, for its own target if there is one."""
+    """The float32 file of an artifact's format, on the same unit, for its own target if there is one."""
     kind = (item.artifact.format, "fp32", item.unit)
     floats = [other for other in measured if (other.artifact.format, other.artifact.precision, other.unit) == kind]
     floats = [other for other in floats if other.rounds_ms and item.rounds_ms]

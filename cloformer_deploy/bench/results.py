@@ -1,4 +1,4 @@
-"""What was measured: one `Result` an artefact and device, and the file beside the manifest that keeps them."""
+"""What was measured: one `Result` an artifact and device, and the file beside the manifest that keeps them."""
 
 import fcntl
 from collections.abc import Iterable, Mapping
@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.errors import BundleError
-from cloformer_deploy.files import replaced
+from cloformer_deploy.system.files import replaced
 
 RESULTS_NAME = "bench.json"
 Source = Literal["device", "host", "emulated", "simulated", "estimated", "compile_only"]
@@ -36,10 +36,10 @@ class Conditions(_Part):
 
 
 class Result(_Part):
-    """One artefact on one device. What its source cannot know is None.
+    """One artifact on one device. What its source cannot know is None.
 
     Attributes:
-        path: of the artefact in the bundle; `format`, `precision`, `target` and `sha256` are its manifest entry's.
+        path: of the artifact in the bundle; `format`, `precision`, `target` and `sha256` are its manifest entry's.
         device: as it was asked for, `host` or `ssh://pi@board`.
         machine: what it says it is.
         runtime: what executed the file, with `runtime_version`.
@@ -59,7 +59,7 @@ class Result(_Part):
         throttled: whether it slowed down while it was measured.
         noisy: whether rounds differ too much for the figures to be repeated.
         before, after: the device when it began, and when it ended.
-        max_abs_diff: largest difference of its logits from this machine's, for the same file and picture.
+        max_abs_diff: largest difference of its logits from this machine's, for the same file and image.
         measured_at: when, UTC, ISO 8601.
     """
 
@@ -121,7 +121,7 @@ class _Kept(_Part):
 
 
 def read_results(bundle: Bundle) -> tuple[Result, ...]:
-    """The results kept with a bundle, those of artefacts that are still what they were, in the manifest's order.
+    """The results kept with a bundle, those of artifacts that are still what they were, in the manifest's order.
 
     Raises:
         BundleError: the file that keeps them is damaged.

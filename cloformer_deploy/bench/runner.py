@@ -190,10 +190,10 @@ def _open_coreml(path: str, _threads: int, unit: Optional[str]) -> Callable[[Any
     model = coremltools.models.MLModel(path, compute_units=coremltools.ComputeUnit[unit or "ALL"])
     spec = model.get_spec().description
     name = spec.input[0].name
-    pictured = spec.input[0].type.WhichOneof("Type") == "imageType"
+    imaged = spec.input[0].type.WhichOneof("Type") == "imageType"
 
     def run(image: Any) -> Any:
-        value = Image.fromarray(image[0].transpose(1, 2, 0)) if pictured else image
+        value = Image.fromarray(image[0].transpose(1, 2, 0)) if imaged else image
         return model.predict({name: value})["logits"]
 
     return run

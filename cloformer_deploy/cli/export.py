@@ -5,12 +5,13 @@ from typing import Annotated, cast
 
 import typer
 
-from cloformer_deploy.architecture import VARIANTS
+from cloformer_deploy.backends.base import InputKind
+from cloformer_deploy.backends.coreml.format import IOS_TARGETS
+from cloformer_deploy.backends.registry import FORMATS, PRECISIONS
 from cloformer_deploy.cli.options import JsonOption, parse_batch, parse_size, print_json, print_tables, progress
-from cloformer_deploy.formats import FORMATS, PRECISIONS, InputKind
-from cloformer_deploy.formats.coreml import IOS_TARGETS
-from cloformer_deploy.model_zoo import DEFAULT
+from cloformer_deploy.networks.cloformer import VARIANTS
 from cloformer_deploy.quantization.search import DEFAULT_BUDGET
+from cloformer_deploy.weights.zoo import DEFAULT
 
 _TARGETS = sorted({target for item in FORMATS.values() for target in item.targets})
 _ALL = "all"
@@ -50,7 +51,7 @@ def command(
     input_kind: Annotated[
         str,
         typer.Option(
-            "--input", help="tensor (normalised float32) or image (RGB 0..255, normalised inside).", metavar="KIND"
+            "--input", help="tensor (normalized float32) or image (RGB 0..255, normalized inside).", metavar="KIND"
         ),
     ] = "tensor",
     input_size: Annotated[str, typer.Option(help="Height and width, multiples of 32.", metavar="N|HxW")] = "224",
@@ -67,7 +68,7 @@ def command(
     calibration: Annotated[
         Path | None,
         typer.Option(
-            help="Pictures that integers are fitted to, as calibrate writes them.",
+            help="ImageSet that integers are fitted to, as calibrate writes them.",
             metavar="FILE",
             show_default="the bundled set, for the weights it fits",
         ),
@@ -83,7 +84,7 @@ def command(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Pictures that --max-drop is held on, one sub-folder a class.", metavar="DIR", show_default="none"
+            help="ImageSet that --max-drop is held on, one sub-folder a class.", metavar="DIR", show_default="none"
         ),
     ] = None,
     budget: Annotated[
@@ -110,7 +111,7 @@ def command(
     height, width = parse_size(input_size)
     batch_size = parse_batch(batch)
 
-    from cloformer_deploy.pipeline import ExportRequest, export
+    from cloformer_deploy.export.pipeline import ExportRequest, export
     from cloformer_deploy.report import export_json, export_tables
 
     request = ExportRequest(

@@ -41,9 +41,9 @@ def command(
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute everything anew, and keep nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fail (exit code 1) if an artefact got worse than PyTorch or the last accepted build allow."""
+    """Fail (exit code 1) if an artifact got worse than PyTorch or the last accepted build allow."""
     from cloformer_deploy.bench import Protocol
-    from cloformer_deploy.bundle import Bundle
+    from cloformer_deploy.bundle.bundle import Bundle
     from cloformer_deploy.gate import gate, latency_checks, open_accepted, read_baseline, read_config, write_baseline
     from cloformer_deploy.report import ci
     from cloformer_deploy.report.gate import gate_json, gate_tables

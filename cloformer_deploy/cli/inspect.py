@@ -13,9 +13,9 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a file holds and costs, and how its runtime takes it: XNNPACK's partitions, hazards in float16."""
-    from cloformer_deploy.bundle import MANIFEST_NAME, Bundle
+    from cloformer_deploy.backends.inspection import inspect
+    from cloformer_deploy.bundle.bundle import MANIFEST_NAME, Bundle
     from cloformer_deploy.errors import BundleError
-    from cloformer_deploy.inspection import inspect
     from cloformer_deploy.report import (
         bundle_json,
         bundle_tables,

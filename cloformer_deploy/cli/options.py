@@ -20,14 +20,12 @@ if TYPE_CHECKING:
 DataOption = Annotated[
     Path | None,
     typer.Option(
-        help="Pictures: one sub-folder a class, or a flat folder.", metavar="DIR", show_default="rendered pictures"
+        help="ImageSet: one sub-folder a class, or a flat folder.", metavar="DIR", show_default="rendered images"
     ),
 ]
 LimitOption = Annotated[
     int | None,
-    typer.Option(
-        min=1, help="Use N pictures at most, evenly over the classes; of rendered pictures, just N.", metavar="N"
-    ),
+    typer.Option(min=1, help="Use N images at most, evenly over the classes; of rendered images, just N.", metavar="N"),
 ]
 ConfigOption = Annotated[
     Path | None,

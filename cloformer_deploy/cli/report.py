@@ -33,13 +33,13 @@ def command(
 ) -> None:
     """Write one HTML page: accuracy, latency, drift by class, operators, versions and the commands behind them."""
     from cloformer_deploy.bench import read_results
-    from cloformer_deploy.bundle import Bundle
+    from cloformer_deploy.bundle.bundle import Bundle
     from cloformer_deploy.gate import gate, read_baseline, read_config
     from cloformer_deploy.report.html import (
         DEFAULT_NAME,
         Asked,
+        check_output,
         gathered,
-        refuse_output,
         report_json,
         report_lines,
         write_report,
@@ -47,7 +47,7 @@ def command(
 
     opened = Bundle.open(bundle)
     path = output or bundle / DEFAULT_NAME
-    refuse_output(path)
+    check_output(path)
     measured = read_results(opened)
     limits = read_config(config)
     known = None if baseline is None else read_baseline(baseline)

@@ -15,8 +15,8 @@ def command(
     limit: LimitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare every artefact of a bundle with PyTorch on the same pictures."""
-    from cloformer_deploy.bundle import Bundle
+    """Compare every artifact of a bundle with PyTorch on the same images."""
+    from cloformer_deploy.bundle.bundle import Bundle
     from cloformer_deploy.report import validation_json, validation_tables
     from cloformer_deploy.validation import validate
 

@@ -1,4 +1,4 @@
-"""Pictures as a stream of batches, whatever they come from."""
+"""ImageSet as a stream of batches, whatever they come from."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,14 +16,14 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures (B, 3, H, W), RGB uint8, and their labels, (B,) int64, or None where unlabelled."""
+    """ImageSet (B, 3, H, W), RGB uint8, and their labels, (B,) int64, or None where unlabeled."""
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
 
 
-class Pictures(Protocol):
-    """A set of pictures."""
+class ImageSet(Protocol):
+    """A set of images."""
 
     @property
     def name(self) -> str:
@@ -38,31 +38,31 @@ class Pictures(Protocol):
     def __len__(self) -> int: ...
 
     def batches(self, preprocessing: Preprocessing, size: int) -> Iterator[Batch]:
-        """The pictures in order, at the input's size; the last batch may be smaller.
+        """The images in order, at the input's size; the last batch may be smaller.
 
         Raises:
-            DataError: a picture cannot be used (raised when its batch is reached).
+            DataError: a image cannot be used (raised when its batch is reached).
         """
         ...
 
 
-class KnownPictures(Pictures, Protocol):
-    """Pictures of which each can be told from others, and loaded, by itself."""
+class Dataset(ImageSet, Protocol):
+    """ImageSet of which each can be told from others, and loaded, by itself."""
 
     @property
     def labels(self) -> Sequence[int] | None:
-        """Of each picture, or None where unlabelled."""
+        """Of each image, or None where unlabeled."""
         ...
 
     def identity(self, index: int) -> str:
-        """What a picture is before preprocessing, whatever it is called: the same content, the same identity.
+        """What a image is before preprocessing, whatever it is called: the same content, the same identity.
 
         Raises:
             DataError: it cannot be read.
         """
         ...
 
-    def select(self, indices: Sequence[int]) -> "KnownPictures":
+    def select(self, indices: Sequence[int]) -> "Dataset":
         """Some of them, by their places, in this order."""
         ...
 
@@ -70,7 +70,7 @@ class KnownPictures(Pictures, Protocol):
 def stream(
     items: Sequence[_T], labels: Sequence[int] | None, load: Callable[[_T], NDArray[np.uint8]], size: int
 ) -> Iterator[Batch]:
-    """Load (3, H, W) pictures batch by batch, one batch ahead of the consumer."""
+    """Load (3, H, W) images batch by batch, one batch ahead of the consumer."""
     with ThreadPoolExecutor(LOADING_THREADS) as pool:
         ahead: list[Future[NDArray[np.uint8]]] = []
         start = 0
@@ -84,8 +84,8 @@ def stream(
             yield _collect(ahead, labels, start)
 
 
-def _collect(pictures: Sequence[Future[NDArray[np.uint8]]], labels: Sequence[int] | None, start: int) -> Batch:
-    pixels = np.stack([picture.result() for picture in pictures])
+def _collect(images: Sequence[Future[NDArray[np.uint8]]], labels: Sequence[int] | None, start: int) -> Batch:
+    pixels = np.stack([image.result() for image in images])
     if labels is None:
         return Batch(pixels, None)
-    return Batch(pixels, np.asarray(labels[start : start + len(pictures)], np.int64))
+    return Batch(pixels, np.asarray(labels[start : start + len(images)], np.int64))

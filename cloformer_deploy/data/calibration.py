@@ -12,17 +12,17 @@ from cloformer_deploy.data.batches import Batch
 from cloformer_deploy.data.calibration_file import MAKE_AGAIN, read_header, read_pixels
 from cloformer_deploy.data.calibration_manifest import CalibrationManifest, PixelDigests
 from cloformer_deploy.data.preprocessing import Preprocessing
-from cloformer_deploy.data.rendered import RenderedPictures
+from cloformer_deploy.data.rendered import RenderedImages
 from cloformer_deploy.errors import DataError
-from cloformer_deploy.packages import shipped_folder
+from cloformer_deploy.system.packages import shipped_folder
 
 RELIABLE_COUNT = 32
-"""Ranges from fewer pictures depend much on which these are."""
+"""Ranges from fewer images depend much on which these are."""
 
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """Pictures that have the input's size already. `is_bundled` is true of the set that ships.
+    """ImageSet that have the input's size already. `is_bundled` is true of the set that ships.
 
     They are held against the manifest's digests as they are read.
     """
@@ -39,7 +39,7 @@ class CalibrationSet:
 
     @property
     def n(self) -> int:
-        """How many pictures."""
+        """How many images."""
         return self.manifest.n
 
     @property
@@ -53,22 +53,22 @@ class CalibrationSet:
         return self.manifest.preprocessing
 
     @property
-    def picture_digests(self) -> tuple[str, ...]:
-        """The `picture_digest` of each, in order."""
-        return self.manifest.pictures
+    def image_digests(self) -> tuple[str, ...]:
+        """The `image_digest` of each, in order."""
+        return self.manifest.images
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """See `Pictures.warnings`."""
+        """See `Images.warnings`."""
         if self.n >= RELIABLE_COUNT:
             return ()
-        return (f"ranges from {self.n} pictures are unreliable: calibrate with {RELIABLE_COUNT} or more",)
+        return (f"ranges from {self.n} images are unreliable: calibrate with {RELIABLE_COUNT} or more",)
 
     def __len__(self) -> int:
         return self.n
 
     def batches(self, preprocessing: Preprocessing, size: int) -> Iterator[Batch]:
-        """The pictures in order, without labels; the last batch may be smaller.
+        """The images in order, without labels; the last batch may be smaller.
 
         Raises:
             DataError: the set was made for another preprocessing; or its pixels are not those of its manifest
@@ -88,10 +88,10 @@ class CalibrationSet:
     def _held_against_manifest(self, size: int) -> Iterator[Batch]:
         found = PixelDigests()
         for pixels in self.read(size):
-            for picture in pixels:
-                place = len(found.pictures)
-                if (found.add(picture),) != self.picture_digests[place : place + 1]:
-                    raise self._differs(f"picture {place}")
+            for image in pixels:
+                place = len(found.images)
+                if (found.add(image),) != self.image_digests[place : place + 1]:
+                    raise self._differs(f"image {place}")
             yield Batch(pixels, None)
         if found.sha256 != self.sha256:
             raise self._differs("the sha256 of all pixels")
@@ -120,17 +120,17 @@ def default_calibration() -> CalibrationSet:
     """The set that ships in `calibration/`, for the bundled weights of the rendered task; rendered as it is read."""
     content = (shipped_folder("calibration") / "rendered.json").read_bytes()
     manifest = CalibrationManifest.model_validate_json(content)
-    pictures = rendered_calibration(manifest.n, manifest.seed)
+    images = rendered_calibration(manifest.n, manifest.seed)
 
     def read(size: int) -> Iterator[NDArray[np.uint8]]:
-        return (batch.pixels for batch in pictures.batches(manifest.preprocessing, size))
+        return (batch.pixels for batch in images.batches(manifest.preprocessing, size))
 
     return CalibrationSet(manifest.source, manifest, True, read)
 
 
-def rendered_calibration(count: int, seed: int) -> RenderedPictures:
-    """Pictures of the rendered task's calibration split: `count` from index `seed * count` on.
+def rendered_calibration(count: int, seed: int) -> RenderedImages:
+    """ImageSet of the rendered task's calibration split: `count` from index `seed * count` on.
 
-    Neighbouring pictures are of different classes, so that no class has two pictures more than another.
+    Neighbouring images are of different classes, so that no class has two images more than another.
     """
-    return RenderedPictures("calibration", range(seed * count, (seed + 1) * count))
+    return RenderedImages("calibration", range(seed * count, (seed + 1) * count))

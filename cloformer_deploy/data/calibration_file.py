@@ -98,17 +98,17 @@ def _parsed(file: BinaryIO, size: int) -> tuple[CalibrationManifest, int]:
 
 
 def read_pixels(path: Path, size: int) -> Iterator[NDArray[np.uint8]]:
-    """The pixels of a calibration set's file, RGB uint8 (B, 3, height, width), `size` pictures at a time.
+    """The pixels of a calibration set's file, RGB uint8 (B, 3, height, width), `size` images at a time.
 
     Raises:
         DataError: as `read_header`, or the file was cut short since.
     """
     manifest, start = read_header(path)
-    n, *picture = manifest.shape
+    n, *image = manifest.shape
     with path.open("rb") as file:
         file.seek(start)
         for first in range(0, n, size):
-            shape = (min(size, n - first), *picture)
+            shape = (min(size, n - first), *image)
             pixels = np.fromfile(file, np.uint8, int(np.prod(shape)))
             if pixels.size < np.prod(shape):
                 raise DataError(f"{path} was cut short while it was read", MAKE_AGAIN)
@@ -127,7 +127,7 @@ def replaced(output: Path) -> Iterator[BinaryIO]:
     Raises:
         RequestError: something else than a calibration set is at `output`, or it cannot be written.
     """
-    _refuse_occupied(output)
+    _check_occupied(output)
     missing = [folder for folder in output.parents if not folder.exists()]
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -155,7 +155,7 @@ def _remove(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def _refuse_occupied(output: Path) -> None:
+def _check_occupied(output: Path) -> None:
     if not output.exists():
         return
     try:

@@ -1,4 +1,4 @@
-"""Making a calibration set: choosing pictures, the same number of each class, and writing them into one file."""
+"""Making a calibration set: choosing images, the same number of each class, and writing them into one file."""
 
 import heapq
 from collections import deque
@@ -15,21 +15,21 @@ from numpy.typing import NDArray
 from cloformer_deploy.data.batches import stream
 from cloformer_deploy.data.calibration import CalibrationSet, open_calibration, rendered_calibration
 from cloformer_deploy.data.calibration_file import header, replaced
-from cloformer_deploy.data.calibration_manifest import CalibrationManifest, PixelDigests, picture_digest
-from cloformer_deploy.data.folders import list_pictures
-from cloformer_deploy.data.preprocessing import Preprocessing, load_picture
+from cloformer_deploy.data.calibration_manifest import CalibrationManifest, PixelDigests, image_digest
+from cloformer_deploy.data.folders import list_images
+from cloformer_deploy.data.preprocessing import Preprocessing, load_image
 from cloformer_deploy.data.rendered import CLASSES, label
 from cloformer_deploy.errors import DataError
 from cloformer_deploy.progress import Progress
 
 RENDERED = "rendered"
-"""Instead of a folder: pictures of the rendered task."""
+"""Instead of a folder: images of the rendered task."""
 
-UNLABELLED = ""
-"""The group of the pictures that are in no class; no folder has this name."""
+UNLABELED = ""
+"""The group of the images that are in no class; no folder has this name."""
 
 Load = Callable[[], NDArray[np.uint8]]
-"""Gives one picture at the input's size, (3, H, W)."""
+"""Gives one image at the input's size, (3, H, W)."""
 
 _BATCH = 16
 _T = TypeVar("_T")
@@ -37,7 +37,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Source:
-    """Where pictures come from: groups in the order in which they take turns, each in the order of drawing."""
+    """Where images come from: groups in the order in which they take turns, each in the order of drawing."""
 
     name: str
     groups: Mapping[str, Sequence[Load]]
@@ -45,7 +45,7 @@ class Source:
 
     @property
     def count(self) -> int:
-        """How many pictures there are to draw."""
+        """How many images there are to draw."""
         return sum(map(len, self.groups.values()))
 
 
@@ -78,7 +78,7 @@ class Turns(Generic[_T]):
 
 @dataclass(frozen=True)
 class MadeCalibration:
-    """A new file, and what the user should know about its pictures."""
+    """A new file, and what the user should know about its images."""
 
     output: Path
     calibration: CalibrationSet
@@ -88,13 +88,13 @@ class MadeCalibration:
 def make_calibration(
     images: str, count: int, seed: int, preprocessing: Preprocessing, output: Path, progress: Progress
 ) -> MadeCalibration:
-    """Choose `count` pictures of the folder `images`, or of the rendered task for `rendered`, and write their pixels.
+    """Choose `count` images of the folder `images`, or of the rendered task for `rendered`, and write their pixels.
 
-    The same files, count and seed give the same set. No class has two pictures more than another, unless it has
-    no more. Pictures of equal pixels count once. Pictures are streamed: memory does not grow with their number.
+    The same files, count and seed give the same set. No class has two images more than another, unless it has
+    no more. ImageSet of equal pixels count once. ImageSet are streamed: memory does not grow with their number.
 
     Raises:
-        DataError: there is no such folder, it has no pictures, or one cannot be used.
+        DataError: there is no such folder, it has no images, or one cannot be used.
         RequestError: something else than a calibration set is at `output`.
     """
     source = _rendered(count, seed, preprocessing) if images == RENDERED else _folder(Path(images), seed, preprocessing)
@@ -106,15 +106,15 @@ def make_calibration(
         seed=seed,
         preprocessing=preprocessing,
         classes=_classes(dict.fromkeys(source.groups, 0)),
-        pictures=("0" * 16,) * planned,
+        images=("0" * 16,) * planned,
     )
     rejected = _write(source, draft, output, progress)
     made = open_calibration(output)
     warnings = [*source.warnings]
     if rejected:
-        warnings.append(f"left out, as their pixels are those of others: {rejected} of the pictures drawn")
+        warnings.append(f"left out, as their pixels are those of others: {rejected} of the images drawn")
     if made.n < count:
-        warnings.append(f"{source.name} has {made.n} different pictures, fewer than --count {count}: all are taken")
+        warnings.append(f"{source.name} has {made.n} different images, fewer than --count {count}: all are taken")
     warnings += made.warnings
     for warning in warnings:
         progress.warn(warning)
@@ -122,59 +122,59 @@ def make_calibration(
 
 
 def _rendered(count: int, seed: int, preprocessing: Preprocessing) -> Source:
-    pictures = rendered_calibration(count, seed)
+    images = rendered_calibration(count, seed)
     groups: dict[str, list[Load]] = {}
-    for index in pictures.indices:
-        groups.setdefault(CLASSES[label(index)], []).append(partial(pictures.picture, index, preprocessing))
-    return Source(pictures.name, groups)
+    for index in images.indices:
+        groups.setdefault(CLASSES[label(index)], []).append(partial(images.image, index, preprocessing))
+    return Source(images.name, groups)
 
 
 def _folder(root: Path, seed: int, preprocessing: Preprocessing) -> Source:
-    flat, by_class = list_pictures(root)
+    flat, by_class = list_images(root)
     links = [name for name in by_class if (root / name).is_symlink()]
-    listed = {UNLABELLED: flat, **{name: paths for name, paths in by_class.items() if name not in links}}
+    listed = {UNLABELED: flat, **{name: paths for name, paths in by_class.items() if name not in links}}
     # numpy promises that a bit generator's raw stream never changes, of a shuffle it does not.
     random = np.random.PCG64(seed)
     groups = {
         name: [
-            partial(load_picture, paths[place], preprocessing)
+            partial(load_image, paths[place], preprocessing)
             for place in random.random_raw(len(paths)).argsort(kind="stable")
         ]
         for name, paths in listed.items()
         if paths
     }
     if not groups:
-        raise DataError(f"{root} holds pictures only behind links to folders", "give the folder that a link leads to")
+        raise DataError(f"{root} holds images only behind links to folders", "give the folder that a link leads to")
     warnings = (f"links to folders are left out: {', '.join(map(_printable, links))}",) if links else ()
     return Source(_printable(root.resolve().name), groups, warnings)
 
 
 def _write(source: Source, draft: CalibrationManifest, output: Path, progress: Progress) -> int:
-    """Write pixels and manifest, `draft` completed; how many pictures were left out as copies of others."""
+    """Write pixels and manifest, `draft` completed; how many images were left out as copies of others."""
     turns, digests = Turns(source.groups), PixelDigests()
     with replaced(output) as file:
-        progress.step(f"Reading {draft.n} of {source.count} pictures")
+        progress.step(f"Reading {draft.n} of {source.count} images")
         # Room for all that the manifest can come to say: it is known once the pixels are written.
         longest_counts = len(source.groups) * len(str(draft.n))
         room = file.write(header(draft, len(header(draft)) + longest_counts))
-        for pixels in different_pictures(turns, draft.n):
+        for pixels in different_images(turns, draft.n):
             file.write(pixels.tobytes())
             digests.add(pixels)
-            progress.advance(len(digests.pictures), draft.n)
-        found = {"sha256": digests.sha256, "n": len(digests.pictures), "pictures": digests.pictures}
+            progress.advance(len(digests.images), draft.n)
+        found = {"sha256": digests.sha256, "n": len(digests.images), "images": digests.images}
         manifest = CalibrationManifest.model_validate({**dict(draft), **found, "classes": _classes(turns.taken)})
         file.seek(0)
         file.write(header(manifest, room))
     return turns.rejected
 
 
-def different_pictures(turns: Turns[Load], count: int) -> Iterator[NDArray[np.uint8]]:
-    """The pixels, (3, H, W), of `count` pictures of which no two are equal; fewer where there are no more."""
+def different_images(turns: Turns[Load], count: int) -> Iterator[NDArray[np.uint8]]:
+    """The pixels, (3, H, W), of `count` images of which no two are equal; fewer where there are no more."""
     seen: set[str] = set()
     while drawn := turns.draw(count - len(seen)):
         batches = stream([load for _, load in drawn], None, lambda load: load(), _BATCH)
         for (group, _), pixels in zip(drawn, chain.from_iterable(batch.pixels for batch in batches), strict=True):
-            digest = picture_digest(pixels)
+            digest = image_digest(pixels)
             if digest in seen:
                 turns.reject(group)
             else:
@@ -183,7 +183,7 @@ def different_pictures(turns: Turns[Load], count: int) -> Iterator[NDArray[np.ui
 
 
 def _classes(taken: Mapping[str, int]) -> Mapping[str, int] | None:
-    return {_printable(name): count for name, count in taken.items() if name != UNLABELLED} or None
+    return {_printable(name): count for name, count in taken.items() if name != UNLABELED} or None
 
 
 def _printable(name: str) -> str:

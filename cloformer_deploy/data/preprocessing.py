@@ -1,4 +1,4 @@
-"""From a picture file to the pixels the network sees: decode, resize, crop, normalise."""
+"""From a image file to the pixels the network sees: decode, resize, crop, normalize."""
 
 import math
 from pathlib import Path
@@ -12,13 +12,13 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cloformer_deploy.architecture import INPUT_MULTIPLE
 from cloformer_deploy.errors import DataError, RequestError
+from cloformer_deploy.networks.cloformer import INPUT_MULTIPLE
 
 MAX_SIDE = 2048
 MAX_PIXELS = 100_000_000
 REPAIR = "repair it or leave it out of the folder"
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 Triple = tuple[float, float, float]
 Side = Annotated[int, Field(ge=INPUT_MULTIPLE, le=MAX_SIDE, multiple_of=INPUT_MULTIPLE)]
@@ -26,7 +26,7 @@ CoverSide = Annotated[int, Field(ge=INPUT_MULTIPLE, le=2 * MAX_SIDE)]
 
 
 class Resize(BaseModel):
-    """How a picture that is not already of the input's size is brought to it.
+    """How a image that is not already of the input's size is brought to it.
 
     It is scaled, keeping its proportions, until it just covers `cover` (height, width), then cropped
     at its centre to the input's size. For a square input that is the published evaluation: short side
@@ -80,7 +80,7 @@ class Preprocessing(BaseModel):
                 )
         return cls(height=height, width=width, resize=Resize(cover=(height * 256 // 224, width * 256 // 224)))
 
-    def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def normalize(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(B, 3, H, W) RGB 0..255 to the network's float32 input of the same shape."""
         mean = np.asarray(self.mean, np.float32).reshape(3, 1, 1)
         std = np.asarray(self.std, np.float32).reshape(3, 1, 1)
@@ -88,20 +88,20 @@ class Preprocessing(BaseModel):
         return scaled
 
 
-def load_picture(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Decode a picture and bring it to the input's size: RGB uint8, (3, H, W).
+def load_image(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Decode a image and bring it to the input's size: RGB uint8, (3, H, W).
 
-    A picture that already has the input's size is taken as it is. EXIF orientation is applied; alpha is
+    A image that already has the input's size is taken as it is. EXIF orientation is applied; alpha is
     dropped; 16-bit greyscale keeps its 8 high bits.
 
     Raises:
         DataError: not a JPEG, PNG or WebP, damaged, or of more than 100 million pixels.
     """
     try:
-        with _decoder(path)(path) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise ValueError(f"{picture.width} x {picture.height} pixels are more than {MAX_PIXELS:,}")
-            upright = _rgb(picture)
+        with _decoder(path)(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
+            upright = _rgb(image)
     except DataError:
         raise
     except Exception as error:  # damaged bytes come out of the decoders as nearly any kind
@@ -115,7 +115,7 @@ def load_picture(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
 def _decoder(path: Path) -> type[JpegImageFile | PngImageFile | WebPImageFile]:
     """The decoder for a file's first bytes.
 
-    Not Image.open: it has decoders that run foreign programs (EPS), and gives large pictures a warning,
+    Not Image.open: it has decoders that run foreign programs (EPS), and gives large images a warning,
     which cannot be held back in one thread alone.
     """
     with path.open("rb") as file:
@@ -126,11 +126,11 @@ def _decoder(path: Path) -> type[JpegImageFile | PngImageFile | WebPImageFile]:
         return PngImageFile
     if start.startswith(b"RIFF") and start.endswith(b"WEBP"):
         return WebPImageFile
-    raise DataError(f"{path} is not a JPEG, PNG or WebP picture", REPAIR)
+    raise DataError(f"{path} is not a JPEG, PNG or WebP image", REPAIR)
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
-    upright = ImageOps.exif_transpose(picture)
+def _rgb(image: Image.Image) -> Image.Image:
+    upright = ImageOps.exif_transpose(image)
     if upright.mode == "P":  # straight to RGB, alpha in the palette would give a warning
         upright = upright.convert("RGBA")
     if upright.mode.startswith("I"):  # convert() would clip 16-bit values at 255
@@ -138,28 +138,28 @@ def _rgb(picture: Image.Image) -> Image.Image:
     return upright.convert("RGB")
 
 
-def fit(picture: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Bring an RGB picture to the input's size: uint8, (3, H, W). One that has it already is taken as it is.
+def fit(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Bring an RGB image to the input's size: uint8, (3, H, W). One that has it already is taken as it is.
 
     Raises:
-        ValueError: the picture is too narrow to be scaled.
+        ValueError: the image is too narrow to be scaled.
     """
     height, width = preprocessing.height, preprocessing.width
-    if picture.size != (width, height):
-        picture = _scaled_and_cropped(picture, preprocessing)
-    return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
+    if image.size != (width, height):
+        image = _scaled_and_cropped(image, preprocessing)
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
-def _scaled_and_cropped(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+def _scaled_and_cropped(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     height, width = preprocessing.height, preprocessing.width
     cover_height, cover_width = preprocessing.resize.cover
     # Whole numbers are rounded as torchvision does, with which the published figures were measured.
-    if cover_height * picture.width >= cover_width * picture.height:
-        scaled = (cover_height * picture.width // picture.height, cover_height)
+    if cover_height * image.width >= cover_width * image.height:
+        scaled = (cover_height * image.width // image.height, cover_height)
     else:
-        scaled = (cover_width, cover_width * picture.height // picture.width)
+        scaled = (cover_width, cover_width * image.height // image.width)
     if scaled[0] * scaled[1] > MAX_PIXELS:
-        raise ValueError(f"{picture.width} x {picture.height} is too narrow to scale to {width} x {height}")
+        raise ValueError(f"{image.width} x {image.height} is too narrow to scale to {width} x {height}")
     left, top = round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
-    resized = picture.resize(scaled, Image.Resampling.BICUBIC)
+    resized = image.resize(scaled, Image.Resampling.BICUBIC)
     return resized.crop((left, top, left + width, top + height))

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from cloformer_deploy.bundle.manifest import Artifact, Sha256
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.files import replaced
-from cloformer_deploy.manifest import Artifact, Sha256
+from cloformer_deploy.system.files import replaced
 
 Bits = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
-"""One for each picture, the first in the highest bit of the first byte."""
-PictureId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+"""One for each image, the first in the highest bit of the first byte."""
+ImageId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
 
 class _Part(BaseModel):
@@ -22,7 +22,7 @@ class _Part(BaseModel):
 
 
 class Accepted(_Part):
-    """One artefact's figures; `agrees` and `right` are `pack`ed, the latter None without labels."""
+    """One artifact's figures; `agrees` and `right` are `pack`ed, the latter None without labels."""
 
     format: str
     precision: str
@@ -35,35 +35,35 @@ class Accepted(_Part):
     right: Bits | None
 
     def is_of(self, artifact: Artifact) -> bool:
-        """Whether it is the same kind of artefact."""
+        """Whether it is the same kind of artifact."""
         return (self.format, self.precision, self.target) == (artifact.format, artifact.precision, artifact.target)
 
 
 class Baseline(_Part):
-    """All of a build: `pictures` has an identity of each, in order."""
+    """All of a build: `images` has an identity of each, in order."""
 
     schema_version: Literal[1] = 1
     tool_version: str
     weights_sha256: Sha256
-    pictures: tuple[PictureId, ...]
+    images: tuple[ImageId, ...]
     artifacts: tuple[Accepted, ...]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        size = 2 * -(-len(self.pictures) // 8)
+        size = 2 * -(-len(self.images) // 8)
         for item in self.artifacts:
             if any(bits is not None and len(bits) != size for bits in (item.agrees, item.right)):
-                raise ValueError(f"{item.format} {item.precision} is not of {len(self.pictures)} pictures")
+                raise ValueError(f"{item.format} {item.precision} is not of {len(self.images)} images")
         return self
 
     def accepted(self, artifact: Artifact) -> Accepted | None:
-        """What was accepted of the same kind of artefact."""
+        """What was accepted of the same kind of artifact."""
         return next((item for item in self.artifacts if item.is_of(artifact)), None)
 
     def unpack(self, bits: str) -> NDArray[np.bool_]:
-        """One bool for each of `pictures`."""
+        """One bool for each of `images`."""
         packed = np.frombuffer(bytes.fromhex(bits), np.uint8)
-        return np.unpackbits(packed, count=len(self.pictures)).astype(np.bool_)
+        return np.unpackbits(packed, count=len(self.images)).astype(np.bool_)
 
 
 def pack(flags: Sequence[NDArray[np.bool_]]) -> str:

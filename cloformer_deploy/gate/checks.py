@@ -1,7 +1,7 @@
-"""What an artefact is held to, one check after the other, each with its interval.
+"""What an artifact is held to, one check after the other, each with its interval.
 
 A figure within its limit passes. One beyond it fails if its whole 95 % interval is; if the limit lies inside, these
-pictures cannot tell, and how many could is said instead. One that is far better than the baseline is suspicious.
+images cannot tell, and how many could is said instead. One that is far better than the baseline is suspicious.
 """
 
 import math
@@ -30,7 +30,7 @@ class Check:
         value: the figure, in the limit's unit.
         limit: what it was held to.
         ci95: its interval.
-        pictures_needed: how many would decide it, if it is undecided and the figure stays what it is.
+        images_needed: how many would decide it, if it is undecided and the figure stays what it is.
     """
 
     name: str
@@ -39,28 +39,28 @@ class Check:
     value: float | None = None
     limit: float | None = None
     ci95: Interval | None = None
-    pictures_needed: int | None = None
+    images_needed: int | None = None
 
 
 def against_pytorch(drift: Paired, limits: Limits, reference_non_finite: int) -> Iterator[Check]:
     """The checks that need no baseline."""
     if reference_non_finite:
-        yield Check("finite", "failed", f"PyTorch itself gives NaN or infinity on {reference_non_finite} pictures")
+        yield Check("finite", "failed", f"PyTorch itself gives NaN or infinity on {reference_non_finite} images")
     elif drift.non_finite:
         first = f"the first is number {(drift.first_non_finite or 0) + 1}"
-        yield Check("finite", "failed", f"NaN or infinity on {drift.non_finite} of {drift.n} pictures; {first}")
+        yield Check("finite", "failed", f"NaN or infinity on {drift.non_finite} of {drift.n} images; {first}")
     low, high = drift.agreement_ci95()
     share = drift.top1_agreement
-    text = f"the same first class as PyTorch on {drift.agreeing} of {drift.n} pictures"
+    text = f"the same first class as PyTorch on {drift.agreeing} of {drift.n} images"
     yield _least("top1_agreement", share, limits.top1_agreement, (low, high), drift.n, text)
     if drift.measured:
         interval = drift.sqnr_ci95_db()
         text = f"SQNR {drift.sqnr_db:.1f} dB"
         yield _least("sqnr_db", drift.sqnr_db, limits.sqnr_db, interval, drift.n, text)
-    if drift.labelled:
+    if drift.labeled:
         drop = drift.top1_drop_pp
-        text = f"top-1 {_moved(drop)} PyTorch's: {drift.lost} lost, {drift.gained} gained of {drift.labelled}"
-        yield _most("top1_drop_pp", drop, limits.top1_drop_pp, drift.top1_drop_ci95_pp(), drift.labelled, text)
+        text = f"top-1 {_moved(drop)} PyTorch's: {drift.lost} lost, {drift.gained} gained of {drift.labeled}"
+        yield _most("top1_drop_pp", drop, limits.top1_drop_pp, drift.top1_drop_ci95_pp(), drift.labeled, text)
 
 
 def against_baseline(
@@ -78,10 +78,10 @@ def against_baseline(
         drift: of the file now.
         size: its bytes.
         operators: its number of operators.
-        limits: the artefact's.
+        limits: the artifact's.
         baseline: the one that `accepted` is from.
         accepted: the figures then.
-        places: of each picture now, by its identity.
+        places: of each image now, by its identity.
     """
     yield from _figures(drift, limits, baseline, accepted, places)
     for name, what, now, before, limit in (
@@ -97,21 +97,21 @@ def against_baseline(
 def _figures(
     drift: Paired, limits: Limits, baseline: Baseline, accepted: Accepted, places: Mapping[str, int]
 ) -> Iterator[Check]:
-    known = {name: index for index, name in enumerate(baseline.pictures)}
+    known = {name: index for index, name in enumerate(baseline.images)}
     common = [name for name in places if name in known]
-    labelled = accepted.right is not None and drift.labelled > 0
+    labeled = accepted.right is not None and drift.labeled > 0
     name = "regression_pp"
     if not common:
-        text = "the baseline was made on other pictures: give the same ones, or accept anew with --update-baseline"
+        text = "the baseline was made on other images: give the same ones, or accept anew with --update-baseline"
         yield Check(name, "undecided", text)
     else:
-        bits = accepted.right if labelled and accepted.right is not None else accepted.agrees
-        before = baseline.unpack(bits)[[known[picture] for picture in common]]
-        after = np.concatenate(drift.right if labelled else drift.agrees)[[places[picture] for picture in common]]
+        bits = accepted.right if labeled and accepted.right is not None else accepted.agrees
+        before = baseline.unpack(bits)[[known[image] for image in common]]
+        after = np.concatenate(drift.right if labeled else drift.agrees)[[places[image] for image in common]]
         lost, gained, n = int((before & ~after).sum()), int((~before & after).sum()), len(common)
         drop, interval = 100 * (lost - gained) / n, paired_difference_ci95_pp(lost, gained, n)
-        what = "top-1" if labelled else "agreement"
-        text = f"{what} {_moved(drop)} the baseline's: {lost} lost, {gained} gained of {n} pictures in common"
+        what = "top-1" if labeled else "agreement"
+        text = f"{what} {_moved(drop)} the baseline's: {lost} lost, {gained} gained of {n} images in common"
         check = _most(name, drop, limits.regression_pp, interval, n, text)
         better = interval[1] < -limits.regression_pp
         yield Check(name, "suspicious", text, drop, limits.regression_pp, interval) if better else check
@@ -142,7 +142,7 @@ def _judged(
         return Check(name, "passed", text, value, limit, interval)
     if beyond:
         return Check(name, "failed", text, value, limit, interval)
-    # The half of the interval that reaches over the limit shrinks with the root of the pictures' number.
+    # The half of the interval that reaches over the limit shrinks with the root of the images' number.
     half = max(interval[1] - value, value - interval[0])
     needed = math.ceil(n * (half / abs(value - limit)) ** 2) + 1
     return Check(name, "undecided", text, value, limit, interval, max(needed, n + 1))

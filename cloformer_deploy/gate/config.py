@@ -1,10 +1,10 @@
-"""`drift.toml`: what each artefact must reach. Every limit has a default, by the artefact's precision.
+"""`drift.toml`: what each artifact must reach. Every limit has a default, by the artifact's precision.
 
 ::
 
-    undecided = "pass"     # or "fail": what becomes of a figure that these pictures cannot tell from its limit
+    undecided = "pass"     # or "fail": what becomes of a figure that these images cannot tell from its limit
 
-    [defaults]             # of every artefact
+    [defaults]             # of every artifact
     top1_drop_pp = 0.5
 
     [[limits]]             # of those it names; later ones prevail
@@ -21,9 +21,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cloformer_deploy.backends.registry import FLOATS, FORMATS, PRECISIONS
+from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.formats import FLOATS, FORMATS, PRECISIONS
-from cloformer_deploy.manifest import Artifact
 from cloformer_deploy.validation import THRESHOLDS
 
 DEFAULT_NAME = "drift.toml"
@@ -36,17 +36,17 @@ class _Part(BaseModel):
 
 
 class Limits(_Part):
-    """What an artefact is held to: against PyTorch on the same pictures, and against the baseline.
+    """What an artifact is held to: against PyTorch on the same images, and against the baseline.
 
     Attributes:
         top1_agreement: least share of the same first class as PyTorch's, 0..1.
-        sqnr_db: least signal-to-noise ratio of the mean-centred logits, dB.
+        sqnr_db: least signal-to-noise ratio of the mean-centered logits, dB.
         top1_drop_pp: most that top-1 may fall, percentage points.
         regression_pp: most that it (without labels, the agreement) may fall against the baseline, percentage points.
         regression_db: most that the SQNR may fall against the baseline, dB.
         growth: most that the file may grow against the baseline, as a share.
         operators_growth: the same of its number of operators.
-        not_executed: whether an artefact that cannot be run here fails.
+        not_executed: whether an artifact that cannot be run here fails.
         speedup: how many times as fast as the float32 file of its format it must be; None measures no latency.
         slowdown: most that it may be slower than the accepted file of its kind, as a share; None as well.
     """
@@ -82,7 +82,7 @@ class _Rule(_Given):
     target: str | None = None
 
     def names(self, artifact: Artifact) -> bool:
-        """Whether it is about an artefact."""
+        """Whether it is about an artifact."""
         named = (self.format, artifact.format), (self.precision, artifact.precision), (self.target, artifact.target)
         return all(mine in (None, its) for mine, its in named)
 
@@ -96,7 +96,7 @@ class DriftConfig(_Part):
     source: str | None = Field(default=None, exclude=True)
 
     def limits_of(self, artifact: Artifact) -> Limits:
-        """The limits of one artefact."""
+        """The limits of one artifact."""
         merged = _built_in(artifact.precision)
         for part in (self.defaults, *(rule for rule in self.limits if rule.names(artifact))):
             merged |= part.model_dump(exclude={"format", "precision", "target"}, exclude_none=True)

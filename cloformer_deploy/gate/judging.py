@@ -1,4 +1,4 @@
-"""`gate`: every artefact of a bundle against PyTorch and against the last build that was accepted."""
+"""`gate`: every artifact of a bundle against PyTorch and against the last build that was accepted."""
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,30 +10,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloformer_deploy import __version__
-from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.backends.registry import FORMATS
+from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.errors import MissingPartError
-from cloformer_deploy.formats import FORMATS
 from cloformer_deploy.gate.baseline import Accepted, Baseline, pack
 from cloformer_deploy.gate.checks import Check, against_baseline, against_pytorch
 from cloformer_deploy.gate.config import DriftConfig
-from cloformer_deploy.manifest import Artifact
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.validation.cache import Cache, key
 from cloformer_deploy.validation.diagnosis import diagnose
 from cloformer_deploy.validation.evaluation import Candidate, Evaluation
-from cloformer_deploy.validation.logits import normalised_logits
+from cloformer_deploy.validation.images import opened
+from cloformer_deploy.validation.logits import normalized_logits
 from cloformer_deploy.validation.paired import ClassDrift, Paired
-from cloformer_deploy.validation.pictures import opened
 
 Status = Literal["passed", "failed", "not_executed"]
 DIAGNOSED = 32
-"""Pictures that a failed artefact's fault is looked for on."""
+"""ImageSet that a failed artifact's fault is looked for on."""
 MOST_BROKEN = 4
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One artefact's result; figures are None where it was not executed, or without labels.
+    """One artifact's result; figures are None where it was not executed, or without labels.
 
     Attributes:
         artifact: as the manifest lists it.
@@ -61,18 +61,18 @@ class Gate:
     """The answer of `gate`.
 
     Attributes:
-        pictures: which, for people.
+        images: which, for people.
         n: how many.
         top1: PyTorch's own, 0..1, None without labels.
         labels: names of the classes, if the model has some.
-        cells: one an artefact.
-        absent: artefacts that the baseline has and the bundle has not; each fails the gate.
-        accepted: this build as a baseline, if every artefact passed against PyTorch.
-        missing: parts that kept artefacts from being executed.
+        cells: one an artifact.
+        absent: artifacts that the baseline has and the bundle has not; each fails the gate.
+        accepted: this build as a baseline, if every artifact passed against PyTorch.
+        missing: parts that kept artifacts from being executed.
         config: where the limits were read; None for the defaults.
     """
 
-    pictures: str
+    images: str
     n: int
     top1: float | None
     labels: tuple[str, ...] | None
@@ -84,7 +84,7 @@ class Gate:
 
     @property
     def failed(self) -> bool:
-        """Whether the build must not pass; an artefact that was not executed and need not be has passed."""
+        """Whether the build must not pass; an artifact that was not executed and need not be has passed."""
         return bool(self.absent) or any(cell.status == "failed" for cell in self.cells)
 
 
@@ -98,28 +98,28 @@ def gate(
     latency: Mapping[str, Sequence[Check]],
     progress: Progress,
 ) -> Gate:
-    """Judge a bundle on the pictures of a folder, or on rendered ones without one.
+    """Judge a bundle on the images of a folder, or on rendered ones without one.
 
     Args:
         bundle: to be judged.
-        data: see `validation.pictures.opened`.
-        limit: of the pictures.
+        data: see `validation.images.opened`.
+        limit: of the images.
         config: the limits.
         baseline: the last accepted build; None compares with PyTorch alone.
         cache: what it knows is not computed again.
-        latency: checks of latency by an artefact's path, see `latency_checks`.
+        latency: checks of latency by an artifact's path, see `latency_checks`.
         progress: is told what goes on.
 
     Raises:
         BundleError: the bundle is not as its manifest says.
-        DataError: the pictures cannot be used, or some are in the calibration set of an artefact.
+        DataError: the images cannot be used, or some are in the calibration set of an artifact.
         ToolError: a runtime failed.
     """
-    pictures = opened(bundle, data, limit, progress, cache)
-    evaluation = Evaluation(bundle, pictures, cache)
-    progress.step(f"Comparing {len(evaluation.candidates)} artefacts with PyTorch")
+    images = opened(bundle, data, limit, progress, cache)
+    evaluation = Evaluation(bundle, images, cache)
+    progress.step(f"Comparing {len(evaluation.candidates)} artifacts with PyTorch")
     reference, drifts = Paired(), [Paired() for _ in evaluation.candidates]
-    samples = [_Sample(len(pictures)) for _ in evaluation.candidates]
+    samples = [_Sample(len(images)) for _ in evaluation.candidates]
     for batch in evaluation.batches(progress):
         reference.update(batch.expected, batch.expected, batch.labels)
         for drift, sample, found in zip(drifts, samples, batch.found, strict=True):
@@ -127,7 +127,7 @@ def gate(
                 drift.update(batch.expected, found, batch.labels)
                 sample.add(batch.places, found)
     progress.step("Judging")
-    identities = [key(pictures.identity(index)).hex()[:16] for index in range(len(pictures))]
+    identities = [key(images.identity(index)).hex()[:16] for index in range(len(images))]
     places = {name: index for index, name in enumerate(identities)}
     cells = [
         _cell(evaluation, item, drift, config, baseline, places, reference, sample, latency)
@@ -136,9 +136,9 @@ def gate(
     lacks = {item.runtime: item.lack for item in evaluation.candidates if item.lack is not None}
     known = baseline.artifacts if baseline else ()
     return Gate(
-        pictures=pictures.name,
+        images=images.name,
         n=reference.n,
-        top1=reference.reference_correct / reference.labelled if reference.labelled else None,
+        top1=reference.reference_correct / reference.labeled if reference.labeled else None,
         labels=bundle.manifest.labels,
         cells=tuple(cells),
         absent=tuple(old for old in known if not any(old.is_of(item) for item in bundle.manifest.artifacts)),
@@ -149,7 +149,7 @@ def gate(
 
 
 class _Sample:
-    """Places and logits (classes,) of `DIAGNOSED` pictures spread over all, for folders are sorted by class.
+    """Places and logits (classes,) of `DIAGNOSED` images spread over all, for folders are sorted by class.
 
     Some whose logits are not finite are added, wherever they are: there may be a single one.
     """
@@ -221,19 +221,19 @@ def _operators(evaluation: Evaluation, artifact: Artifact) -> bytes:
 
 def _causes(evaluation: Evaluation, sample: _Sample) -> list[str]:
     manifest = evaluation.bundle.manifest
-    (batch,) = evaluation.pictures.select(sample.places).batches(manifest.input, len(sample.places))
-    reference = functools.partial(normalised_logits, evaluation.model)
+    (batch,) = evaluation.images.select(sample.places).batches(manifest.input, len(sample.places))
+    reference = functools.partial(normalized_logits, evaluation.model)
     return diagnose(reference, manifest.input, batch.pixels, np.stack(sample.rows), manifest.labels)
 
 
 def _accepted(bundle: Bundle, identities: Sequence[str], cells: Sequence[Cell]) -> Baseline | None:
-    """The build as a baseline, unless an artefact failed against PyTorch itself."""
+    """The build as a baseline, unless an artifact failed against PyTorch itself."""
     if any(check.outcome == "failed" and not _relative(check) for cell in cells for check in cell.checks):
         return None
     return Baseline(
         tool_version=__version__,
         weights_sha256=bundle.manifest.weights.sha256,
-        pictures=tuple(identities),
+        images=tuple(identities),
         artifacts=tuple(_figures(cells)),
     )
 

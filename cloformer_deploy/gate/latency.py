@@ -1,6 +1,6 @@
 """Latency in the gate: ratios measured here and now, in turn, never milliseconds of another day or machine.
 
-`speedup` holds an artefact against the float32 file of its format, `slowdown` against the same artefact of the bundle
+`speedup` holds an artifact against the float32 file of its format, `slowdown` against the same artifact of the bundle
 that was accepted last, for which that bundle itself has to be there.
 """
 
@@ -11,11 +11,11 @@ from cloformer_deploy.bench.devices import Load, Measured, Request
 from cloformer_deploy.bench.devices.host import Host
 from cloformer_deploy.bench.measuring import float_baseline, load
 from cloformer_deploy.bench.protocol import Protocol, speedup
-from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.gate.checks import Check
 from cloformer_deploy.gate.config import DriftConfig, Limits
-from cloformer_deploy.manifest import Artifact
 from cloformer_deploy.progress import Progress
 
 TIMEOUT_S = 1800.0
@@ -26,7 +26,7 @@ _ACCEPTED = "accepted:"
 def latency_checks(
     bundle: Bundle, config: DriftConfig, accepted: Bundle | None, protocol: Protocol, progress: Progress
 ) -> dict[str, tuple[Check, ...]]:
-    """The checks of every artefact that has a limit of its latency, by path; none if no artefact has one.
+    """The checks of every artifact that has a limit of its latency, by path; none if no artifact has one.
 
     Args:
         bundle: to be judged.
@@ -68,7 +68,7 @@ def _is_float(artifact: Artifact) -> bool:
 
 
 def _before(artifact: Artifact, limits: Limits, accepted: Bundle | None) -> Artifact | None:
-    """The same kind of artefact in the accepted bundle, if it is to be compared with."""
+    """The same kind of artifact in the accepted bundle, if it is to be compared with."""
     if limits.slowdown is None:
         return None
     if accepted is None:

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable, Mapping
 
-from cloformer_deploy.architecture import CloFormer
 from cloformer_deploy.lowering.affine import fold_group_norm_affine
 from cloformer_deploy.lowering.attention import (
     attend_channels_last,
@@ -18,6 +17,7 @@ from cloformer_deploy.lowering.hidden_groups import group_hidden_channels
 from cloformer_deploy.lowering.normalization import normalize_in_float16, normalize_in_two_steps
 from cloformer_deploy.lowering.residual_stream import shrink_residual_stream
 from cloformer_deploy.lowering.scales import fold_scales
+from cloformer_deploy.networks.cloformer import CloFormer
 
 Rewrite = Callable[[CloFormer], None]
 """Changes a model in evaluation mode in place; its float32 output moves by rounding only (<= 1e-5)."""

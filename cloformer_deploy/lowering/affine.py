@@ -1,7 +1,7 @@
 """GroupNorm's scale and shift folded into the 1x1 convolutions that follow it.
 
-W (gamma * n + beta) + b = (W * gamma) n + (b + W beta): the normalisation is left without parameters. The average
-pooling before the global keys and values commutes with a scale and shift a channel. What the stem normalises feeds the
+W (gamma * n + beta) + b = (W * gamma) n + (b + W beta): the normalization is left without parameters. The average
+pooling before the global keys and values commutes with a scale and shift a channel. What the stem normalizes feeds the
 residual stream as well, so its scale and shift stay, as a depthwise 1x1 convolution: one pass over the memory, and in
 the layout of the convolutions around it.
 """
@@ -12,8 +12,8 @@ from typing import cast
 import torch
 from torch import nn
 
-from cloformer_deploy.architecture import CloFormer
-from cloformer_deploy.architecture.cloformer import ConvFFN
+from cloformer_deploy.networks.cloformer import CloFormer
+from cloformer_deploy.networks.cloformer.cloformer import ConvFFN
 
 
 def fold_group_norm_affine(model: CloFormer) -> None:

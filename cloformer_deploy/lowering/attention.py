@@ -5,8 +5,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from cloformer_deploy.architecture import CloAttention
-from cloformer_deploy.architecture.attention import GlobalAttention
+from cloformer_deploy.networks.cloformer import CloAttention
+from cloformer_deploy.networks.cloformer.attention import GlobalAttention
 
 
 class KeysFirstAttention(GlobalAttention):

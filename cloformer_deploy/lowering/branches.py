@@ -12,9 +12,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from cloformer_deploy.architecture import CloAttention, CloFormer
-from cloformer_deploy.architecture.cloformer import CloBlock, CloLayer
 from cloformer_deploy.lowering.convolutions import by_input_channels, by_output_channels
+from cloformer_deploy.networks.cloformer import CloAttention, CloFormer
+from cloformer_deploy.networks.cloformer.cloformer import CloBlock, CloLayer
 
 
 class LocalBranch(nn.Module):
@@ -66,9 +66,9 @@ class BranchSumBlock(CloBlock):
 
     def attend(self, x: Tensor) -> Tensor:
         """See `CloBlock.attend`."""
-        normalised = self.norm1(x)
+        normalized = self.norm1(x)
         for branch in self.branches:
-            x = x + branch(normalised)
+            x = x + branch(normalized)
         return x
 
 

@@ -10,9 +10,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from cloformer_deploy.architecture import CloFormer
-from cloformer_deploy.architecture.cloformer import ConvFFN
 from cloformer_deploy.lowering.convolutions import by_input_channels, by_output_channels
+from cloformer_deploy.networks.cloformer import CloFormer
+from cloformer_deploy.networks.cloformer.cloformer import ConvFFN
 
 MAX_CHANNELS = 128
 MAX_CONCATENATED = 4

@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from cloformer_deploy.architecture import CloFormer
+from cloformer_deploy.networks.cloformer import CloFormer
 
 LONGEST_SUM = 4096
 """Terms in one mean: above it the rows are averaged before the columns."""
@@ -46,12 +46,12 @@ class TwoStepNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Subtract each sample's mean, divide by its deviation."""
-        centred = x - short_mean(x)
-        return centred * self.inverse_deviation(centred)
+        centered = x - short_mean(x)
+        return centered * self.inverse_deviation(centered)
 
-    def inverse_deviation(self, centred: Tensor) -> Tensor:
+    def inverse_deviation(self, centered: Tensor) -> Tensor:
         """1 / sqrt(variance + eps) of each sample of what has mean 0, (B, C, H, W) to (B, 1, 1, 1)."""
-        variance = short_mean(centred * centred)
+        variance = short_mean(centered * centered)
         if not self.float16:
             return torch.rsqrt(variance + self.eps)
         # Exact: a power of 4.

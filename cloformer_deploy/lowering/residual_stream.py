@@ -1,6 +1,6 @@
 """The residual stream at an eighth of its size, which costs nothing and changes nothing but what float16 can hold.
 
-The normalisations square the stream and sum the squares: trained weights come within a tenth of float16's largest
+The normalizations square the stream and sum the squares: trained weights come within a tenth of float16's largest
 number, 65504. A GroupNorm gives the same for x and for x / 8 if its eps is divided by 64, so it is enough that all that
 is added to the stream is an eighth. Exact: a power of two.
 """
@@ -10,8 +10,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from cloformer_deploy.architecture import CloFormer
-from cloformer_deploy.architecture.cloformer import ConvFFN
+from cloformer_deploy.networks.cloformer import CloFormer
+from cloformer_deploy.networks.cloformer.cloformer import ConvFFN
 
 SHRINK = 8
 

@@ -6,7 +6,7 @@ That is the gate's last 1x1 conv in every local branch and the global query: no 
 import torch
 from torch import nn
 
-from cloformer_deploy.architecture import CloAttention
+from cloformer_deploy.networks.cloformer import CloAttention
 
 
 def fold_scales(model: nn.Module) -> None:

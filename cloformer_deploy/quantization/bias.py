@@ -69,7 +69,7 @@ def _bias(node: fx.Node) -> str | None:
 
 
 def correct_biases(module: fx.GraphModule, plan: Plan, batches: Iterable[Tensor]) -> None:
-    """Change the biases of the planned convolutions, in place, by what normalised images (B, 3, H, W) show."""
+    """Change the biases of the planned convolutions, in place, by what normalized images (B, 3, H, W) show."""
     errors = _Errors(module, plan)
     with torch.inference_mode():
         for images in batches:

@@ -1,7 +1,7 @@
 """What integers prove: logits of the global attention that cannot overflow exp need no maximum taken off first.
 
 A softmax is the same whatever is taken off its row; the row's maximum is, for exp overflows float32 at 88.7. Where q
-and k come out of integer convolutions neither leaves its range, whatever the picture, and so nor does their product.
+and k come out of integer convolutions neither leaves its range, whatever the image, and so nor does their product.
 """
 
 import math
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 from torch import fx
 
-from cloformer_deploy.architecture import CloFormer
 from cloformer_deploy.lowering.attention import LateDivisionAttention
+from cloformer_deploy.networks.cloformer import CloFormer
 from cloformer_deploy.quantization import graph
 from cloformer_deploy.quantization.plan import Plan
 

@@ -62,7 +62,7 @@ def kind(node: fx.Node) -> str:
 
 
 def is_normalization(node: fx.Node) -> bool:
-    """Whether a node is part of a normalisation."""
+    """Whether a node is part of a normalization."""
     return any(_class_name(entry) in NORMALIZATIONS for entry in node.meta.get("nn_module_stack", {}).values())
 
 

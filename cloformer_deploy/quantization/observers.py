@@ -133,13 +133,13 @@ class Observer(fx.Interpreter):
                 self.histograms[n.name].add(value)
             except ValueError as error:
                 where = graph.path(n) or n.name
-                hint = "these weights cannot compute such a picture: check both"
-                raise ToolError(f"{where} gives NaN or infinity on a calibration picture", hint) from error
+                hint = "these weights cannot compute such a image: check both"
+                raise ToolError(f"{where} gives NaN or infinity on a calibration image", hint) from error
         return value
 
 
 def observe(module: fx.GraphModule, names: Iterable[str], batches: Iterable[Tensor]) -> Mapping[str, Histogram]:
-    """The histograms of the named tensors over batches of normalised images (B, 3, H, W).
+    """The histograms of the named tensors over batches of normalized images (B, 3, H, W).
 
     Raises:
         ToolError: a tensor is NaN or infinite.

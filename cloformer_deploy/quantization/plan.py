@@ -13,7 +13,7 @@ from cloformer_deploy.quantization.observers import SMALLEST_SCALE, Histogram, R
 from cloformer_deploy.quantization.recipes import Recipe
 
 WIDENED = 2.0
-"""How far beyond what was seen 16 bits reach. They have levels to spare, and clipping new pictures at the extremes of
+"""How far beyond what was seen 16 bits reach. They have levels to spare, and clipping new images at the extremes of
 the calibration set cost trained xxs 3 dB."""
 
 
@@ -29,7 +29,7 @@ def sigmoid_range(bits: int) -> Range:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a format's quantiser is told.
+    """What a format's quantizer is told.
 
     Attributes:
         recipe: what was applied.
@@ -56,15 +56,17 @@ def weight_scales(weight: NDArray[np.float32], bits: int) -> NDArray[np.float32]
     return scales
 
 
-def quantized_operators(module: fx.GraphModule, recipe: Recipe, left_float: Collection[str] = ()) -> frozenset[str]:
+def quantized_operators(
+    module: fx.GraphModule, recipe: Recipe, excluded_layers: Collection[str] = ()
+) -> frozenset[str]:
     """The nodes that a recipe computes in integers; a conv takes its ReLU with it.
 
     Args:
         module: a traced model.
         recipe: what becomes an integer.
-        left_float: further patterns of module paths that stay float.
+        excluded_layers: further patterns of module paths that stay float.
     """
-    floats = [re.compile(pattern) for pattern in (*recipe.left_float, *left_float)]
+    floats = [re.compile(pattern) for pattern in (*recipe.excluded_layers, *excluded_layers)]
     chosen = [
         node
         for node in module.graph.nodes
@@ -91,12 +93,12 @@ def plan(
     module: fx.GraphModule,
     recipe: Recipe,
     seen: Mapping[str, Histogram],
-    left_float: Collection[str] = (),
+    excluded_layers: Collection[str] = (),
 ) -> Plan:
     """Choose the range of every tensor that a planned operator reads or writes, by what was seen of it."""
     if recipe.activation_bits is None:
         return Plan(recipe, frozenset(), {})
-    operators = quantized_operators(module, recipe, left_float)
+    operators = quantized_operators(module, recipe, excluded_layers)
     nodes = {node.name: node for node in module.graph.nodes}
     ranges = {
         name: _range(graph.kind(nodes[name]), seen[name], recipe.activation_bits)

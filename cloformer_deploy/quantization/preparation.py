@@ -1,4 +1,4 @@
-"""From a float model and a calibration set to what a format's quantiser is told, the same for every format."""
+"""From a float model and a calibration set to what a format's quantizer is told, the same for every format."""
 
 import copy
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, fx
 
-from cloformer_deploy.architecture import CloFormer
-from cloformer_deploy.data import Pictures, Preprocessing
+from cloformer_deploy.data import ImageSet, Preprocessing
 from cloformer_deploy.lowering import lower
 from cloformer_deploy.lowering.batch_norm import fold_batch_norm
+from cloformer_deploy.networks.cloformer import CloFormer
 from cloformer_deploy.quantization import graph
 from cloformer_deploy.quantization.bias import correct_biases, hold_biases
 from cloformer_deploy.quantization.bounds import leave_out_maxima
-from cloformer_deploy.quantization.equalisation import equalise
+from cloformer_deploy.quantization.equalization import equalize
 from cloformer_deploy.quantization.observers import Histogram, observe
 from cloformer_deploy.quantization.plan import Plan, plan, quantized_operators, tensors
 from cloformer_deploy.quantization.recipes import Recipe
@@ -27,28 +27,28 @@ _BATCH = 16
 class CalibrationBatches:
     """A calibration set as often as it is wanted: each pass is told to `step`, its progress to `advance`."""
 
-    pictures: Pictures
+    images: ImageSet
     preprocessing: Preprocessing
     step: Callable[[str], None]
     advance: Callable[[int], None]
 
     def __call__(self, purpose: str) -> Iterator[Tensor]:
-        """Batches of normalised images (B, 3, H, W), float32.
+        """Batches of normalized images (B, 3, H, W), float32.
 
         Raises:
             DataError: the set was made for another preprocessing, or is damaged.
         """
         self.step(purpose)
         done = 0
-        for batch in self.pictures.batches(self.preprocessing, _BATCH):
-            yield torch.from_numpy(self.preprocessing.normalise(batch.pixels))
+        for batch in self.images.batches(self.preprocessing, _BATCH):
+            yield torch.from_numpy(self.preprocessing.normalize(batch.pixels))
             done += len(batch.pixels)
             self.advance(done)
 
 
 @dataclass(frozen=True)
 class Observed:
-    """A lowered model whose channels are equalised, and what its tensors hold over a calibration set."""
+    """A lowered model whose channels are equalized, and what its tensors hold over a calibration set."""
 
     model: CloFormer
     traced: fx.GraphModule
@@ -73,12 +73,12 @@ class Prepared:
     plan: Plan
     seen: Mapping[str, Histogram]
 
-    def clipped(self, twins: Mapping[str, str]) -> dict[str, float]:
-        """The share of a tensor's values that its range clips, by its name in a file; `twins` are the plan's names."""
+    def clipped(self, matches: Mapping[str, str]) -> dict[str, float]:
+        """The share of a tensor's values that its range clips, by its name in a file; `matches` maps it to its node."""
         return {
-            name: self.seen[twin].clipped(self.plan.ranges[twin])
-            for name, twin in twins.items()
-            if twin in self.seen and twin in self.plan.ranges  # what is left in float was observed too
+            name: self.seen[node].clipped(self.plan.ranges[node])
+            for name, node in matches.items()
+            if node in self.seen and node in self.plan.ranges  # what is left in float was observed too
         }
 
 
@@ -90,10 +90,10 @@ def observed(
     images: CalibrationBatches,
     size: tuple[int, int],
 ) -> Observed:
-    """Equalise, lower and observe a copy of a model in evaluation mode; `size` is height and width."""
+    """Equalize, lower and observe a copy of a model in evaluation mode; `size` is height and width."""
     model = copy.deepcopy(reference)
     fold_batch_norm(model)
-    equalise(model, images("Equalising channels"))
+    equalize(model, images("Equalizing channels"))
     lowered = lower(model, format_name, target, integer=True)
     traced = graph.trace(lowered, *size)
     rounded = tensors(traced, recipe, quantized_operators(traced, recipe))
@@ -112,14 +112,14 @@ def load_observed(path: Path, recipe: Recipe, size: tuple[int, int]) -> Observed
     return Observed(model, graph.trace(model, *size), seen, recipe, size)
 
 
-def prepared(base: Observed, images: CalibrationBatches, left_float: Collection[str] = ()) -> Prepared:
-    """Plan a copy of an observed model, and correct its biases; modules of the patterns `left_float` stay float."""
+def prepared(base: Observed, images: CalibrationBatches, excluded_layers: Collection[str] = ()) -> Prepared:
+    """Plan a copy of an observed model, and correct its biases; modules that match `excluded_layers` stay float."""
     model = copy.deepcopy(base.model)
     traced = graph.trace(model, *base.size)
-    chosen = plan(traced, base.recipe, base.seen, left_float)
+    chosen = plan(traced, base.recipe, base.seen, excluded_layers)
     if leave_out_maxima(model, traced, chosen):
         traced = graph.trace(model, *base.size)
-        chosen = plan(traced, base.recipe, base.seen, left_float)
+        chosen = plan(traced, base.recipe, base.seen, excluded_layers)
     hold_biases(traced, chosen)
     correct_biases(traced, chosen, images("Correcting biases"))
     return Prepared(model, traced, chosen, base.seen)

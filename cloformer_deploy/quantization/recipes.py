@@ -13,8 +13,8 @@ MIX = CONVOLUTIONS | {"mul", "silu", "tanh", "concat"}
 ALL = MIX | {"linear", "add", "sub", "gelu", "matmul", "softmax", "pool", "mean", "rsqrt"}
 
 _STEM_ENDS = r"patch_embed\.(conv1|layernorm)"
-"""A first convolution of 3 channels is no faster in integers, and normalised pixels are on no common grid; what the
-stem normalises carries the residual stream. Together they made a quarter of all error."""
+"""A first convolution of 3 channels is no faster in integers, and normalized pixels are on no common grid; what the
+stem normalizes carries the residual stream. Together they made a quarter of all error."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Recipe:
         weight_bits: of each weight.
         activation_bits: of the tensors around each operator of `kinds`; None leaves activations float.
         kinds: the operators (`graph.KINDS`) that are computed in integers.
-        everywhere: also inside the normalisations and the global attention.
-        left_float: patterns of module paths whose operators stay float.
+        everywhere: also inside the normalizations and the global attention.
+        excluded_layers: patterns of module paths whose operators stay float.
         rounds_outputs: what these operators write is rounded too; else only what they read.
         palette: weights are looked up in a table of 2^weight_bits values a tensor, not scaled.
     """
@@ -37,7 +37,7 @@ class Recipe:
     activation_bits: int | None = None
     kinds: frozenset[str] = frozenset()
     everywhere: bool = False
-    left_float: tuple[str, ...] = ()
+    excluded_layers: tuple[str, ...] = ()
     rounds_outputs: bool = True
     palette: bool = False
 
@@ -58,15 +58,15 @@ _NPU = {
 RECIPES: Mapping[tuple[str, str], Mapping[str, Recipe]] = {
     ("onnx", "cpu"): {
         # ONNX Runtime's float depthwise kernels are faster than its integer ones, where the maps are large.
-        INT8: Recipe("w8a8-mix", 8, 8, MIX, left_float=(_STEM_ENDS, r"layers\.[01]\..*mlp\.dwconv")),
+        INT8: Recipe("w8a8-mix", 8, 8, MIX, excluded_layers=(_STEM_ENDS, r"layers\.[01]\..*mlp\.dwconv")),
         "w8": _W8,
     },
     ("onnx", "hexagon"): _NPU,
-    ("tflite", "cpu"): {INT8: Recipe("w8a8-mix", 8, 8, MIX, left_float=(_STEM_ENDS,)), "w8": _W8},
+    ("tflite", "cpu"): {INT8: Recipe("w8a8-mix", 8, 8, MIX, excluded_layers=(_STEM_ENDS,)), "w8": _W8},
     ("tflite", "ethos-u"): _NPU,
     ("coreml", "ane"): {
         # The Neural Engine computes in integers what reads integers; writing them too would cost 1 to 2 dB.
-        INT8: Recipe("w8a8-conv", 8, 8, CONVOLUTIONS, left_float=(_STEM_ENDS,), rounds_outputs=False),
+        INT8: Recipe("w8a8-conv", 8, 8, CONVOLUTIONS, excluded_layers=(_STEM_ENDS,), rounds_outputs=False),
         "w8": _W8,
         "p8": Recipe("p8", 8, palette=True),
         "p6": Recipe("p6", 6, palette=True),

@@ -1,7 +1,7 @@
 """The search under an accuracy limit: which blocks go back to float, found in few evaluations.
 
 One measurement a block ranks the blocks by what their integers cost; then the number of blocks that are left float,
-worst first, is bisected. It knows nothing of files or pictures: both kinds of evaluation are functions it is given.
+worst first, is bisected. It knows nothing of files or images: both kinds of evaluation are functions it is given.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ DEFAULT_BUDGET = 32
 class Trial:
     """One candidate: the blocks left float, in the order of the model, and its top-1 drop in percentage points."""
 
-    left_float: tuple[str, ...]
+    excluded_layers: tuple[str, ...]
     drop_pp: float
 
 
@@ -77,6 +77,6 @@ def search(
                 low = count + 1
     holding = [trial for trial in trials if trial.drop_pp <= max_drop_pp]
     return Outcome(
-        held=min(holding, key=lambda trial: len(trial.left_float), default=None),
-        best=min(trials, key=lambda trial: (trial.drop_pp, len(trial.left_float))),
+        held=min(holding, key=lambda trial: len(trial.excluded_layers), default=None),
+        best=min(trials, key=lambda trial: (trial.drop_pp, len(trial.excluded_layers))),
     )

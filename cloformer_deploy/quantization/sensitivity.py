@@ -17,7 +17,7 @@ _STAGE = r"layers\.\d+"
 _BLOCK = re.compile(rf"{_STAGE}(\.blocks\.\d+)?|[^.]+")
 
 
-def left_float_pattern(name: str) -> str:
+def exclusion_pattern(name: str) -> str:
     """The pattern of module paths (see `plan`) by which a module is left float, with all that is in it.
 
     A name that ends in `$` is the module's own operators alone; a stage alone, `layers.I`, is what it computes between
@@ -27,7 +27,7 @@ def left_float_pattern(name: str) -> str:
     return f"^{re.escape(name.removesuffix('$'))}{end}"
 
 
-def refuse_needless(traced: fx.GraphModule, recipe: Recipe, names: Iterable[str]) -> None:
+def check_needless(traced: fx.GraphModule, recipe: Recipe, names: Iterable[str]) -> None:
     """Make sure that each of these modules has integers in a recipe, so that it can be left float.
 
     Raises:
@@ -35,7 +35,7 @@ def refuse_needless(traced: fx.GraphModule, recipe: Recipe, names: Iterable[str]
     """
     everything = quantized_operators(traced, recipe)
     for name in names:
-        if quantized_operators(traced, recipe, [left_float_pattern(name)]) == everything:
+        if quantized_operators(traced, recipe, [exclusion_pattern(name)]) == everything:
             raise RequestError(
                 f"{name!r}, which shall be left float, has no integers in {recipe.name}",
                 "name modules of this model, as blame lists them",
@@ -56,19 +56,19 @@ class Sensitivity:
         self.blocks: Mapping[str, frozenset[str]] = _blocks(self._traced, self._plan)
 
     def noise(self, block: str, batches: Iterable[Tensor]) -> float:
-        """The energy of the error of the mean-centred logits, as a share of theirs, with integers in one block alone.
+        """The energy of the error of the mean-centered logits, as a share of theirs, with integers in one block alone.
 
         Args:
             block: one of `blocks`.
-            batches: normalised images (B, 3, H, W); they are kept, and read on the first call only.
+            batches: normalized images (B, 3, H, W); they are kept, and read on the first call only.
         """
         with torch.inference_mode():
             if not self._float:
-                self._float = [(images, centred(self._traced(images))) for images in batches]
+                self._float = [(images, centered(self._traced(images))) for images in batches]
             simulation = Simulation(self._traced, Plan(self._plan.recipe, self.blocks[block], self._plan.ranges))
             signal = sum(float(expected.square().sum()) for _, expected in self._float)
             noise = sum(
-                float((centred(simulation.run(images)) - expected).square().sum()) for images, expected in self._float
+                float((centered(simulation.run(images)) - expected).square().sum()) for images, expected in self._float
             )
         return noise / signal if signal else noise
 
@@ -82,6 +82,6 @@ def _blocks(traced: fx.GraphModule, chosen: Plan) -> dict[str, frozenset[str]]:
     return {block: frozenset(names) for block, names in found.items()}
 
 
-def centred(logits: Tensor) -> Tensor:
+def centered(logits: Tensor) -> Tensor:
     """Logits (B, classes) less their mean, float64."""
     return logits.double() - logits.double().mean(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""The quantised model in PyTorch: float32 arithmetic on the values that integers can hold.
+"""The quantized model in PyTorch: float32 arithmetic on the values that integers can hold.
 
 Runtimes compute convolutions in 32-bit integers and round once, so this differs from them by single steps of single
 outputs. It is what recipes are judged by before a file is written; files themselves are verified on their runtimes.

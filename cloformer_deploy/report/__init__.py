@@ -9,7 +9,7 @@ from cloformer_deploy.report.answers import (
     validation_json,
 )
 from cloformer_deploy.report.blame import blame_json, blame_tables
-from cloformer_deploy.report.blame_picture import draw_blame
+from cloformer_deploy.report.blame_plot import draw_blame
 from cloformer_deploy.report.tables import (
     bundle_tables,
     calibration_tables,

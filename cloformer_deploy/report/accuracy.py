@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cloformer_deploy.formats.jobs import Accuracy
-    from cloformer_deploy.pipeline import Export
+    from cloformer_deploy.export.jobs import Accuracy
+    from cloformer_deploy.export.pipeline import Export
 
 
 def accuracy_lines(made: "Export") -> Iterator[str]:
-    """One line for each artefact that was searched for under a limit."""
+    """One line for each artifact that was searched for under a limit."""
     for path, check in made.checks.items():
         if check.accuracy is not None:
             yield f"{path}: {_line(check.accuracy)}"
@@ -17,7 +17,7 @@ def accuracy_lines(made: "Export") -> Iterator[str]:
 
 def _line(found: "Accuracy") -> str:
     low, high = found.top1_drop_ci95_pp
-    drop = f"top-1 drops {found.top1_drop_pp:.2f} pp ({low:.2f}, {high:.2f}) on {found.n} pictures"
+    drop = f"top-1 drops {found.top1_drop_pp:.2f} pp ({low:.2f}, {high:.2f}) on {found.n} images"
     used = f"{found.evaluations} of at most {found.budget} evaluations"
-    left_float = ", ".join(found.left_float) or "nothing"
-    return f"{drop}, within {found.max_drop_pp:g}; {used}; left float: {left_float}."
+    excluded_layers = ", ".join(found.excluded_layers) or "nothing"
+    return f"{drop}, within {found.max_drop_pp:g}; {used}; left float: {excluded_layers}."

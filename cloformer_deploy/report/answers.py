@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cloformer_deploy.bundle import Bundle
+    from cloformer_deploy.backends.inspection import Inspection
+    from cloformer_deploy.bundle.bundle import Bundle
     from cloformer_deploy.data import MadeCalibration
-    from cloformer_deploy.environment import Survey
-    from cloformer_deploy.inspection import Inspection
-    from cloformer_deploy.pipeline import Export
+    from cloformer_deploy.doctor import Survey
+    from cloformer_deploy.export.pipeline import Export
     from cloformer_deploy.validation import Validation
 
 Answer = Mapping[str, Any]
@@ -17,7 +17,7 @@ _VERSION = {"schema_version": 1}
 
 
 def export_json(made: "Export") -> Answer:
-    """The artefacts written now, as in the manifest, each with its `check`; and where the bundle is."""
+    """The artifacts written now, as in the manifest, each with its `check`; and where the bundle is."""
     manifest = made.bundle.manifest
     artifacts = [
         {**item.model_dump(mode="json"), "check": made.checks[item.path].model_dump()}
@@ -28,17 +28,17 @@ def export_json(made: "Export") -> Answer:
 
 
 def calibration_json(made: "MadeCalibration") -> Answer:
-    """The new calibration set, without the digests of its pictures."""
+    """The new calibration set, without the digests of its images."""
     manifest = made.calibration.manifest.model_dump(mode="json")
     told = {key: manifest[key] for key in ("source", "sha256", "n", "seed", "classes")}
     return {**_VERSION, "output": str(made.output), **told, "warnings": list(made.warnings)}
 
 
 def validation_json(result: "Validation") -> Answer:
-    """PyTorch's own result and one entry an artefact."""
+    """PyTorch's own result and one entry an artifact."""
     return {
         **_VERSION,
-        "pictures": result.pictures,
+        "images": result.images,
         "reference": dataclasses.asdict(result.reference),
         "artifacts": [dataclasses.asdict(item) for item in result.artifacts],
     }
@@ -50,7 +50,7 @@ def inspection_json(inspection: "Inspection") -> Answer:
 
 
 def bundle_json(bundle: "Bundle", inspected: "Sequence[Inspection]") -> Answer:
-    """The manifest, each artefact with what was seen of it."""
+    """The manifest, each artifact with what was seen of it."""
     manifest = bundle.manifest.model_dump(mode="json")
     artifacts = [
         {**_flat(inspection), **item} for item, inspection in zip(manifest["artifacts"], inspected, strict=True)

@@ -7,7 +7,7 @@ from cloformer_deploy.report.cells import Rendered, add_row, counted, new_table,
 
 if TYPE_CHECKING:
     from cloformer_deploy.bench import Bench, Conditions, Result
-    from cloformer_deploy.bundle import Bundle
+    from cloformer_deploy.bundle.bundle import Bundle
 
 NO_LATENCY = {
     "emulated": "the processor is emulated: that it runs is shown, and what it computes, not how fast",
@@ -29,13 +29,13 @@ def bench_json(result: "Bench") -> dict[str, Any]:
 
 
 def bench_tables(bundle: "Bundle", result: "Bench") -> Rendered:
-    """For each device a table of a row an artefact, then the conditions and what is to be known beside the figures."""
+    """For each device a table of a row an artifact, then the conditions and what is to be known beside the figures."""
     yield f"{bundle.root!s}: latency of one run of a batch, milliseconds"
     for device in dict.fromkeys(item.device for item in result.results):
         items = [item for item in result.results if item.device == device]
         if any(item.is_latency or item.source == "estimated" for item in items):
             table = new_table(
-                "artefact", "p50", "p90", "p99", "first", "init", "MB", "x fp32 (95 %)", numeric=(1, 2, 3, 4, 5, 6, 7)
+                "artifact", "p50", "p90", "p99", "first", "init", "MB", "x fp32 (95 %)", numeric=(1, 2, 3, 4, 5, 6, 7)
             )
             for item in items:
                 if item.status == "measured":

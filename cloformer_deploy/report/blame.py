@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cloformer_deploy.report.cells import Rendered, add_row, counted, new_table
 
 if TYPE_CHECKING:
-    from cloformer_deploy.validation.blame import Blame, Distance, Fix, Investigation, Layer
+    from cloformer_deploy.blame import Blame, Distance, Fix, Investigation, Layer
 
 ROWS = 12
 _BARS = "▁▂▃▄▅▆▇█"
@@ -23,7 +23,7 @@ def blame_json(found: "Investigation") -> Mapping[str, Any]:
     recipe = found.recipe
     return {
         "schema_version": 1,
-        "pictures": found.pictures,
+        "images": found.images,
         **blame,
         "fix": dataclasses.asdict(found.fix),
         "recipe": recipe.model_dump(mode="json") if recipe is not None else None,
@@ -34,10 +34,10 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def blame_tables(found: "Investigation", picture: Path | None, fix: Path | None) -> Rendered:
+def blame_tables(found: "Investigation", plot: Path | None, fix: Path | None) -> Rendered:
     """The verdict, the worst layers, how the error grows with depth, and what to do."""
     blame = found.blame
-    yield f"{blame.path}, run by {blame.runtime}, beside PyTorch on {counted(blame.n, 'picture')} ({found.pictures}):"
+    yield f"{blame.path}, run by {blame.runtime}, beside PyTorch on {counted(blame.n, 'image')} ({found.images}):"
     table = new_table("", "agree", "SQNR dB", numeric=(1, 2))
     for what, file in (("the file", blame.file), ("a fresh export", blame.fresh)):
         add_row(table, what, f"{file.top1_agreement:.1%}", _logits_db(file))
@@ -48,8 +48,8 @@ def blame_tables(found: "Investigation", picture: Path | None, fix: Path | None)
     yield f"SQNR over depth, {_ends(blame)}:"
     yield _sparkline(blame)
     yield _advice(blame, found.fix)
-    if picture is not None:
-        yield f"Picture: {picture!s}"
+    if plot is not None:
+        yield f"Plot: {plot!s}"
     if fix is not None:
         yield _written(found, fix)
 
@@ -58,7 +58,7 @@ def _layer_table(blame: "Blame") -> Any:
     table = new_table("layer", "operator", "adds dB", "fresh", "so far", "of noise", numeric=(2, 3, 4, 5))
     for layer in blame.layers[:ROWS]:
         mark = "NaN " if layer.non_finite else "* " if layer.fault else ""
-        fresh = "-" if layer.fresh_sqnr_db is None else f"{layer.fresh_sqnr_db:.1f}"
+        fresh = "-" if layer.reexport_sqnr_db is None else f"{layer.reexport_sqnr_db:.1f}"
         own = "NaN" if layer.non_finite else f"{layer.sqnr_db:.1f}"
         add_row(
             table,
@@ -79,7 +79,7 @@ def shown_path(layer: "Layer") -> str:
 
 def shown_kind(layer: "Layer") -> str:
     """The operator in few letters."""
-    return "norm" if layer.kind == "normalisation" else layer.kind
+    return "norm" if layer.kind == "normalization" else layer.kind
 
 
 def _verdict(blame: "Blame") -> str:
@@ -89,7 +89,7 @@ def _verdict(blame: "Blame") -> str:
     first = faults[0]
     if first.non_finite:
         return f"NaN or infinity enters in {shown_path(first)}, and not in a fresh export:"
-    before = "" if first.fresh_sqnr_db is None else f", where a fresh export has {first.fresh_sqnr_db:.1f}"
+    before = "" if first.reexport_sqnr_db is None else f", where a fresh export has {first.reexport_sqnr_db:.1f}"
     more = f" So do {counted(len(faults) - 1, 'other')} (*)." if len(faults) > 1 else ""
     return f"{shown_path(first)} computes something else: {first.sqnr_db:.1f} dB{before}.{more}"
 
@@ -98,13 +98,13 @@ def _advice(blame: "Blame", fix: "Fix") -> str:
     if fix.advice == "export_again":
         return f"Next: export it again. A fresh export of the same weights has {_logits_db(blame.fresh)} dB."
     made = f"{counted(len(fix.trials), 'file')} made and run"
-    if fix.advice == "leave_float" and fix.file is not None:
-        names = ", ".join(fix.left_float)
+    if fix.advice == "exclude_layers" and fix.file is not None:
+        names = ", ".join(fix.excluded_layers)
         return f"Left float, {names} give {_logits_db(fix.file)} dB instead of {_logits_db(blame.fresh)} ({made})."
     if fix.trials:
         best = max(fix.trials, key=lambda trial: trial.file.sqnr_db or -math.inf)
         return (
-            f"No short list of parts left float reaches {fix.goal_db:.1f} dB; {len(best.left_float)} of them give "
+            f"No short list of parts left float reaches {fix.goal_db:.1f} dB; {len(best.excluded_layers)} of them give "
             f"{_logits_db(best.file)} ({made})."
         )
     return "A fresh export is no better, and nothing can be left float: this is what the precision costs."

@@ -7,11 +7,11 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from cloformer_deploy.formats import FORMATS
+from cloformer_deploy.backends.registry import FORMATS
 
 if TYPE_CHECKING:
     from cloformer_deploy.bench import Result
-    from cloformer_deploy.manifest import Artifact
+    from cloformer_deploy.bundle.manifest import Artifact
     from cloformer_deploy.validation import ArtifactVerdict
 
 Rendered = Iterator[Table | str]

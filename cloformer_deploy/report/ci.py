@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def junit(result: "Gate") -> str:
-    """One test case for each check of each artefact, in the form that Jenkins, GitLab and GitHub's reporters read."""
+    """One test case for each check of each artifact, in the form that Jenkins, GitLab and GitHub's reporters read."""
     suites = ET.Element("testsuites", name="cloformer-deploy gate")
     for cell in result.cells:
         failing = [check for check in cell.checks if check.outcome == "failed"]
@@ -52,9 +52,9 @@ def markdown(result: "Gate") -> str:
     rows = [
         f"### Drift gate: {'failed' if result.failed else 'passed'}",
         "",
-        f"PyTorch on {result.n:,} pictures{top1}.",
+        f"PyTorch on {result.n:,} images{top1}.",
         "",
-        "| artefact | | agreement | drop, pp (95 %) | SQNR, dB | bytes |",
+        "| artifact | | agreement | drop, pp (95 %) | SQNR, dB | bytes |",
         "|---|---|---|---|---|---|",
         *map(_row, result.cells),
     ]

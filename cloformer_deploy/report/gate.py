@@ -17,7 +17,7 @@ def gate_json(result: "Gate") -> dict[str, Any]:
     return {
         "schema_version": 1,
         "passed": not result.failed,
-        "pictures": result.pictures,
+        "images": result.images,
         "config": result.config,
         "reference": {"runtime": "pytorch", "n": result.n, "top1": result.top1},
         "artifacts": [_cell_json(cell, result.labels) for cell in result.cells],
@@ -31,13 +31,13 @@ def _cell_json(cell: "Cell", labels: tuple[str, ...] | None) -> dict[str, Any]:
     artifact, drift = cell.artifact, cell.drift
     measured: dict[str, Any] = {}
     if drift is not None:
-        labelled = drift.labelled > 0
+        labeled = drift.labeled > 0
         measured = {
             "n": drift.n,
             "top1_agreement": drift.top1_agreement,
-            "top1": drift.correct / drift.labelled if labelled else None,
-            "top1_drop_pp": drift.top1_drop_pp if labelled else None,
-            "smallest_drop_pp": drift.smallest_drop_pp() if labelled else None,
+            "top1": drift.correct / drift.labeled if labeled else None,
+            "top1_drop_pp": drift.top1_drop_pp if labeled else None,
+            "smallest_drop_pp": drift.smallest_drop_pp() if labeled else None,
             "sqnr_db": drift.sqnr_db if drift.measured else None,
             "cosine_min": drift.cosine_min if drift.measured else None,
             "kl_divergence": drift.kl_divergence if drift.measured else None,
@@ -59,11 +59,11 @@ def _cell_json(cell: "Cell", labels: tuple[str, ...] | None) -> dict[str, Any]:
 
 
 def gate_tables(result: "Gate") -> Rendered:
-    """One row an artefact, then what failed, is undecided or suspicious, and what to do."""
+    """One row an artifact, then what failed, is undecided or suspicious, and what to do."""
     top1 = f"top-1 {result.top1:.2%}" if result.top1 is not None else "without labels"
     limits = f"limits of {result.config}" if result.config else "built-in limits"
-    yield f"PyTorch on {result.n} pictures ({result.pictures}): {top1}; {limits}."
-    table = new_table("artefact", "", "agree", "drop pp (95 %)", "SQNR dB", "checks", numeric=(2, 3, 4))
+    yield f"PyTorch on {result.n} images ({result.images}): {top1}; {limits}."
+    table = new_table("artifact", "", "agree", "drop pp (95 %)", "SQNR dB", "checks", numeric=(2, 3, 4))
     for cell in result.cells:
         add_row(table, *_row(cell))
     yield table
@@ -76,7 +76,7 @@ def figures(cell: "Cell") -> tuple[str, str, str]:
     agreement = drop = sqnr = "-"
     if drift is not None:
         agreement = percent(drift.top1_agreement)
-        if drift.labelled:
+        if drift.labeled:
             low, high = drift.top1_drop_ci95_pp()
             drop = f"{drift.top1_drop_pp:.2f} ({low:.2f}, {high:.2f})"
         if drift.measured:
@@ -102,12 +102,12 @@ def lines(result: "Gate") -> Iterator[str]:
         for item in [item for item in cell.classes if item.p_value < _SIGNIFICANT][:CLASSES_SHOWN]:
             label = result.labels[item.index] if result.labels else f"class {item.index}"
             yield f"{name}: {label}: {item.lost} lost, {item.gained} gained of {item.n} (p {item.p_value:.1e})"
-        if cell.drift is not None and cell.drift.labelled and cell.status == "passed":
+        if cell.drift is not None and cell.drift.labeled and cell.status == "passed":
             drift = cell.drift
             limit = next(check.limit for check in cell.checks if check.name == "top1_drop_pp")
             yield (
-                f"{name}: {drift.labelled:,} pictures do not tell a drop under {drift.smallest_drop_pp():.2f} pp from "
-                f"none; for one of {limit:.2f} pp it takes {drift.pictures_for(limit or 1):,}"
+                f"{name}: {drift.labeled:,} images do not tell a drop under {drift.smallest_drop_pp():.2f} pp from "
+                f"none; for one of {limit:.2f} pp it takes {drift.images_for(limit or 1):,}"
             )
     for old in result.absent:
         yield f"{old.format} {old.precision} ({old.target}) is in the baseline and not in the bundle: export it again"
@@ -116,13 +116,13 @@ def lines(result: "Gate") -> Iterator[str]:
 
 
 def sentence(check: "Check") -> str:
-    """What was found, the limit, and how many pictures would decide."""
+    """What was found, the limit, and how many images would decide."""
     parts = [check.text]
     if check.limit is not None:
         interval = f" (95 % {check.ci95[0]:.4g} to {check.ci95[1]:.4g})" if check.ci95 else ""
         parts.append(f"{check.name} {check.value:.4g}{interval}, limit {check.limit:.4g}")
-    if check.pictures_needed is not None:
-        parts.append(f"about {check.pictures_needed:,} pictures would decide")
+    if check.images_needed is not None:
+        parts.append(f"about {check.images_needed:,} images would decide")
     if check.outcome == "suspicious":
         parts.append("if that is meant, accept it with --update-baseline")
     return "; ".join(parts)

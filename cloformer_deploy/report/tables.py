@@ -6,25 +6,25 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from cloformer_deploy.formats import TensorInfo
+from cloformer_deploy.backends.base import TensorInfo
 from cloformer_deploy.report.accuracy import accuracy_lines
 from cloformer_deploy.report.cells import STATUS, Rendered, add_row, counted, new_table, percent, short_name
 from cloformer_deploy.report.integers import integer_line, integer_tables
 
 if TYPE_CHECKING:
-    from cloformer_deploy.bundle import Bundle
+    from cloformer_deploy.backends.inspection import Inspection
+    from cloformer_deploy.bundle.bundle import Bundle
     from cloformer_deploy.data import MadeCalibration
-    from cloformer_deploy.environment import Part, Survey
-    from cloformer_deploy.inspection import Inspection
-    from cloformer_deploy.pipeline import Export
+    from cloformer_deploy.doctor import Part, Survey
+    from cloformer_deploy.export.pipeline import Export
     from cloformer_deploy.validation import ArtifactVerdict, Validation
 
 _READY = Text("ready", style="green")
 
 
 def export_tables(made: "Export") -> Rendered:
-    """The artefacts written now, and where they are."""
-    table = new_table("artefact", "MB", "run by", "max |diff|", "SQNR dB", numeric=(1, 3, 4))
+    """The artifacts written now, and where they are."""
+    table = new_table("artifact", "MB", "run by", "max |diff|", "SQNR dB", numeric=(1, 3, 4))
     count = 0
     for item in made.bundle.manifest.artifacts:
         check = made.checks.get(item.path)
@@ -36,35 +36,35 @@ def export_tables(made: "Export") -> Rendered:
     yield table
     probes = next(iter(made.checks.values())).n
     where = str(made.bundle.root)
-    yield f"{counted(count, 'artefact')} in {where}; compared with PyTorch on {probes} probe pictures."
+    yield f"{counted(count, 'artifact')} in {where}; compared with PyTorch on {probes} probe images."
     yield from accuracy_lines(made)
 
 
 def calibration_tables(made: "MadeCalibration") -> Rendered:
     """The new calibration set in a few lines."""
     manifest = made.calibration.manifest
-    yield f"{counted(manifest.n, 'picture')} ({manifest.source}) in {made.output!s}"
+    yield f"{counted(manifest.n, 'image')} ({manifest.source}) in {made.output!s}"
     if manifest.classes is not None:
         low, high = min(manifest.classes.values()), max(manifest.classes.values())
-        each = counted(high, "picture") if low == high else f"{low} to {high} pictures"
+        each = counted(high, "image") if low == high else f"{low} to {high} images"
         yield f"{counted(len(manifest.classes), 'class', 'classes')}, {each} each"
     yield f"sha256 {manifest.sha256}"
 
 
 def validation_tables(result: "Validation") -> Rendered:
-    """One row an artefact, then what failed or was not executed, and why."""
+    """One row an artifact, then what failed or was not executed, and why."""
     reference = result.reference
-    labelled = reference.top1 is not None
+    labeled = reference.top1 is not None
     yield (
-        f"PyTorch on {reference.n} pictures ({result.pictures}): top-1 {reference.top1:.2%}."
+        f"PyTorch on {reference.n} images ({result.images}): top-1 {reference.top1:.2%}."
         if reference.top1 is not None
-        else f"PyTorch on {reference.n} pictures ({result.pictures}) without labels."
+        else f"PyTorch on {reference.n} images ({result.images}) without labels."
     )
-    columns = ["artefact", "", "agree", *(["top-1", "drop pp (95 %)"] if labelled else [])]
+    columns = ["artifact", "", "agree", *(["top-1", "drop pp (95 %)"] if labeled else [])]
     columns += ["max |diff|", "SQNR dB"]
     table = new_table(*columns, numeric=tuple(range(2, len(columns))))
     for item in result.artifacts:
-        add_row(table, *_verdict_row(item, labelled))
+        add_row(table, *_verdict_row(item, labeled))
     yield table
     for item in result.artifacts:
         for failure in item.failures:
@@ -78,11 +78,11 @@ def validation_tables(result: "Validation") -> Rendered:
         yield f"Executed: {', '.join(runtimes)}."
 
 
-def _verdict_row(item: "ArtifactVerdict", labelled: bool) -> list[str | Text]:
+def _verdict_row(item: "ArtifactVerdict", labeled: bool) -> list[str | Text]:
     name = short_name(item)
     status = STATUS[item.status]
     accuracy = []
-    if labelled:
+    if labeled:
         interval = item.top1_drop_ci95_pp
         drop = f"{item.top1_drop_pp:.2f} ({interval[0]:.2f}, {interval[1]:.2f})" if interval else "-"
         accuracy = [percent(item.top1), drop]
@@ -145,7 +145,7 @@ def _findings(inspection: "Inspection") -> Iterator[str]:
     if hazards is None:
         return
     if not hazards.found:
-        yield f"No hazard in float16 on {counted(hazards.pictures, 'rendered picture')}."
+        yield f"No hazard in float16 on {counted(hazards.images, 'rendered image')}."
     for what, tensors in (
         ("beyond 65504", hazards.overflows),
         ("constants subnormal", hazards.subnormal_constants),
@@ -156,7 +156,7 @@ def _findings(inspection: "Inspection") -> Iterator[str]:
 
 
 def bundle_tables(bundle: "Bundle", inspected: "Sequence[Inspection]") -> Rendered:
-    """A bundle: its model, then one row an artefact, then what is wrong with one."""
+    """A bundle: its model, then one row an artifact, then what is wrong with one."""
     manifest = bundle.manifest
     size = f"{manifest.input.height} x {manifest.input.width}"
     classes = counted(manifest.num_classes, "class", "classes")
@@ -164,7 +164,7 @@ def bundle_tables(bundle: "Bundle", inspected: "Sequence[Inspection]") -> Render
         f"{bundle.root!s}: CloFormer-{manifest.variant}, {classes}, "
         f"input {size}, weights {manifest.weights.name} ({manifest.weights.sha256[:12]})"
     )
-    table = new_table("artefact", "MB", "input", "operators", "transposes", "sha256", numeric=(1, 3, 4))
+    table = new_table("artifact", "MB", "input", "operators", "transposes", "sha256", numeric=(1, 3, 4))
     for item, inspection in zip(manifest.artifacts, inspected, strict=True):
         interface = f"{item.input.kind}, batch {item.input.batch}"
         description = inspection.description

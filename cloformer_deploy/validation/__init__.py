@@ -1,8 +1,8 @@
 """Exports held against PyTorch: distances, paired statistics, verdicts."""
 
 from cloformer_deploy.validation.drift import Drift
+from cloformer_deploy.validation.leakage import check_no_leakage
 from cloformer_deploy.validation.logits import artifact_logits, reference_logits, weight_failures
-from cloformer_deploy.validation.overlap import refuse_shared
 from cloformer_deploy.validation.verdict import THRESHOLDS, ArtifactVerdict, Reference, Validation, validate
 
 __all__ = [
@@ -12,8 +12,8 @@ __all__ = [
     "Reference",
     "Validation",
     "artifact_logits",
+    "check_no_leakage",
     "reference_logits",
-    "refuse_shared",
     "validate",
     "weight_failures",
 ]

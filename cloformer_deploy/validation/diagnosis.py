@@ -1,6 +1,6 @@
-"""What explains an artefact's logits: mistakes of preprocessing, of labels and of numbers, each tested on pictures.
+"""What explains an artifact's logits: mistakes of preprocessing, of labels and of numbers, each tested on images.
 
-A mistake is named if PyTorch, making it too, gives the artefact's logits, and without it does not. Noise of int8 and
+A mistake is named if PyTorch, making it too, gives the artifact's logits, and without it does not. Noise of int8 and
 faults of layers make no hypothesis fit, so nothing is named of them.
 """
 
@@ -22,7 +22,7 @@ LEAST_LABEL_GAIN_DB = 6.0
 SOUND_DB = 40.0
 """Nothing of the preprocessing is in doubt from here on: the mildest mistake is at 21 dB."""
 CONSTANT = 1e-4
-"""Logits vary less than this share of how PyTorch's vary from picture to picture: they do not depend on the picture."""
+"""Logits vary less than this share of how PyTorch's vary from image to image: they do not depend on the image."""
 
 Logits = NDArray[np.float32]
 Reference = Callable[[NDArray[np.float32]], Logits]
@@ -35,15 +35,15 @@ def diagnose(
     logits: Logits,
     labels: Sequence[str] | None = None,
 ) -> list[str]:
-    """Name what explains an artefact's logits, one sentence each; nothing of a healthy or merely noisy file.
+    """Name what explains an artifact's logits, one sentence each; nothing of a healthy or merely noisy file.
 
-    About 32 pictures of many classes are enough; with a single one only NaN and infinity are told.
+    About 32 images of many classes are enough; with a single one only NaN and infinity are told.
 
     Args:
-        reference: PyTorch's logits (B, classes) of normalised images (B, 3, H, W), float32.
-        preprocessing: what the artefact should have been fed.
-        pixels: the pictures (B, 3, H, W), RGB uint8.
-        logits: the artefact's, of the same pictures (B, classes).
+        reference: PyTorch's logits (B, classes) of normalized images (B, 3, H, W), float32.
+        preprocessing: what the artifact should have been fed.
+        pixels: the images (B, 3, H, W), RGB uint8.
+        logits: the artifact's, of the same images (B, classes).
         labels: names of the classes.
     """
     finite = np.asarray(np.isfinite(logits).all(axis=1))
@@ -51,7 +51,7 @@ def diagnose(
     pixels, logits = pixels[finite], logits[finite]
     if len(pixels) < 2:
         return found
-    expected = reference(preprocessing.normalise(pixels))
+    expected = reference(preprocessing.normalize(pixels))
     constant = _constant(expected, logits)
     if constant is not None:
         return [*found, constant]
@@ -64,21 +64,21 @@ def _non_finite(logits: Logits, finite: NDArray[np.bool_]) -> Iterator[str]:
     for what, bad in (("NaN", np.isnan(logits)), ("infinite", np.isinf(logits))):
         affected = np.flatnonzero(bad.any(axis=1))
         if affected.size:
-            yield f"{what} logits on {affected.size} of {len(finite)} pictures, the first is picture {affected[0]}"
+            yield f"{what} logits on {affected.size} of {len(finite)} images, the first is image {affected[0]}"
 
 
 def _constant(expected: Logits, logits: Logits) -> str | None:
-    varies, should = (float(_centred(each).std(axis=0).max()) for each in (logits, expected))
+    varies, should = (float(_centered(each).std(axis=0).max()) for each in (logits, expected))
     if varies > CONSTANT * should or should == 0:
         return None
     return (
-        f"the output is constant: over {len(logits)} pictures no logit deviates by more than {varies:.1g} (standard "
+        f"the output is constant: over {len(logits)} images no logit deviates by more than {varies:.1g} (standard "
         f"deviation), PyTorch's by {should:.2g}"
     )
 
 
 def _permuted(expected: Logits, logits: Logits, labels: Sequence[str] | None) -> Iterator[str]:
-    """Whether the artefact's columns are PyTorch's in another order."""
+    """Whether the artifact's columns are PyTorch's in another order."""
     order = _order(expected, logits)
     moved = np.flatnonzero(order != np.arange(len(order)))
     if not moved.size:
@@ -97,10 +97,10 @@ def _permuted(expected: Logits, logits: Logits, labels: Sequence[str] | None) ->
 
 
 def _order(expected: Logits, logits: Logits) -> NDArray[np.intp]:
-    """Of each column of the artefact the column of PyTorch that it holds, where that explains it clearly better."""
+    """Of each column of the artifact the column of PyTorch that it holds, where that explains it clearly better."""
     from scipy.optimize import linear_sum_assignment
 
-    ours, theirs = _centred(expected), _centred(logits)
+    ours, theirs = _centered(expected), _centered(logits)
     squares = (theirs**2).sum(axis=0)[:, None] + (ours**2).sum(axis=0)
     order = linear_sum_assignment(np.maximum(squares - 2 * theirs.T @ ours, 0))[1]
     kept = np.arange(len(order))
@@ -128,7 +128,7 @@ def _cycles(order: NDArray[np.intp]) -> Iterator[list[int]]:
 def _preprocessed(
     reference: Reference, preprocessing: Preprocessing, pixels: NDArray[np.uint8], expected: Logits, logits: Logits
 ) -> Iterator[str]:
-    """The mistake of preprocessing that explains the artefact best, if one does."""
+    """The mistake of preprocessing that explains the artifact best, if one does."""
     right = _drift(expected, logits)
     if right.sqnr_db >= SOUND_DB:
         return
@@ -147,15 +147,15 @@ def _mistakes(
 ) -> Iterator[tuple[str, str, NDArray[np.float32]]]:
     """What a file may be wrongly fed: what to say of it, how PyTorch was fed, and these images (B, 3, H, W)."""
     mean, std = (np.asarray(each, np.float32).reshape(3, 1, 1) for each in (preprocessing.mean, preprocessing.std))
-    images, raw = preprocessing.normalise(pixels), pixels.astype(np.float32)
+    images, raw = preprocessing.normalize(pixels), pixels.astype(np.float32)
     yield "the file takes BGR", "with the channels swapped", images[:, ::-1].copy()
-    swapped = preprocessing.normalise(pixels[:, ::-1])
+    swapped = preprocessing.normalize(pixels[:, ::-1])
     yield "the file takes BGR", "with the channels swapped before mean and deviation", swapped
-    yield "the images are normalised twice", "with mean and deviation applied twice", (images - mean) / std
+    yield "the images are normalized twice", "with mean and deviation applied twice", (images - mean) / std
     yield "mean and deviation are left out", "on pixels of 0 to 1", raw / np.float32(255)
-    yield "the images are not normalised", "on pixels of 0 to 255", raw
-    yield "the images are flipped left to right", "on such pictures", images[..., ::-1].copy()
-    yield "the images are upside down", "on such pictures", images[:, :, ::-1].copy()
+    yield "the images are not normalized", "on pixels of 0 to 255", raw
+    yield "the images are flipped left to right", "on such images", images[..., ::-1].copy()
+    yield "the images are upside down", "on such images", images[:, :, ::-1].copy()
     if preprocessing.height == preprocessing.width:
         transposed = images.swapaxes(2, 3).copy()
         yield "the images are transposed", "with rows and columns exchanged", transposed
@@ -163,7 +163,7 @@ def _mistakes(
 
 def _sentence(what: str, how: str, otherwise: str, wrong: Drift, right: Drift) -> str:
     return (
-        f"{what}: {how} PyTorch agrees on {wrong.top1_agreement:.0%} of {wrong.n} pictures ({wrong.sqnr_db:.1f} dB), "
+        f"{what}: {how} PyTorch agrees on {wrong.top1_agreement:.0%} of {wrong.n} images ({wrong.sqnr_db:.1f} dB), "
         f"{otherwise} on {right.top1_agreement:.0%} ({right.sqnr_db:.1f} dB)"
     ).replace("%", " %")
 
@@ -174,7 +174,7 @@ def _drift(expected: Logits, logits: Logits) -> Drift:
     return drift
 
 
-def _centred(logits: Logits) -> NDArray[np.float64]:
+def _centered(logits: Logits) -> NDArray[np.float64]:
     return np.asarray(logits - logits.mean(axis=1, keepdims=True, dtype=np.float64), np.float64)
 
 

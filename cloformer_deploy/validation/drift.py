@@ -1,4 +1,4 @@
-"""How far an artefact's logits are from PyTorch's, on the same pictures, accumulated batch by batch."""
+"""How far an artifact's logits are from PyTorch's, on the same images, accumulated batch by batch."""
 
 import math
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ Z95 = NormalDist().inv_cdf(0.975)
 
 @dataclass
 class Drift:
-    """Running sums over pictures. `update` adds a batch; everything else reads.
+    """Running sums over images. `update` adds a batch; everything else reads.
 
-    Cosine and SQNR are over the mean-centred logits of each picture: a constant added to all logits
-    changes no prediction, and would hide in an uncentred cosine near 1. Pictures whose logits are not all
+    Cosine and SQNR are over the mean-centered logits of each image: a constant added to all logits
+    changes no prediction, and would hide in an uncentred cosine near 1. ImageSet whose logits are not all
     finite count as disagreeing and wrong, and are left out of the distances.
     """
 
     n: int = 0
     non_finite: int = 0
     agreeing: int = 0
-    labelled: int = 0
+    labeled: int = 0
     reference_correct: int = 0
     correct: int = 0
     lost: int = 0
@@ -39,7 +39,7 @@ class Drift:
     def update(
         self, reference: NDArray[np.float32], logits: NDArray[np.float32], labels: NDArray[np.int64] | None
     ) -> None:
-        """Add a batch: logits of PyTorch and of the artefact, each (B, classes), and labels (B,) or None."""
+        """Add a batch: logits of PyTorch and of the artifact, each (B, classes), and labels (B,) or None."""
         finite = np.isfinite(logits).all(axis=1) & np.isfinite(reference).all(axis=1)
         expected, predicted = reference.argmax(axis=1), logits.argmax(axis=1)
         self.n += len(logits)
@@ -47,7 +47,7 @@ class Drift:
         self.agreeing += int(((expected == predicted) & finite).sum())
         if labels is not None:
             before, after = expected == labels, (predicted == labels) & finite
-            self.labelled += len(labels)
+            self.labeled += len(labels)
             self.reference_correct += int(before.sum())
             self.correct += int(after.sum())
             self.lost += int((before & ~after).sum())
@@ -57,30 +57,30 @@ class Drift:
 
     def _measure(self, reference: NDArray[np.float64], logits: NDArray[np.float64]) -> None:
         self.max_abs_diff = max(self.max_abs_diff, float(np.abs(reference - logits).max()))
-        centred = reference - reference.mean(axis=1, keepdims=True)
+        centered = reference - reference.mean(axis=1, keepdims=True)
         found = logits - logits.mean(axis=1, keepdims=True)
-        self._signal += float((centred**2).sum())
-        self._noise += float(((centred - found) ** 2).sum())
-        norms = np.linalg.norm(centred, axis=1) * np.linalg.norm(found, axis=1)
-        products = (centred * found).sum(axis=1)
+        self._signal += float((centered**2).sum())
+        self._noise += float(((centered - found) ** 2).sum())
+        norms = np.linalg.norm(centered, axis=1) * np.linalg.norm(found, axis=1)
+        products = (centered * found).sum(axis=1)
         # Constant logits point nowhere: alike where both are constant (a single class), else at a right angle.
-        alike = ~centred.any(axis=1) & ~found.any(axis=1)
+        alike = ~centered.any(axis=1) & ~found.any(axis=1)
         cosines = np.divide(products, norms, out=alike.astype(np.float64), where=norms > 0)
         self.cosine_min = min(self.cosine_min, float(cosines.min()))
 
     @property
     def measured(self) -> bool:
-        """Whether any picture gave finite logits on both sides, so that the distances mean something."""
+        """Whether any image gave finite logits on both sides, so that the distances mean something."""
         return self.n > self.non_finite
 
     @property
     def top1_agreement(self) -> float:
-        """Share of pictures with the same first class as PyTorch, 0..1."""
+        """Share of images with the same first class as PyTorch, 0..1."""
         return self.agreeing / self.n
 
     @property
     def sqnr_db(self) -> float:
-        """Signal-to-noise ratio of the centred logits over all pictures, dB."""
+        """Signal-to-noise ratio of the centered logits over all images, dB."""
         if self._noise == 0:
             return SQNR_CEILING_DB
         if self._signal == 0:
@@ -90,11 +90,11 @@ class Drift:
     @property
     def top1_drop_pp(self) -> float:
         """How much top-1 fell against PyTorch, percentage points (negative: rose)."""
-        return 100 * (self.lost - self.gained) / self.labelled
+        return 100 * (self.lost - self.gained) / self.labeled
 
     def top1_drop_ci95_pp(self) -> tuple[float, float]:
         """95 % interval of that; see `paired_difference_ci95_pp`."""
-        return paired_difference_ci95_pp(self.lost, self.gained, self.labelled)
+        return paired_difference_ci95_pp(self.lost, self.gained, self.labeled)
 
 
 def paired_difference_ci95_pp(lost: int, gained: int, n: int) -> tuple[float, float]:

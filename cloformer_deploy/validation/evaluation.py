@@ -1,4 +1,4 @@
-"""PyTorch and every artefact of a bundle on the same pictures, batch by batch; what a cache knows is not run again."""
+"""PyTorch and every artifact of a bundle on the same images, batch by batch; what a cache knows is not run again."""
 
 import json
 import platform
@@ -12,28 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloformer_deploy import __version__
-from cloformer_deploy.bundle import Bundle
-from cloformer_deploy.data import KnownPictures
+from cloformer_deploy.backends.base import Session
+from cloformer_deploy.backends.registry import FLOATS, runtime_for
+from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle.manifest import Artifact
+from cloformer_deploy.data import Dataset
 from cloformer_deploy.errors import BundleError, MissingPartError, ToolError
-from cloformer_deploy.formats import FLOATS
-from cloformer_deploy.manifest import Artifact
 from cloformer_deploy.progress import Progress
-from cloformer_deploy.runtimes import Session, runtime_for
 from cloformer_deploy.validation.cache import Cache, key
+from cloformer_deploy.validation.cached_inference import Subject, results
 from cloformer_deploy.validation.logits import artifact_logits, reference_logits, weight_failures
-from cloformer_deploy.validation.reuse import Subject, results
 
 if TYPE_CHECKING:
-    from cloformer_deploy.architecture import CloFormer
+    from cloformer_deploy.networks.cloformer import CloFormer
 
 Logits = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Some pictures: their places, labels (B,) or None, PyTorch's logits (B, classes) and those of each artefact.
+    """Some images: their places, labels (B,) or None, PyTorch's logits (B, classes) and those of each artifact.
 
-    The artefacts are in the evaluation's order; None where one cannot be executed here.
+    The artifacts are in the evaluation's order; None where one cannot be executed here.
     """
 
     places: range
@@ -43,7 +43,7 @@ class Compared:
 
 
 class Candidate:
-    """An artefact, and what it takes to run it; it is loaded when it is first needed.
+    """An artifact, and what it takes to run it; it is loaded when it is first needed.
 
     Attributes:
         artifact: as the manifest lists it.
@@ -63,7 +63,7 @@ class Candidate:
         return self._runtime.open(self._bundle.path(self.artifact))
 
     def logits(self, pixels: NDArray[np.uint8]) -> Logits:
-        """Logits (B, classes) of pictures (B, 3, H, W), RGB uint8.
+        """Logits (B, classes) of images (B, 3, H, W), RGB uint8.
 
         Raises:
             ToolError: the runtime failed.
@@ -76,24 +76,24 @@ class Candidate:
 
     @property
     def key(self) -> bytes:
-        """What its logits depend on, beside the picture."""
+        """What its logits depend on, beside the image."""
         return key("logits", self.artifact.sha256, self.runtime, self._runtime.version(), platform.machine())
 
 
 class Evaluation:
-    """A bundle over pictures.
+    """A bundle over images.
 
     Args:
         bundle: verified.
-        pictures: to be run.
+        images: to be run.
         cache: where logits are looked up and kept; None computes all of them.
 
     Raises:
         BundleError: the weights are not what the manifest says (when they are first needed).
     """
 
-    def __init__(self, bundle: Bundle, pictures: KnownPictures, cache: Cache | None = None) -> None:
-        self.bundle, self.pictures, self._cache = bundle, pictures, cache
+    def __init__(self, bundle: Bundle, images: Dataset, cache: Cache | None = None) -> None:
+        self.bundle, self.images, self._cache = bundle, images, cache
         self.candidates = [Candidate(bundle, artifact) for artifact in bundle.manifest.artifacts]
 
     @cached_property
@@ -102,13 +102,13 @@ class Evaluation:
         return reference_model(self.bundle)
 
     def reference(self, pixels: NDArray[np.uint8]) -> Logits:
-        """PyTorch's logits (B, classes) of pictures (B, 3, H, W), RGB uint8."""
+        """PyTorch's logits (B, classes) of images (B, 3, H, W), RGB uint8."""
         return reference_logits(self.model, pixels, self.bundle.manifest.input)
 
     def weight_failures(self, candidate: Candidate) -> list[str]:
-        """How the weights inside an artefact differ from those it was made of, as far as that can be told."""
+        """How the weights inside an artifact differ from those it was made of, as far as that can be told."""
         artifact = candidate.artifact
-        # Those in a file with integers may have been equalised, on a calibration set: only its export knows them.
+        # Those in a file with integers may have been equalized, on a calibration set: only its export knows them.
         if candidate.lack is not None or artifact.format != "coreml" or artifact.precision not in FLOATS:
             return []
 
@@ -134,17 +134,17 @@ class Evaluation:
         return found[name]
 
     def batches(self, progress: Progress) -> Iterator[Compared]:
-        """All pictures in order.
+        """All images in order.
 
         Raises:
-            DataError: a picture cannot be used.
+            DataError: a image cannot be used.
             ToolError: a runtime failed.
         """
-        manifest, labels = self.bundle.manifest, self.pictures.labels
+        manifest, labels = self.bundle.manifest, self.images.labels
         executed = [item for item in self.candidates if item.lack is None]
         subjects = [Subject(self._reference_key, _rows(self.reference))]
         subjects += [Subject(item.key, _rows(item.logits)) for item in executed]
-        for place, (expected, *found) in results(self.pictures, manifest.input, subjects, self._cache):
+        for place, (expected, *found) in results(self.images, manifest.input, subjects, self._cache):
             rows = iter(found)
             yield Compared(
                 place,
@@ -152,7 +152,7 @@ class Evaluation:
                 _logits(expected),
                 tuple(_logits(next(rows)) if item.lack is None else None for item in self.candidates),
             )
-            progress.advance(place.stop, len(self.pictures))
+            progress.advance(place.stop, len(self.images))
 
     @property
     def _reference_key(self) -> bytes:
@@ -174,7 +174,7 @@ def reference_model(bundle: Bundle) -> "CloFormer":
         BundleError: the manifest is of other weights.
         CheckpointError: they cannot be used.
     """
-    from cloformer_deploy.checkpoints import build_model, load_checkpoint
+    from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 
     manifest, checkpoint = bundle.manifest, load_checkpoint(bundle.weights_path)
     said = (manifest.variant, manifest.num_classes)

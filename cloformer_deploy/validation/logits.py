@@ -1,4 +1,4 @@
-"""Logits of the same pictures, from PyTorch and from an artefact."""
+"""Logits of the same images, from PyTorch and from an artifact."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -6,26 +6,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cloformer_deploy.backends.base import InputKind, Session
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.errors import ToolError
-from cloformer_deploy.formats import InputKind
-from cloformer_deploy.runtimes import Session
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from cloformer_deploy.architecture import CloFormer
+    from cloformer_deploy.networks.cloformer import CloFormer
 
 
 def reference_logits(
     model: "CloFormer", pixels: NDArray[np.uint8], preprocessing: Preprocessing
 ) -> NDArray[np.float32]:
-    """PyTorch's logits (B, classes) of pictures (B, 3, H, W), RGB uint8."""
-    return normalised_logits(model, preprocessing.normalise(pixels))
+    """PyTorch's logits (B, classes) of images (B, 3, H, W), RGB uint8."""
+    return normalized_logits(model, preprocessing.normalize(pixels))
 
 
-def normalised_logits(model: "CloFormer", images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """PyTorch's logits (B, classes) of normalised images (B, 3, H, W)."""
+def normalized_logits(model: "CloFormer", images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """PyTorch's logits (B, classes) of normalized images (B, 3, H, W)."""
     import torch
 
     with torch.inference_mode():
@@ -36,14 +35,14 @@ def normalised_logits(model: "CloFormer", images: NDArray[np.float32]) -> NDArra
 def artifact_logits(
     session: Session, pixels: NDArray[np.uint8], preprocessing: Preprocessing, kind: InputKind, num_classes: int
 ) -> NDArray[np.float32]:
-    """An artefact's logits (B, num_classes) of pictures (B, 3, H, W), RGB uint8, for any B.
+    """An artifact's logits (B, num_classes) of images (B, 3, H, W), RGB uint8, for any B.
 
-    A file of fixed batch size is run as often as needed; its last batch is filled up with the last picture.
+    A file of fixed batch size is run as often as needed; its last batch is filled up with the last image.
 
     Raises:
         ToolError: the runtime failed, or the file's output has another shape.
     """
-    images: NDArray[Any] = pixels if kind == "image" else preprocessing.normalise(pixels)
+    images: NDArray[Any] = pixels if kind == "image" else preprocessing.normalize(pixels)
     count = len(images)
     batch = session.batch or count
     padding = -count % batch
@@ -65,7 +64,7 @@ def weight_failures(path: Path, format_name: str, lowered: "nn.Module") -> list[
     """
     if format_name != "coreml":
         return []
-    from cloformer_deploy.runtimes.coreml_interpreter import Program, compare_weights
+    from cloformer_deploy.backends.coreml.interpreter import Program, compare_weights
 
     expected = {name: value.numpy() for name, value in lowered.state_dict().items() if value.is_floating_point()}
     return compare_weights(Program.load(path), expected)

@@ -1,4 +1,4 @@
-"""Drift picture by picture: intervals, what a class lost, and what so many pictures can tell at all."""
+"""Drift image by image: intervals, what a class lost, and what so many images can tell at all."""
 
 import math
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ _RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class ClassDrift:
-    """One class: its pictures, how many PyTorch had right and the artefact has not, and the other way round.
+    """One class: its images, how many PyTorch had right and the artifact has not, and the other way round.
 
-    `p_value` is of the exact McNemar test, times the number of classes with any such picture (Bonferroni).
+    `p_value` is of the exact McNemar test, times the number of classes with any such image (Bonferroni).
     """
 
     index: int
@@ -31,7 +31,7 @@ class ClassDrift:
 
 @dataclass
 class Paired(Drift):
-    """See `Drift`; of each picture, in order, it also keeps whether both agree, and who is right.
+    """See `Drift`; of each image, in order, it also keeps whether both agree, and who is right.
 
     Attributes:
         agrees: by batch, (B,) bool: the same first class, and finite logits.
@@ -46,7 +46,7 @@ class Paired(Drift):
     _noises: list[NDArray[np.float64]] = field(default_factory=list)
     _divergence: float = 0.0
     first_non_finite: int | None = None
-    """The place of the first picture without finite logits."""
+    """The place of the first image without finite logits."""
 
     def update(
         self, reference: NDArray[np.float32], logits: NDArray[np.float32], labels: NDArray[np.int64] | None
@@ -65,16 +65,16 @@ class Paired(Drift):
 
     def _measure(self, reference: NDArray[np.float64], logits: NDArray[np.float64]) -> None:
         super()._measure(reference, logits)
-        centred = reference - reference.mean(axis=1, keepdims=True)
+        centered = reference - reference.mean(axis=1, keepdims=True)
         found = logits - logits.mean(axis=1, keepdims=True)
-        self._signals.append((centred**2).sum(axis=1))
-        self._noises.append(((centred - found) ** 2).sum(axis=1))
+        self._signals.append((centered**2).sum(axis=1))
+        self._noises.append(((centered - found) ** 2).sum(axis=1))
         log_p, log_q = (values - _log_sum_exp(values) for values in (reference, logits))
         self._divergence += float((np.exp(log_p) * (log_p - log_q)).sum())
 
     @property
     def kl_divergence(self) -> float:
-        """Mean Kullback-Leibler divergence of the artefact's class probabilities from PyTorch's, nats."""
+        """Mean Kullback-Leibler divergence of the artifact's class probabilities from PyTorch's, nats."""
         return self._divergence / (self.n - self.non_finite)
 
     def agreement_ci95(self) -> Interval:
@@ -85,7 +85,7 @@ class Paired(Drift):
         return float(found.low), float(found.high)
 
     def sqnr_ci95_db(self) -> Interval:
-        """Interval of the SQNR over resampled pictures (percentile bootstrap, seeded), dB."""
+        """Interval of the SQNR over resampled images (percentile bootstrap, seeded), dB."""
         from scipy.stats import bootstrap
 
         signal, noise = np.concatenate(self._signals), np.concatenate(self._noises)
@@ -103,7 +103,7 @@ class Paired(Drift):
         return float(found.low), float(found.high)
 
     def classes(self) -> Iterator[ClassDrift]:
-        """Each class with a picture that only one of the two has right; the surest loss first."""
+        """Each class with a image that only one of the two has right; the surest loss first."""
         from scipy.stats import binomtest
 
         if not self._labels:
@@ -120,13 +120,13 @@ class Paired(Drift):
         yield from sorted(found, key=lambda item: (item.p_value, item.gained - item.lost))
 
     def smallest_drop_pp(self) -> float:
-        """The drop against PyTorch that as many pictures just tell from none, as often as both differ, pp."""
+        """The drop against PyTorch that as many images just tell from none, as often as both differ, pp."""
         low, high = self.top1_drop_ci95_pp()
         return (high - low) / 2
 
-    def pictures_for(self, drop_pp: float) -> int:
-        """How many pictures it takes to tell a drop of so many percentage points from none."""
-        discordant = (self.lost + self.gained + 2) / (self.labelled + 2)
+    def images_for(self, drop_pp: float) -> int:
+        """How many images it takes to tell a drop of so many percentage points from none."""
+        discordant = (self.lost + self.gained + 2) / (self.labeled + 2)
         return math.ceil(Z95**2 * discordant / (drop_pp / 100) ** 2)
 
 

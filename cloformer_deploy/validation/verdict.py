@@ -1,16 +1,16 @@
-"""`validate`: every artefact of a bundle against PyTorch, on the same pictures."""
+"""`validate`: every artifact of a bundle against PyTorch, on the same images."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.errors import MissingPartError
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.validation.drift import Drift
 from cloformer_deploy.validation.evaluation import Candidate, Evaluation
-from cloformer_deploy.validation.pictures import opened
+from cloformer_deploy.validation.images import opened
 
 Status = Literal["passed", "failed", "not_executed"]
 
@@ -23,7 +23,7 @@ THRESHOLDS: Mapping[str, Mapping[str, float]] = {
     "p8": {"top1_agreement": 0.98, "sqnr_db": 20.0},
     "p6": {"top1_agreement": 0.95, "sqnr_db": 15.0},
 }
-"""What an artefact of each precision must at least reach. Both are free of the logits' scale, which weights choose."""
+"""What an artifact of each precision must at least reach. Both are free of the logits' scale, which weights choose."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class ArtifactVerdict:
-    """One artefact's result. Figures that could not be measured are None; see `Drift` for what they mean."""
+    """One artifact's result. Figures that could not be measured are None; see `Drift` for what they mean."""
 
     path: str
     format: str
@@ -59,48 +59,48 @@ class ArtifactVerdict:
 
 @dataclass(frozen=True)
 class Validation:
-    """The answer of `validate`; `missing` are the parts that kept artefacts from being executed."""
+    """The answer of `validate`; `missing` are the parts that kept artifacts from being executed."""
 
-    pictures: str
+    images: str
     reference: Reference
     artifacts: tuple[ArtifactVerdict, ...]
     missing: tuple[MissingPartError, ...] = ()
 
     @property
     def failed(self) -> bool:
-        """Whether any executed artefact failed."""
+        """Whether any executed artifact failed."""
         return any(artifact.status == "failed" for artifact in self.artifacts)
 
 
 def validate(bundle: Bundle, data: Path | None, limit: int | None, progress: Progress) -> Validation:
-    """Compare every artefact with PyTorch over the pictures of a folder, or over rendered ones without one.
+    """Compare every artifact with PyTorch over the images of a folder, or over rendered ones without one.
 
-    Rendered pictures have labels if the model's classes are those of the rendered task.
-    Pictures are streamed: memory does not grow with their number.
+    Rendered images have labels if the model's classes are those of the rendered task.
+    ImageSet are streamed: memory does not grow with their number.
 
     Raises:
         BundleError: the bundle is not as its manifest says.
-        DataError: the pictures cannot be used, or some are in the calibration set of an artefact.
+        DataError: the images cannot be used, or some are in the calibration set of an artifact.
         ToolError: a runtime failed.
     """
-    pictures = opened(bundle, data, limit, progress)
-    evaluation = Evaluation(bundle, pictures)
-    progress.step("Loading the artefacts")
+    images = opened(bundle, data, limit, progress)
+    evaluation = Evaluation(bundle, images)
+    progress.step("Loading the artifacts")
     failures = [evaluation.weight_failures(item) for item in evaluation.candidates]
     executed = [item for item in evaluation.candidates if item.lack is None]
     for item in executed:
-        item.session  # noqa: B018 - a file that its runtime cannot read is told before pictures are looked at
+        item.session  # noqa: B018 - a file that its runtime cannot read is told before images are looked at
     reference, drifts = Drift(), [Drift() for _ in evaluation.candidates]
-    progress.step(f"Comparing {len(executed)} artefacts with PyTorch")
+    progress.step(f"Comparing {len(executed)} artifacts with PyTorch")
     for batch in evaluation.batches(progress):
         reference.update(batch.expected, batch.expected, batch.labels)
         for drift, found in zip(drifts, batch.found, strict=True):
             if found is not None:
                 drift.update(batch.expected, found, batch.labels)
-    top1 = reference.reference_correct / reference.labelled if reference.labelled else None
+    top1 = reference.reference_correct / reference.labeled if reference.labeled else None
     lacks = {item.runtime: item.lack for item in evaluation.candidates if item.lack is not None}
     return Validation(
-        pictures.name,
+        images.name,
         Reference("pytorch", reference.n, top1),
         tuple(
             _verdict(item, drift, found, reference)
@@ -118,15 +118,15 @@ def _verdict(candidate: Candidate, drift: Drift, weight_failures: Sequence[str],
         lack = (candidate.lack.message,)
         return ArtifactVerdict(*described, "not_executed", thresholds=thresholds, failures=lack)
     failures = (*_shortfalls(drift, thresholds, reference), *weight_failures)
-    labelled = drift.labelled > 0
+    labeled = drift.labeled > 0
     return ArtifactVerdict(
         *described,
         "failed" if failures else "passed",
         n=drift.n,
         top1_agreement=drift.top1_agreement,
-        top1=drift.correct / drift.labelled if labelled else None,
-        top1_drop_pp=drift.top1_drop_pp if labelled else None,
-        top1_drop_ci95_pp=drift.top1_drop_ci95_pp() if labelled else None,
+        top1=drift.correct / drift.labeled if labeled else None,
+        top1_drop_pp=drift.top1_drop_pp if labeled else None,
+        top1_drop_ci95_pp=drift.top1_drop_ci95_pp() if labeled else None,
         max_abs_diff=drift.max_abs_diff if drift.measured else None,
         sqnr_db=drift.sqnr_db if drift.measured else None,
         cosine_min=drift.cosine_min if drift.measured else None,
@@ -137,12 +137,12 @@ def _verdict(candidate: Candidate, drift: Drift, weight_failures: Sequence[str],
 
 def _shortfalls(drift: Drift, thresholds: Mapping[str, float], reference: Drift) -> Iterator[str]:
     if reference.non_finite:
-        yield f"PyTorch itself gives NaN or Inf on {reference.non_finite} of {reference.n} pictures"
+        yield f"PyTorch itself gives NaN or Inf on {reference.non_finite} of {reference.n} images"
     elif drift.non_finite:
-        yield f"NaN or Inf on {drift.non_finite} of {drift.n} pictures"
+        yield f"NaN or Inf on {drift.non_finite} of {drift.n} images"
     if drift.top1_agreement < thresholds["top1_agreement"]:
-        pictures = f"{drift.n - drift.agreeing} of {drift.n} pictures"
+        images = f"{drift.n - drift.agreeing} of {drift.n} images"
         share, limit = drift.top1_agreement, thresholds["top1_agreement"]
-        yield f"top-1 differs from PyTorch's on {pictures}: agreement {share:.2%} is below {limit:.1%}"
+        yield f"top-1 differs from PyTorch's on {images}: agreement {share:.2%} is below {limit:.1%}"
     if drift.measured and drift.sqnr_db < thresholds["sqnr_db"]:
         yield f"SQNR {drift.sqnr_db:.1f} dB is below {thresholds['sqnr_db']:.0f} dB"

@@ -10,12 +10,12 @@ import pytest
 from onnx import helper, numpy_helper
 
 from cloformer_deploy import __version__
-from cloformer_deploy.bundle import Bundle, BundleWriter, digest, size_bytes
-from cloformer_deploy.checkpoints import checkpoint_bytes, load_checkpoint
+from cloformer_deploy.backends.registry import FORMATS
+from cloformer_deploy.bundle.bundle import Bundle, BundleWriter, digest, size_bytes
+from cloformer_deploy.bundle.manifest import Artifact, Interface, Manifest, Weights, weights_name
 from cloformer_deploy.data import Preprocessing
-from cloformer_deploy.formats import FORMATS
-from cloformer_deploy.manifest import Artifact, Interface, Manifest, Weights, weights_name
-from cloformer_deploy.model_zoo import resolve_weights
+from cloformer_deploy.weights.checkpoints import checkpoint_bytes, load_checkpoint
+from cloformer_deploy.weights.zoo import resolve_weights
 from tests.cli.command_line import put, save, small_model
 
 SLOW, FAST = "cloformer_xxs-fp32.onnx", "cloformer_xxs-fp16.onnx"
@@ -23,12 +23,12 @@ MakeBundle = Callable[[dict[str, bytes]], Bundle]
 
 
 def convolutions(count: int) -> Any:
-    """A model of so many convolutions of the picture, then `small_model`."""
+    """A model of so many convolutions of the image, then `small_model`."""
     model = small_model()
     graph = model.graph
     kernel = np.random.default_rng(0).standard_normal((3, 3, 3, 3)).astype(np.float32) / 5
     graph.initializer.append(numpy_helper.from_array(kernel, "kernel"))
-    names = ["image", *(f"picture{index}" for index in range(count))]
+    names = ["image", *(f"image{index}" for index in range(count))]
     for index in range(count):
         edges = [names[index], "kernel"], [names[index + 1]]
         graph.node.insert(index, helper.make_node("Conv", *edges, pads=[1, 1, 1, 1]))

@@ -8,7 +8,7 @@ import pytest
 
 from cloformer_deploy.bench import Result, keep_results, read_results
 from cloformer_deploy.bench.results import RESULTS_NAME
-from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.errors import BundleError
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from cloformer_deploy.bench import Bench, Protocol, bench, read_results
 from cloformer_deploy.bench.devices import Options, open_device
-from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.errors import BundleError, MissingPartError, RequestError
 from cloformer_deploy.progress import Silent
 from tests.bench.conftest import FAST, SLOW, MakeBundle
@@ -151,5 +151,5 @@ def test_results_that_are_damaged_are_found_before_any_work(bundle: Bundle) -> N
 
 
 def test_a_bundle_of_nothing(make_bundle: MakeBundle) -> None:
-    with pytest.raises(BundleError, match="no artefacts"):
+    with pytest.raises(BundleError, match="no artifacts"):
         measured(make_bundle({}))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cloformer_deploy.bundle import Bundle, BundleWriter, digest, size_bytes
+from cloformer_deploy.bundle.bundle import Bundle, BundleWriter, digest, size_bytes
+from cloformer_deploy.bundle.manifest import Artifact, Interface, Manifest, Weights, weights_name
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.errors import BundleError
-from cloformer_deploy.manifest import Artifact, Interface, Manifest, Weights, weights_name
 
 FILE, FOLDER, OTHER = "cloformer_xxs-fp32.onnx", "cloformer_xxs-fp32.mlpackage", "cloformer_xxs-int8.tflite"
 KINDS = {".onnx": ("onnx", "cpu"), ".mlpackage": ("coreml", "ane"), ".tflite": ("tflite", "cpu")}
@@ -64,7 +64,7 @@ def artifact(path: Path) -> Artifact:
 
 
 def stage(writer: BundleWriter, names: tuple[str, ...], content: str) -> list[Artifact]:
-    """What the pipeline does inside the `with`: the copy of the weights, then the artefacts."""
+    """What the pipeline does inside the `with`: the copy of the weights, then the artifacts."""
     writer.staging.joinpath(writer.head.weights.file).write_bytes(
         copy_of_weights(writer.head.weights.name, writer.head.labels)
     )
@@ -88,7 +88,7 @@ def tree(root: Path) -> Tree:
 
 
 def assert_whole(root: Path, *names: str) -> None:
-    """The bundle is what it says, holds these artefacts, and there is nothing else in its folder."""
+    """The bundle is what it says, holds these artifacts, and there is nothing else in its folder."""
     bundle = Bundle.open(root)
     bundle.verify()
     assert {item.path for item in bundle.manifest.artifacts} == set(names)
@@ -103,7 +103,7 @@ def refusal(call: Callable[[], object]) -> BundleError:
 
 
 def failing(writer: BundleWriter, error: BaseException) -> None:
-    """An export that fails when its artefacts are made but not committed."""
+    """An export that fails when its artifacts are made but not committed."""
 
     def work() -> None:
         with writer:

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle.manifest import Manifest
 from cloformer_deploy.errors import BundleError
-from cloformer_deploy.manifest import Manifest
 from tests.bundle.small_bundles import FILE, FOLDER, OTHER, assert_whole, export, head
 
 Step = Callable[[], object]
@@ -71,14 +71,14 @@ def scenarios(root: Path) -> dict[str, Scenario]:
     def over(manifest: Manifest, *names: str) -> Step:
         return lambda: export(root, *names, content="2", manifest=manifest, overwrite=True)
 
-    second, relabelled = head("second"), head(labels=("x", "y"))
+    second, relabeled = head("second"), head(labels=("x", "y"))
     return {
         "into nothing": (nothing, lambda: export(root, FILE, FOLDER, content="2"), {FILE, FOLDER}, head()),
         "adding": (before, lambda: export(root, OTHER, content="2"), {FILE, FOLDER, OTHER}, head()),
         "replacing": (before, lambda: export(root, FILE, FOLDER, content="2"), {FILE, FOLDER}, head()),
         "other weights": (before, over(second, FILE, FOLDER), {FILE, FOLDER}, second),
         "other weights, fewer files": (before, over(second, OTHER), {OTHER}, second),
-        "other labels": (before, over(relabelled, FOLDER), {FOLDER}, relabelled),
+        "other labels": (before, over(relabeled, FOLDER), {FOLDER}, relabeled),
     }
 
 

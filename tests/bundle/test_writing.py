@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cloformer_deploy.bundle import Bundle, BundleWriter, digest
+from cloformer_deploy.bundle.bundle import Bundle, BundleWriter, digest
+from cloformer_deploy.bundle.manifest import Interface, Manifest
 from cloformer_deploy.errors import BundleError
-from cloformer_deploy.manifest import Interface, Manifest
 from tests.bundle.small_bundles import FILE, FOLDER, OTHER, assert_whole, export, failing, head, refusal, stage, tree
 
 
@@ -47,7 +47,7 @@ def test_a_smaller_folder_replaces_a_larger_one_wholly(tmp_path: Path) -> None:
     assert_whole(tmp_path, FOLDER)
 
 
-def test_a_damaged_artefact_is_healed_by_exporting_it_again(tmp_path: Path) -> None:
+def test_a_damaged_artifact_is_healed_by_exporting_it_again(tmp_path: Path) -> None:
     weights = export(tmp_path, FILE, FOLDER).weights_path
     (tmp_path / FILE).unlink()
     weights.write_text("changed")
@@ -92,7 +92,7 @@ def test_with_overwrite_another_model_replaces_the_bundle_and_nothing_else(
     assert Bundle.open(tmp_path).manifest == bundle.manifest
 
 
-def test_overwrite_keeps_the_other_artefacts_of_the_same_model(tmp_path: Path) -> None:
+def test_overwrite_keeps_the_other_artifacts_of_the_same_model(tmp_path: Path) -> None:
     export(tmp_path, FILE)
     export(tmp_path, FOLDER, overwrite=True)
     assert_whole(tmp_path, FILE, FOLDER)
@@ -152,8 +152,8 @@ def test_a_second_writer_is_refused_while_the_first_is_open(tmp_path: Path) -> N
 
 def test_the_lock_holds_across_processes_and_ends_with_the_process(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from cloformer_deploy.bundle import BundleWriter; "
-        "from cloformer_deploy.manifest import Manifest\n"
+        "import sys; from pathlib import Path; from cloformer_deploy.bundle.bundle import BundleWriter; "
+        "from cloformer_deploy.bundle.manifest import Manifest\n"
         "with BundleWriter(Path(sys.argv[1]), Manifest.model_validate_json(sys.argv[2]), overwrite=False) as writer:\n"
         "    (writer.staging / 'half').write_text('half'); print('ready', flush=True); sys.stdin.read()"
     )
@@ -195,14 +195,14 @@ def test_a_stale_staging_folder_never_says_to_remove_what_is_elsewhere(tmp_path:
     assert_whole(root, FILE, OTHER)
 
 
-def test_an_artefact_of_another_interface_is_not_replaced_unasked(tmp_path: Path) -> None:
+def test_an_artifact_of_another_interface_is_not_replaced_unasked(tmp_path: Path) -> None:
     root = tmp_path / "a"
     export(root, FILE)
     same, other = Interface(kind="tensor", batch=1), Interface(kind="image", batch="dynamic")
     with BundleWriter(root, head(), overwrite=False) as writer:
-        writer.refuse_replacing([FILE], same)
-        writer.refuse_replacing([OTHER], other)
+        writer.check_replacing([FILE], same)
+        writer.check_replacing([OTHER], other)
         with pytest.raises(BundleError, match="has --input tensor --batch 1, not image and dynamic"):
-            writer.refuse_replacing([FILE], other)
+            writer.check_replacing([FILE], other)
     with BundleWriter(root, head(), overwrite=True) as writer:
-        writer.refuse_replacing([FILE], other)
+        writer.check_replacing([FILE], other)

@@ -17,9 +17,9 @@ import pytest
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
-from cloformer_deploy.bundle import MANIFEST_NAME, digest, size_bytes
+from cloformer_deploy.bundle.bundle import MANIFEST_NAME, digest, size_bytes
 from cloformer_deploy.cli.app import app
-from cloformer_deploy.packages import installed_version
+from cloformer_deploy.system.packages import installed_version
 
 CopyBundle = Callable[..., Path]
 """`copy(name="bundle")`: a copy of a bundle in the test's folder."""
@@ -73,8 +73,8 @@ def hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     def version(name: str) -> str | None:
         return None if name in names else installed_version(name)
 
-    monkeypatch.setattr("cloformer_deploy.packages.find_spec", find)
-    monkeypatch.setattr("cloformer_deploy.environment.installed_version", version)
+    monkeypatch.setattr("cloformer_deploy.system.packages.find_spec", find)
+    monkeypatch.setattr("cloformer_deploy.doctor.installed_version", version)
 
 
 def parsed(stdout: str) -> Any:
@@ -123,7 +123,7 @@ def edit_manifest(bundle: Path, edit: Callable[[dict[str, Any]], object]) -> Non
 
 
 def relist(bundle: Path) -> None:
-    """Write the artefacts' checksums into the manifest anew, as somebody would who tampers with care."""
+    """Write the artifacts' checksums into the manifest anew, as somebody would who tampers with care."""
 
     def update(manifest: dict[str, Any]) -> None:
         for item in manifest["artifacts"]:
@@ -134,7 +134,7 @@ def relist(bundle: Path) -> None:
 
 
 def small_model(classes: int = CLASSES, weight: float = 0.01, metadata: Mapping[str, str] | None = None) -> Any:
-    """A few bytes of ONNX with the interface of an artefact: mean colours through one linear layer.
+    """A few bytes of ONNX with the interface of an artifact: mean colours through one linear layer.
 
     The largest logit is always that of `FAVOURITE`.
     """

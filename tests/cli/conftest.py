@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from cloformer_deploy import __version__
-from cloformer_deploy.bundle import BundleWriter, digest, size_bytes
-from cloformer_deploy.checkpoints import build_model, checkpoint_bytes, load_checkpoint
+from cloformer_deploy.bundle.bundle import BundleWriter, digest, size_bytes
+from cloformer_deploy.bundle.manifest import Artifact, Interface, Manifest, Weights, weights_name
 from cloformer_deploy.data import Preprocessing
-from cloformer_deploy.manifest import Artifact, Interface, Manifest, Weights, weights_name
-from cloformer_deploy.model_zoo import resolve_weights
+from cloformer_deploy.weights.checkpoints import build_model, checkpoint_bytes, load_checkpoint
+from cloformer_deploy.weights.zoo import resolve_weights
 from tests.cli.command_line import CLASSES, CopyBundle, save, small_model, spawn, tree
-from tests.cli.noise import PICTURES
+from tests.cli.noise import IMAGES
 
 # A failing assertion in these explains itself, as it would in a test.
 pytest.register_assert_rewrite("tests.cli.contract", "tests.cli.refusals")
@@ -108,8 +108,8 @@ def exported(exported_bundle: Path, tmp_path: Path) -> CopyBundle:
 def pixels() -> NDArray[np.uint8]:
     """Seeded noise, coarse and bright enough for the classes to differ."""
     rng = np.random.default_rng(7)
-    coarse = rng.integers(0, 256, (PICTURES, 4, 4, 3), np.uint8)
-    noise = rng.integers(0, 40, (PICTURES, 224, 224, 3), np.uint8)
+    coarse = rng.integers(0, 256, (IMAGES, 4, 4, 3), np.uint8)
+    noise = rng.integers(0, 40, (IMAGES, 224, 224, 3), np.uint8)
     made: NDArray[np.uint8] = np.minimum(coarse.repeat(56, axis=1).repeat(56, axis=2), 215) + noise
     return made
 

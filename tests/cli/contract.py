@@ -38,7 +38,7 @@ DESCRIPTION = {
     "metadata": {},
     "quantized": [QUANTIZED],
     "xnnpack": ({"partitions": int, "undelegated": {}}, None),
-    "float16": ({"pictures": int, "overflows": [str], "subnormal_constants": [str], "overflowing_sums": [str]}, None),
+    "float16": ({"images": int, "overflows": [str], "subnormal_constants": [str], "overflowing_sums": [str]}, None),
     "problem": (str, None),
 }
 MANIFEST = {
@@ -71,7 +71,7 @@ VERDICT = {
 }
 VALIDATION = {
     "schema_version": int,
-    "pictures": str,
+    "images": str,
     "reference": {"runtime": str, "n": int, "top1": (float, None)},
     "artifacts": [VERDICT],
 }

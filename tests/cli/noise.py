@@ -1,4 +1,4 @@
-"""Pictures of noise with labels."""
+"""ImageSet of noise with labels."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,22 +9,22 @@ from PIL import Image
 
 from tests.cli.command_line import CLASSES
 
-PICTURES = CLASSES + 2
+IMAGES = CLASSES + 2
 
 
 def spread(predicted: list[int]) -> list[int]:
-    """A class for each picture: every class has one, and at least two pictures are in the class PyTorch sees."""
+    """A class for each image: every class has one, and at least two images are in the class PyTorch sees."""
     labels = [*range(CLASSES), predicted[-2], predicted[-1]]
-    assert len(labels) == len(predicted) == PICTURES
+    assert len(labels) == len(predicted) == IMAGES
     return labels
 
 
 def write(folder: Path, pixels: NDArray[np.uint8], folders: Iterable[str]) -> None:
-    for index, (picture, name) in enumerate(zip(pixels, folders, strict=True)):
+    for index, (image, name) in enumerate(zip(pixels, folders, strict=True)):
         path = folder / name / f"{index:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path)
+        Image.fromarray(image).save(path)
 
 
 def expected_top1(predicted: list[int]) -> float:
-    return sum(map(int.__eq__, predicted, spread(predicted))) / PICTURES
+    return sum(map(int.__eq__, predicted, spread(predicted))) / IMAGES

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cloformer_deploy.data import Preprocessing, RenderedPictures
+from cloformer_deploy.data import Preprocessing, RenderedImages
 from cloformer_deploy.data.rendered import CLASSES
 from tests.cli.command_line import COMMAND, Outcome, parsed, read_manifest, spawn, tree
 
@@ -20,9 +20,9 @@ STATE = ".bundle.cloformer_xxs-int8.onnx.search.json"
 BLOCKS = 13
 
 
-def save_pictures(folder: Path, split: str, count: int, contrast: float) -> Path:
-    """Rendered pictures of the first classes, a sub-folder each."""
-    for batch in RenderedPictures(split, range(count), True).batches(PREPROCESSING, count):
+def save_images(folder: Path, split: str, count: int, contrast: float) -> Path:
+    """Rendered images of the first classes, a sub-folder each."""
+    for batch in RenderedImages(split, range(count), True).batches(PREPROCESSING, count):
         assert batch.labels is not None
         for index, (pixels, label) in enumerate(zip(batch.pixels, batch.labels, strict=True)):
             path = folder / CLASSES[label] / f"{index}.png"
@@ -34,14 +34,14 @@ def save_pictures(folder: Path, split: str, count: int, contrast: float) -> Path
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_pictures(tmp_path_factory.mktemp("data"), "validation", 40, 1.0)
+    return save_images(tmp_path_factory.mktemp("data"), "validation", 40, 1.0)
 
 
 def calibration(folder: Path, contrast: float, count: int) -> Path:
-    """A set of pictures of so much contrast; where it is low, ranges measured on them clip the others."""
-    pictures = save_pictures(folder / "pictures", "calibration", count, contrast)
+    """A set of images of so much contrast; where it is low, ranges measured on them clip the others."""
+    images = save_images(folder / "images", "calibration", count, contrast)
     made = folder / "calibration.safetensors"
-    asked = ("calibrate", pictures, "--count", count, "--input-size", SIZE, "--output", made)
+    asked = ("calibrate", images, "--count", count, "--input-size", SIZE, "--output", made)
     assert spawn(*asked, cwd=folder).code == 0
     return made
 
@@ -59,8 +59,8 @@ def test_holds_at_once(data: Path, tmp_path: Path) -> None:
     accuracy = parsed(done.stdout)["artifacts"][0]["check"]["accuracy"]
     low, high = accuracy["top1_drop_ci95_pp"]
     assert low <= accuracy["top1_drop_pp"] <= min(5, high)
-    assert (accuracy["n"], accuracy["evaluations"], accuracy["budget"], accuracy["left_float"]) == (40, 2, 32, [])
-    assert read_manifest(tmp_path / "bundle")["artifacts"][0]["left_float"] == []
+    assert (accuracy["n"], accuracy["evaluations"], accuracy["budget"], accuracy["excluded_layers"]) == (40, 2, 32, [])
+    assert read_manifest(tmp_path / "bundle")["artifacts"][0]["excluded_layers"] == []
     assert not (tmp_path / STATE).exists()
 
 
@@ -93,6 +93,6 @@ def test_killed_then_not_held_then_held(data: Path, tmp_path: Path) -> None:
     accuracy = artifact["check"]["accuracy"]
     assert accuracy["evaluations"] == BLOCKS + 3
     assert accuracy["top1_drop_pp"] <= 0
-    assert len(artifact["left_float"]) == BLOCKS - 1
-    assert accuracy["left_float"] == read_manifest(tmp_path / "bundle")["artifacts"][0]["left_float"]
+    assert len(artifact["excluded_layers"]) == BLOCKS - 1
+    assert accuracy["excluded_layers"] == read_manifest(tmp_path / "bundle")["artifacts"][0]["excluded_layers"]
     assert not (tmp_path / STATE).exists()

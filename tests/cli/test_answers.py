@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cloformer_deploy import __version__
-from cloformer_deploy.model_zoo import bundled_checkpoints
+from cloformer_deploy.weights.zoo import bundled_checkpoints
 from tests.cli.command_line import CLASSES, CopyBundle, hide, invoke, parsed, read_manifest, save, small_model
 from tests.cli.contract import ARTIFACT, DESCRIPTION, MANIFEST, PART, fits
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cloformer_deploy.bench import Bench, Result
-from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.report.bench import bench_json, bench_tables
 from tests.bench.conftest import FAST, SLOW, make_bundle, onnx_bundle

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from cloformer_deploy.backends.registry import format_of
 from cloformer_deploy.data import Preprocessing, make_calibration
 from cloformer_deploy.data.calibration_making import RENDERED
-from cloformer_deploy.formats import format_of
-from cloformer_deploy.model_zoo import resolve_weights
+from cloformer_deploy.export.float_layers import ExcludedLayers, write_excluded_layers
 from cloformer_deploy.progress import Silent
-from cloformer_deploy.recipe_file import RecipeFile, write_recipe
+from cloformer_deploy.weights.zoo import resolve_weights
 from tests.cli.command_line import CopyBundle, hide, invoke, parsed, read_manifest, spawn
 
 ONNX = "cloformer_xxs-fp32.onnx"
@@ -20,8 +20,8 @@ SIZE = 64
     ("args", "said"),
     [
         (("none.onnx",), "none.onnx does not exist"),
-        (("bundle",), f"bundle is a bundle Next: give one of its artefacts: {ONNX}"),
-        ((f"bundle/{ONNX}", "--picture", "depth.pdf"), "end its name in .svg or .png"),
+        (("bundle",), f"bundle is a bundle Next: give one of its artifacts: {ONNX}"),
+        ((f"bundle/{ONNX}", "--plot", "depth.pdf"), "end its name in .svg or .png"),
         ((f"bundle/{ONNX}", "--fix", "none/recipe.json"), "--fix none/recipe.json cannot be written there"),
         ((f"bundle/{ONNX}", "--data", "none"), "none"),
         (("alone.onnx",), "alone.onnx is in no bundle"),
@@ -36,19 +36,21 @@ def test_refusals(drafted: CopyBundle, args: tuple[str, ...], said: str) -> None
     assert said in outcome.said
 
 
-def test_a_picture_needs_matplotlib(drafted: CopyBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plot_needs_matplotlib(drafted: CopyBundle, monkeypatch: pytest.MonkeyPatch) -> None:
     drafted()
     hide(monkeypatch, "matplotlib")
-    outcome = invoke("blame", f"bundle/{ONNX}", "--picture", "depth.svg")
+    outcome = invoke("blame", f"bundle/{ONNX}", "--plot", "depth.svg")
     assert outcome.code == 3
     assert "pip install 'cloformer-deploy[report]'" in outcome.said
 
 
-def recipe(**changes: str) -> RecipeFile:
+def recipe(**changes: str) -> ExcludedLayers:
     import hashlib
 
     sha256 = hashlib.sha256(resolve_weights().read_bytes()).hexdigest()
-    made = RecipeFile(weights_sha256=sha256, format="onnx", target="cpu", precision="int8", left_float=("head",))
+    made = ExcludedLayers(
+        weights_sha256=sha256, format="onnx", target="cpu", precision="int8", excluded_layers=("head",)
+    )
     return made.model_copy(update=changes)
 
 
@@ -62,7 +64,7 @@ def recipe(**changes: str) -> RecipeFile:
     ],
 )
 def test_export_refuses_recipes_that_do_not_fit(changes: dict[str, str], args: tuple[str, ...], said: str) -> None:
-    write_recipe(Path("recipe.json"), recipe(**changes))
+    write_excluded_layers(Path("recipe.json"), recipe(**changes))
     asked = ("--format", "onnx", "--precision", "int8", "--recipe", "recipe.json", "--output", "out")
     outcome = invoke("export", *asked, *args)
     assert outcome.code == 2
@@ -71,9 +73,9 @@ def test_export_refuses_recipes_that_do_not_fit(changes: dict[str, str], args: t
 
 
 @pytest.mark.integration
-def test_a_sound_file_in_figures_and_a_picture(exported: CopyBundle) -> None:
+def test_a_sound_file_in_figures_and_a_image(exported: CopyBundle) -> None:
     exported()
-    options = ("--limit", 2, "--picture", "depth.svg", "--fix", "recipe.json")
+    options = ("--limit", 2, "--plot", "depth.svg", "--fix", "recipe.json")
     outcome = spawn("blame", f"bundle/{ONNX}", *options, "--json", cwd=Path.cwd())
     assert outcome.code == 0, outcome.stderr
     found = parsed(outcome.stdout)
@@ -90,16 +92,16 @@ def test_a_sound_file_in_figures_and_a_picture(exported: CopyBundle) -> None:
 def test_export_leaves_float_what_a_recipe_names() -> None:
     make_calibration(RENDERED, 2, 0, Preprocessing.published(SIZE, SIZE), Path("set"), Silent())
     named = ("patch_embed", "layers.2.blocks.5.attn$")
-    write_recipe(Path("recipe.json"), recipe().model_copy(update={"left_float": named}))
+    write_excluded_layers(Path("recipe.json"), recipe().model_copy(update={"excluded_layers": named}))
     asked = ("--format", "onnx", "--precision", "int8", "--input-size", SIZE, "--calibration", "set")
     made = spawn("export", *asked, "--recipe", "recipe.json", "--output", "out", cwd=Path.cwd())
     assert made.code == 0, made.stderr
     (artifact,) = read_manifest(Path("out"))["artifacts"]
-    assert artifact["left_float"] == list(named)
+    assert artifact["excluded_layers"] == list(named)
     integers = [tensor.name for tensor in format_of(Path("a.onnx")).describe(Path("out", artifact["path"])).quantized]
     assert not [name for name in integers if name.startswith("patch_embed")]
     assert [name for name in integers if name.startswith("layers.2.blocks.5.attn.proj.weight")]
-    write_recipe(Path("recipe.json"), recipe().model_copy(update={"left_float": ("layers.9",)}))
+    write_excluded_layers(Path("recipe.json"), recipe().model_copy(update={"excluded_layers": ("layers.9",)}))
     refused = spawn("export", *asked, "--recipe", "recipe.json", "--output", "other", cwd=Path.cwd())
     assert refused.code == 2
     assert "'layers.9', which shall be left float, has no integers" in refused.said

@@ -36,7 +36,7 @@ def test_the_json_answer(tmp_path: Path) -> None:
         "n": 3,
         "seed": 7,
         "classes": {"a": 2, "b": 1},
-        "warnings": ["ranges from 3 pictures are unreliable: calibrate with 32 or more"],
+        "warnings": ["ranges from 3 images are unreliable: calibrate with 32 or more"],
     }
     assert f"Warning: {answer['warnings'][0]}" in made.stderr
     assert (opened.preprocessing.height, opened.preprocessing.width) == (32, 64)
@@ -48,11 +48,11 @@ def test_lines_for_people(tmp_path: Path) -> None:
     assert made.code == 0, made.said
     sha256 = open_calibration(Path("new/set")).sha256
     assert made.stdout.splitlines() == [
-        "4 pictures (photos) in new/set",
-        "2 classes, 2 pictures each",
+        "4 images (photos) in new/set",
+        "2 classes, 2 images each",
         f"sha256 {sha256}",
     ]
-    assert "photos has 4 different pictures, fewer than --count 256: all are taken" in made.stderr
+    assert "photos has 4 different images, fewer than --count 256: all are taken" in made.stderr
 
 
 @pytest.mark.integration
@@ -67,7 +67,7 @@ def test_rendered_by_default_is_the_set_that_ships(tmp_path: Path) -> None:
 
 def broken(folder: Path) -> None:
     photos(folder)
-    (folder / "photos" / "a" / "0.png").write_bytes(b"not a picture")
+    (folder / "photos" / "a" / "0.png").write_bytes(b"not a image")
 
 
 def taken(folder: Path) -> None:
@@ -80,11 +80,11 @@ def refused(name: str, *args: str, told: str, make: Callable[[Path], object] = p
 
 
 CASES = [
-    refused("broken-picture", "photos", told="photos/a/0.png", make=broken),
+    refused("broken-image", "photos", told="photos/a/0.png", make=broken),
     refused("missing-folder", "fotos", told="fotos is not a folder"),
     refused("no-such-folder-called-rendered", "./rendered", told="rendered is not a folder"),
     refused("a-file", "photos/a/0.png", told="not a folder"),
-    refused("no-pictures", "photos", told="no JPEG, PNG or WebP", make=lambda folder: (folder / "photos").mkdir()),
+    refused("no-images", "photos", told="no JPEG, PNG or WebP", make=lambda folder: (folder / "photos").mkdir()),
     refused("output-is-something-else", "photos", told="is not a calibration set", make=taken),
     refused("size", "photos", "--input-size", "33", told="33"),
     refused("size-text", "photos", "--input-size", "big", told="'big'"),

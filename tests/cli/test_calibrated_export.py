@@ -9,18 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
-from cloformer_deploy.architecture import create_model
+from cloformer_deploy.backends.registry import FLOATS, FORMATS
 from cloformer_deploy.data import Preprocessing, make_calibration
 from cloformer_deploy.data.calibration_making import RENDERED
-from cloformer_deploy.formats import FLOATS, FORMATS
-from cloformer_deploy.model_zoo import DEFAULT, bundled_checkpoints
+from cloformer_deploy.networks.cloformer import create_model
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.quantization.recipes import RECIPES
+from cloformer_deploy.weights.zoo import DEFAULT, bundled_checkpoints
 from tests.cli.refusals import Case, check, ids
 
 INT8 = ("export", "--format", "onnx", "--precision", "int8", "--output", "out")
 OWN = (*INT8, "--weights", "own.pt", "--input-size", "32")
-MAKE = "cloformer-deploy calibrate PICTURES --output FILE"
+MAKE = "cloformer-deploy calibrate IMAGES --output FILE"
 PHOTOGRAPHS = next(name for name in bundled_checkpoints() if name != DEFAULT)
 
 
@@ -95,7 +95,7 @@ def test_calibration_sets_that_do_not_fit(case: Case, tmp_path: Path) -> None:
 def test_a_set_whose_pixels_are_damaged(tmp_path: Path) -> None:
     """Which shows as they are read, in the process that converts."""
     check(
-        Case("flipped", (*OWN, "--calibration", "set"), ("set: picture 2 is not as its manifest says",), make=flipped),
+        Case("flipped", (*OWN, "--calibration", "set"), ("set: image 2 is not as its manifest says",), make=flipped),
         tmp_path,
     )
 

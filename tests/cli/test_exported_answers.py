@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from cloformer_deploy.checkpoints import load_checkpoint
-from cloformer_deploy.model_zoo import DEFAULT, resolve_weights
+from cloformer_deploy.weights.checkpoints import load_checkpoint
+from cloformer_deploy.weights.zoo import DEFAULT, resolve_weights
 from tests.cli.command_line import CLASSES, CopyBundle, invoke, parsed, read_manifest, relist, save, spawn
 from tests.cli.contract import ARTIFACT, DESCRIPTION, MANIFEST, VALIDATION, fits, validated
-from tests.cli.noise import PICTURES, expected_top1, spread, write
+from tests.cli.noise import IMAGES, expected_top1, spread, write
 
 
 @pytest.mark.integration
@@ -65,7 +65,7 @@ def test_validate_exported(
     assert shown.code == 0, shown.stderr
     answer = parsed(shown.stdout)
     fits(answer, VALIDATION)
-    assert answer["reference"] == {"runtime": "pytorch", "n": PICTURES, "top1": expected_top1(predicted)}
+    assert answer["reference"] == {"runtime": "pytorch", "n": IMAGES, "top1": expected_top1(predicted)}
     assert [item["precision"] for item in answer["artifacts"]] == ["fp16", "fp32"]
     for item in answer["artifacts"]:
         assert item["status"] == "passed"

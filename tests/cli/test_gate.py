@@ -124,9 +124,9 @@ def test_nothing_is_run_twice_and_another_file_is_not_taken_for_it(exported: Cop
     assert weights.exists()
     # With neither the reference nor a runtime's session, only what is kept can answer.
     code = (
-        "import cloformer_deploy.checkpoints, cloformer_deploy.runtimes.onnxruntime as runtime\n"
+        "import cloformer_deploy.weights.checkpoints, cloformer_deploy.backends.onnx.runtime as runtime\n"
         "def refuse(*_): raise AssertionError('run again')\n"
-        "runtime.OnnxRuntime.open = cloformer_deploy.checkpoints.load_checkpoint = refuse\n"
+        "runtime.OnnxRuntime.open = cloformer_deploy.weights.checkpoints.load_checkpoint = refuse\n"
         "from cloformer_deploy.cli import main; main()"
     )
     command = [COMMAND[0], "-c", code, "gate", str(bundle), *map(str, FLAGS)]
@@ -164,7 +164,7 @@ def test_a_truncated_store_or_baseline_never_passes_what_is_worse(exported: Copy
     judged(bundle, code=1)
 
 
-def test_a_picture_without_numbers_is_named(exported: CopyBundle) -> None:
+def test_a_image_without_numbers_is_named(exported: CopyBundle) -> None:
     bundle = exported()
     path = bundle / "cloformer_xxs-fp32.onnx"
     model = onnx.load(path)

@@ -27,8 +27,8 @@ HEAVY = (
     "torch",
     # Ours that load pydantic and numpy.
     "cloformer_deploy.data",
-    "cloformer_deploy.manifest",
-    "cloformer_deploy.pipeline",
+    "cloformer_deploy.bundle.manifest",
+    "cloformer_deploy.export.pipeline",
 )
 COMMANDS = {
     "export": (
@@ -38,7 +38,7 @@ COMMANDS = {
     ),
     "calibrate": ("IMAGES", "--count", "--seed", "--input-size", "--output", "--json"),
     "validate": ("BUNDLE", "--data", "--limit", "--json"),
-    "blame": ("ARTIFACT", "--data", "--limit", "--calibration", "--picture", "--fix", "--json"),
+    "blame": ("ARTIFACT", "--data", "--limit", "--calibration", "--plot", "--fix", "--json"),
     "inspect": ("ARTIFACT|BUNDLE", "--json"),
     "report": ("BUNDLE", "--output", "--data", "--limit", "--config", "--baseline", "--cache", "--json"),
     "render": ("--split", "--first", "--count", "--output", "--json"),
@@ -92,7 +92,7 @@ def test_a_refused_request_waits_for_no_torch(tmp_path: Path) -> None:
     )
     code, modules = json.loads(done.stderr.splitlines()[-1])
     assert code == 2
-    assert "cloformer_deploy.pipeline" in modules
+    assert "cloformer_deploy.export.pipeline" in modules
     assert {"torch", "onnx", "onnxruntime", "coremltools", "litert_torch", "ai_edge_litert"} & set(modules) == set()
 
 

@@ -37,9 +37,9 @@ STEPS = {"conversion": "Converting to onnx", "verification": "Running onnx", "co
 
 DIES_AT = """
 import os, pathlib, shutil, signal, sys
-import cloformer_deploy.pipeline as pipeline
+import cloformer_deploy.export.pipeline as pipeline
 from cloformer_deploy.cli import main
-from cloformer_deploy.formats.jobs import Check
+from cloformer_deploy.export.jobs import Check
 
 made, left = sys.argv[1], int(sys.argv[2])
 sys.argv = ["cloformer-deploy", *sys.argv[3:]]

@@ -1,4 +1,4 @@
-"""Malformed and strange artefacts by themselves through the command line."""
+"""Malformed and strange artifacts by themselves through the command line."""
 
 import json
 from collections.abc import Callable
@@ -36,29 +36,29 @@ def package(*, manifest: str | None = None) -> Callable[[Path], object]:
     return make
 
 
-def artefact(name: str, path: str, make: Callable[[Path], object], *told: str, fresh: bool = False) -> Case:
+def artifact(name: str, path: str, make: Callable[[Path], object], *told: str, fresh: bool = False) -> Case:
     return Case(name, ("inspect", path), told, make=make, fresh=fresh)
 
 
 ITEMS = {"itemInfoEntries": {"a": {"path": "../../../etc/passwd"}}, "rootModelIdentifier": "a"}
 ARTIFACTS = [
-    artefact("missing", "no.onnx", lambda folder: None, "no.onnx"),
-    artefact("suffix-unknown", "model.bin", as_file("model.bin", b"x"), "model.bin", ".onnx"),
-    artefact("onnx-text", "a.onnx", as_file("a.onnx", b"text"), "a.onnx"),
-    artefact("onnx-empty", "a.onnx", as_file("a.onnx", b""), "a.onnx"),
-    artefact(
+    artifact("missing", "no.onnx", lambda folder: None, "no.onnx"),
+    artifact("suffix-unknown", "model.bin", as_file("model.bin", b"x"), "model.bin", ".onnx"),
+    artifact("onnx-text", "a.onnx", as_file("a.onnx", b"text"), "a.onnx"),
+    artifact("onnx-empty", "a.onnx", as_file("a.onnx", b""), "a.onnx"),
+    artifact(
         "onnx-truncated", "a.onnx", as_file("a.onnx", small_model().SerializeToString()[:-9]), "a.onnx", fresh=True
     ),
-    artefact("onnx-weights-outside", "outside.onnx", outside_weights, "outside.onnx", "weight", fresh=True),
-    artefact("onnx-a-folder", "a.onnx", lambda folder: (folder / "a.onnx").mkdir(), "a.onnx"),
-    artefact("tflite-text", "a.tflite", as_file("a.tflite", b"this is text"), "a.tflite", "TFLite"),
-    artefact("tflite-empty", "a.tflite", as_file("a.tflite", b""), "a.tflite"),
-    artefact("tflite-random", "a.tflite", as_file("a.tflite", b"\x20\0\0\0TFL3" + b"\xff" * 99), "a.tflite"),
-    artefact("mlpackage-missing", "a.mlpackage", lambda folder: None, "a.mlpackage"),
-    artefact("mlpackage-a-file", "a.mlpackage", as_file("a.mlpackage", b"x"), "a.mlpackage"),
-    artefact("mlpackage-empty", "a.mlpackage", package(), "Manifest.json"),
-    artefact("mlpackage-manifest-damaged", "a.mlpackage", package(manifest="{"), "Manifest.json"),
-    artefact("mlpackage-model-outside", "a.mlpackage", package(manifest=json.dumps(ITEMS)), "../../../etc/passwd"),
+    artifact("onnx-weights-outside", "outside.onnx", outside_weights, "outside.onnx", "weight", fresh=True),
+    artifact("onnx-a-folder", "a.onnx", lambda folder: (folder / "a.onnx").mkdir(), "a.onnx"),
+    artifact("tflite-text", "a.tflite", as_file("a.tflite", b"this is text"), "a.tflite", "TFLite"),
+    artifact("tflite-empty", "a.tflite", as_file("a.tflite", b""), "a.tflite"),
+    artifact("tflite-random", "a.tflite", as_file("a.tflite", b"\x20\0\0\0TFL3" + b"\xff" * 99), "a.tflite"),
+    artifact("mlpackage-missing", "a.mlpackage", lambda folder: None, "a.mlpackage"),
+    artifact("mlpackage-a-file", "a.mlpackage", as_file("a.mlpackage", b"x"), "a.mlpackage"),
+    artifact("mlpackage-empty", "a.mlpackage", package(), "Manifest.json"),
+    artifact("mlpackage-manifest-damaged", "a.mlpackage", package(manifest="{"), "Manifest.json"),
+    artifact("mlpackage-model-outside", "a.mlpackage", package(manifest=json.dumps(ITEMS)), "../../../etc/passwd"),
 ]
 
 

@@ -82,7 +82,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         in_manifest(lambda m: m.update(labels=["a"])),
         ["manifest.json", "1 labels", f"{CLASSES} classes"],
     ),
-    "artefact-listed-twice": (in_manifest(twice), ["manifest.json", "twice"]),
+    "artifact-listed-twice": (in_manifest(twice), ["manifest.json", "twice"]),
     "path-upwards": (listed(path="../outside.onnx"), ["manifest.json", "artifacts.0.path"]),
     "path-absolute": (listed(path="/etc/passwd"), ["manifest.json", "artifacts.0.path"]),
     "path-hidden": (listed(path=".hidden.onnx"), ["manifest.json", "artifacts.0.path"]),
@@ -90,11 +90,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         in_manifest(lambda m: m["weights"].update(file="../weights.safetensors")),
         ["manifest.json", "weights.file"],
     ),
-    "artefact-missing": (lambda bundle: (bundle / ARTIFACT).unlink(), [f"bundle/{ARTIFACT}", "missing"]),
-    "artefact-of-another-name": (listed(path="other.onnx"), ["bundle/other.onnx", "missing"]),
-    "artefact-one-byte": (lambda bundle: one_byte(bundle / ARTIFACT), [f"bundle/{ARTIFACT}", "sha256"]),
-    "artefact-a-link": (lambda bundle: linked(bundle / ARTIFACT), [f"bundle/{ARTIFACT}", "symbolic link"]),
-    "artefact-a-folder": (lambda bundle: folder_in_place_of(bundle / ARTIFACT), [f"bundle/{ARTIFACT}"]),
+    "artifact-missing": (lambda bundle: (bundle / ARTIFACT).unlink(), [f"bundle/{ARTIFACT}", "missing"]),
+    "artifact-of-another-name": (listed(path="other.onnx"), ["bundle/other.onnx", "missing"]),
+    "artifact-one-byte": (lambda bundle: one_byte(bundle / ARTIFACT), [f"bundle/{ARTIFACT}", "sha256"]),
+    "artifact-a-link": (lambda bundle: linked(bundle / ARTIFACT), [f"bundle/{ARTIFACT}", "symbolic link"]),
+    "artifact-a-folder": (lambda bundle: folder_in_place_of(bundle / ARTIFACT), [f"bundle/{ARTIFACT}"]),
     "weights-missing": (lambda bundle: weights_copy(bundle).unlink(), ["bundle/weights-", "missing"]),
     "weights-one-byte": (lambda bundle: one_byte(weights_copy(bundle)), ["bundle/weights-", "sha256"]),
     "weights-a-link": (lambda bundle: linked(weights_copy(bundle)), ["bundle/weights-", "symbolic link"]),
@@ -145,12 +145,12 @@ def test_manifest_with_unknown_words(
     check(Case("unknown-word", (command, "bundle", *limit), (told,)), tmp_path)
 
 
-def test_artefact_that_does_not_take_what_the_manifest_says(drafted: CopyBundle, tmp_path: Path) -> None:
+def test_artifact_that_does_not_take_what_the_manifest_says(drafted: CopyBundle, tmp_path: Path) -> None:
     listed(input={"kind": "image", "batch": 1})(drafted())
     check(Case("input-kind", ("validate", "bundle", "--limit", "1"), ("uint8",), code=4), tmp_path)
 
 
-def test_artefact_that_no_runtime_loads(drafted: CopyBundle, tmp_path: Path) -> None:
+def test_artifact_that_no_runtime_loads(drafted: CopyBundle, tmp_path: Path) -> None:
     bundle = drafted()
     model = small_model()
     model.graph.node[0].op_type = "NoSuchOperator"
@@ -160,7 +160,7 @@ def test_artefact_that_no_runtime_loads(drafted: CopyBundle, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("classes", [1, 7])
-def test_artefact_of_another_class_count(classes: int, drafted: CopyBundle, tmp_path: Path) -> None:
+def test_artifact_of_another_class_count(classes: int, drafted: CopyBundle, tmp_path: Path) -> None:
     bundle = drafted()
     save(small_model(classes), bundle / ARTIFACT)
     relist(bundle)

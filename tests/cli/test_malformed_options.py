@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cloformer_deploy.model_zoo import DEFAULT
+from cloformer_deploy.weights.zoo import DEFAULT
 from tests.cli.command_line import CLASSES, CopyBundle, edit_manifest, put
 from tests.cli.refusals import Case, check, ids
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cloformer_deploy.model_zoo import DEFAULT, resolve_weights
+from cloformer_deploy.weights.zoo import DEFAULT, resolve_weights
 from tests.cli.refusals import Case, check, ids
 
 STEM = "patch_embed.conv1.conv.0.weight"

@@ -1,4 +1,4 @@
-"""`render`: a folder of pictures that validate takes, and its refusals."""
+"""`render`: a folder of images that validate takes, and its refusals."""
 
 from pathlib import Path
 
@@ -11,20 +11,20 @@ from tests.cli.contract import validated
 @pytest.mark.integration
 def test_rendered_folder_is_what_validate_looks_at_by_itself(drafted: CopyBundle, tmp_path: Path) -> None:
     drafted()
-    made = invoke("render", "--count", "20", "--output", "pictures", "--json")
+    made = invoke("render", "--count", "20", "--output", "images", "--json")
     assert made.code == 0, made.said
     assert parsed(made.stdout) == {
         "schema_version": 1,
-        "output": "pictures",
+        "output": "images",
         "split": "test",
         "first": 0,
         "count": 20,
     }
-    from_folder = validated("--data", "pictures", code=1)
+    from_folder = validated("--data", "images", code=1)
     by_itself = validated("--limit", "20", code=1)
-    assert by_itself["pictures"] == "rendered test 0-19"
-    assert from_folder["pictures"] == "pictures"
-    # The folder's order is the classes', which for one picture of each class is the task's own.
+    assert by_itself["images"] == "rendered test 0-19"
+    assert from_folder["images"] == "images"
+    # The folder's order is the classes', which for one image of each class is the task's own.
     assert from_folder["reference"] == by_itself["reference"]
     assert from_folder["artifacts"] == by_itself["artifacts"]
 
@@ -32,7 +32,7 @@ def test_rendered_folder_is_what_validate_looks_at_by_itself(drafted: CopyBundle
 def test_a_line_for_people(tmp_path: Path) -> None:
     made = invoke("render", "--split", "train", "--first", "5", "--count", "2", "--output", "a/b")
     assert made.code == 0
-    assert "2 pictures (rendered train 5-6) in a/b" in made.stdout
+    assert "2 images (rendered train 5-6) in a/b" in made.stdout
     assert sorted(str(path.relative_to("a/b")) for path in Path("a/b").rglob("*.png")) == [
         "checkerboard/train-000005.png",
         "clock/train-000006.png",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cloformer_deploy.bench import Result, keep_results
-from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.bundle.bundle import Bundle
 from tests.cli.command_line import CopyBundle, edit_manifest, hide, invoke, parsed
 from tests.cli.contract import fits
 
@@ -16,7 +16,7 @@ ANSWER = {
     "schema_version": int,
     "output": str,
     "passed": bool,
-    "pictures": str,
+    "images": str,
     "reference": {"runtime": str, "n": int, "top1": (float, None)},
     "artifacts": [
         {
@@ -37,7 +37,7 @@ ANSWER = {
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """PyTorch looks at the pictures once, not once a test."""
+    """PyTorch looks at the images once, not once a test."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -68,7 +68,7 @@ def test_a_failed_build_is_reported_and_is_no_error(drafted: CopyBundle) -> None
 def test_what_it_says_without_json(drafted: CopyBundle) -> None:
     outcome = invoke("report", drafted(), *FLAGS, "--output", "page.html")
     assert outcome.code == 0
-    assert "page.html: 1 artefact (1 failed), latency not measured. Next: cloformer-deploy bench " in outcome.said
+    assert "page.html: 1 artifact (1 failed), latency not measured. Next: cloformer-deploy bench " in outcome.said
     assert Path("page.html").read_text().startswith("<!doctype html>")
 
 
@@ -107,7 +107,7 @@ def test_what_gate_ran_is_not_run_again(exported: CopyBundle, monkeypatch: pytes
     def refuse(*_: object) -> None:
         raise AssertionError("run again")
 
-    monkeypatch.setattr("cloformer_deploy.runtimes.onnxruntime.OnnxRuntime.open", refuse)
+    monkeypatch.setattr("cloformer_deploy.backends.onnx.runtime.OnnxRuntime.open", refuse)
     monkeypatch.setattr("cloformer_deploy.validation.evaluation.reference_logits", refuse)
     answer = reported(bundle)
     assert answer["passed"]

@@ -1,4 +1,4 @@
-"""What validate answers on labelled and unlabelled pictures and on artefacts that fail."""
+"""What validate answers on labeled and unlabeled images and on artifacts that fail."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cloformer_deploy.data import picture_digest
+from cloformer_deploy.data import image_digest
 from tests.cli.command_line import (
     CLASSES,
     FAVOURITE,
@@ -20,11 +20,11 @@ from tests.cli.command_line import (
     small_model,
 )
 from tests.cli.contract import validated
-from tests.cli.noise import PICTURES, expected_top1, spread, write
+from tests.cli.noise import IMAGES, expected_top1, spread, write
 
 
 @pytest.mark.parametrize("naming", ["labels", "sorted"])
-def test_labelled_pictures(
+def test_labeled_images(
     naming: str,
     drafted: CopyBundle,
     pixels: NDArray[np.uint8],
@@ -35,19 +35,19 @@ def test_labelled_pictures(
     names = known if naming == "labels" else [f"{index:02}" for index in range(CLASSES)]
     write(tmp_path / "data", pixels, (names[label] for label in spread(predicted)))
     answer = validated("--data", "data", code=1)
-    assert answer["reference"]["n"] == PICTURES
-    assert answer["reference"]["top1"] == expected_top1(predicted) >= 2 / PICTURES
+    assert answer["reference"]["n"] == IMAGES
+    assert answer["reference"]["top1"] == expected_top1(predicted) >= 2 / IMAGES
     verdict = answer["artifacts"][0]
     assert verdict["status"] == "failed"
-    assert verdict["n"] == PICTURES
-    assert verdict["top1"] == spread(predicted).count(FAVOURITE) / PICTURES
-    assert verdict["top1_agreement"] == predicted.count(FAVOURITE) / PICTURES
+    assert verdict["n"] == IMAGES
+    assert verdict["top1"] == spread(predicted).count(FAVOURITE) / IMAGES
+    assert verdict["top1_agreement"] == predicted.count(FAVOURITE) / IMAGES
     assert verdict["top1_drop_pp"] == pytest.approx(100 * (expected_top1(predicted) - verdict["top1"]))
     low, high = verdict["top1_drop_ci95_pp"]
     assert -100 <= low <= verdict["top1_drop_pp"] <= high <= 100
 
 
-def test_unlabelled_pictures(drafted: CopyBundle, pixels: NDArray[np.uint8], tmp_path: Path) -> None:
+def test_unlabeled_images(drafted: CopyBundle, pixels: NDArray[np.uint8], tmp_path: Path) -> None:
     drafted()
     write(tmp_path / "data", pixels[:3], [""] * 3)
     answer = validated("--data", "data", code=1)
@@ -58,18 +58,18 @@ def test_unlabelled_pictures(drafted: CopyBundle, pixels: NDArray[np.uint8], tmp
     assert verdict["max_abs_diff"] > 0.1
 
 
-def test_rendered_pictures_have_labels_for_the_rendered_task_alone(drafted: CopyBundle) -> None:
+def test_rendered_images_have_labels_for_the_rendered_task_alone(drafted: CopyBundle) -> None:
     bundle = drafted()
     answer = validated("--limit", "3", code=1)
-    assert answer["pictures"] == "rendered test 0-2"
+    assert answer["images"] == "rendered test 0-2"
     assert answer["reference"]["top1"] is not None
     edit_manifest(bundle, lambda manifest: manifest.update(labels=[f"class {index}" for index in range(CLASSES)]))
     answer = validated(code=1)
-    assert answer["pictures"] == "rendered test 0-15"
+    assert answer["images"] == "rendered test 0-15"
     assert answer["reference"]["top1"] is answer["artifacts"][0]["top1"] is None
 
 
-@pytest.mark.parametrize(("limit", "n"), [(1, 1), (5, 5), (PICTURES, PICTURES), (99, PICTURES)])
+@pytest.mark.parametrize(("limit", "n"), [(1, 1), (5, 5), (IMAGES, IMAGES), (99, IMAGES)])
 def test_limit(
     limit: int,
     n: int,
@@ -78,21 +78,21 @@ def test_limit(
     tmp_path: Path,
 ) -> None:
     drafted()
-    write(tmp_path / "data", pixels[:, ::7, ::5], (f"{index % CLASSES:02}" for index in range(PICTURES)))
+    write(tmp_path / "data", pixels[:, ::7, ::5], (f"{index % CLASSES:02}" for index in range(IMAGES)))
     answer = validated("--data", "data", "--limit", str(limit), code=1)
     assert answer["reference"]["n"] == answer["artifacts"][0]["n"] == n
 
 
-def test_pictures_of_the_calibration_set_are_refused(
+def test_images_of_the_calibration_set_are_refused(
     drafted: CopyBundle, pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     bundle = drafted()
     write(tmp_path / "data", pixels[:4], [""] * 4)
-    digests = [picture_digest(np.ascontiguousarray(pixels[index].transpose(2, 0, 1))) for index in (1, 3, 5)]
-    edit_manifest(bundle, lambda manifest: manifest.update(calibrations=[{"sha256": "a" * 64, "pictures": digests}]))
+    digests = [image_digest(np.ascontiguousarray(pixels[index].transpose(2, 0, 1))) for index in (1, 3, 5)]
+    edit_manifest(bundle, lambda manifest: manifest.update(calibrations=[{"sha256": "a" * 64, "images": digests}]))
     shown = invoke("validate", "bundle", "--data", "data")
     assert shown.code == 2
-    assert "2 of 4 pictures of data are in the calibration set aaaaaaaaaaaa" in shown.said
+    assert "2 of 4 images of data are in the calibration set aaaaaaaaaaaa" in shown.said
     assert shown.stdout == ""
     assert validated("--data", "data", "--limit", "1", code=1)["reference"]["n"] == 1
 

@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.data.picture_files")
+pytest.register_assert_rewrite("tests.data.image_files")

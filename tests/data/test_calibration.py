@@ -14,12 +14,12 @@ from safetensors import safe_open
 
 from cloformer_deploy.data import (
     CalibrationSet,
-    Pictures,
+    ImageSet,
     Preprocessing,
     default_calibration,
+    image_digest,
     make_calibration,
     open_calibration,
-    picture_digest,
 )
 from cloformer_deploy.data.calibration import RELIABLE_COUNT, rendered_calibration
 from cloformer_deploy.data.rendered import SIZE, label, render
@@ -32,7 +32,7 @@ COUNT = 5
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The bytes of a set of five rendered pictures."""
+    """The bytes of a set of five rendered images."""
     path = tmp_path_factory.mktemp("made") / "set.safetensors"
     make_calibration("rendered", COUNT, 1, SMALL, path, Silent())
     return path.read_bytes()
@@ -45,8 +45,8 @@ def file(original: bytes, tmp_path: Path) -> Path:
     return path
 
 
-def all_pixels(pictures: CalibrationSet, size: int) -> NDArray[np.uint8]:
-    return np.concatenate([batch.pixels for batch in pictures.batches(pictures.preprocessing, size)])
+def all_pixels(images: CalibrationSet, size: int) -> NDArray[np.uint8]:
+    return np.concatenate([batch.pixels for batch in images.batches(images.preprocessing, size)])
 
 
 def parts(content: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]:
@@ -72,7 +72,7 @@ def test_the_file_is_safetensors(file: Path) -> None:
         assert list(opened.keys()) == ["pixels"]
     assert (pixels.dtype, pixels.shape) == (np.uint8, (COUNT, 3, 32, 64))
     assert manifest["sha256"] == hashlib.sha256(pixels.tobytes()).hexdigest()
-    assert manifest["pictures"] == [hashlib.sha256(one.tobytes()).hexdigest()[:16] for one in pixels]
+    assert manifest["images"] == [hashlib.sha256(one.tobytes()).hexdigest()[:16] for one in pixels]
     assert manifest["source"] == "rendered calibration 5-9"
     assert manifest["preprocessing"] == json.loads(SMALL.model_dump_json())
     assert (manifest["schema_version"], manifest["n"], manifest["seed"]) == (1, COUNT, 1)
@@ -81,8 +81,8 @@ def test_the_file_is_safetensors(file: Path) -> None:
 
 @pytest.mark.parametrize("size", [1, 2, COUNT, 100])
 def test_a_file_is_streamed_in_order(file: Path, size: int) -> None:
-    pictures: Pictures = open_calibration(file)
-    batches = list(pictures.batches(SMALL, size))
+    images: ImageSet = open_calibration(file)
+    batches = list(images.batches(SMALL, size))
     assert all(batch.labels is None for batch in batches)
     assert [len(batch.pixels) for batch in batches[:-1]] == [size] * (len(batches) - 1)
     expected = [batch.pixels for batch in rendered_calibration(COUNT, 1).batches(SMALL, COUNT)]
@@ -96,15 +96,15 @@ def test_what_a_file_says_of_itself(file: Path) -> None:
     assert not opened.is_bundled
     pixels = all_pixels(opened, 2)
     assert opened.sha256 == hashlib.sha256(pixels.tobytes()).hexdigest()
-    assert opened.picture_digests == tuple(picture_digest(picture) for picture in pixels)
+    assert opened.image_digests == tuple(image_digest(image) for image in pixels)
     (warning,) = opened.warnings
-    assert f"{COUNT} pictures are unreliable" in warning
+    assert f"{COUNT} images are unreliable" in warning
 
 
-def test_the_digest_of_a_picture_is_of_its_pixels_in_their_order() -> None:
+def test_the_digest_of_a_image_is_of_its_pixels_in_their_order() -> None:
     turned = np.arange(24, dtype=np.uint8).reshape(2, 4, 3).transpose(2, 0, 1)
     assert not turned.flags.c_contiguous
-    assert picture_digest(turned) == hashlib.sha256(turned.copy().tobytes()).hexdigest()[:16]
+    assert image_digest(turned) == hashlib.sha256(turned.copy().tobytes()).hexdigest()[:16]
 
 
 def test_the_set_that_ships() -> None:
@@ -115,7 +115,7 @@ def test_the_set_that_ships() -> None:
     assert shipped.warnings == ()
     first = next(shipped.batches(Preprocessing.published(SIZE, SIZE), 2)).pixels
     assert np.array_equal(first[1].transpose(1, 2, 0), render("calibration", 1))
-    assert shipped.picture_digests[:2] == tuple(picture_digest(picture) for picture in first)
+    assert shipped.image_digests[:2] == tuple(image_digest(image) for image in first)
 
 
 @pytest.mark.integration
@@ -128,8 +128,8 @@ def test_the_set_that_ships_is_what_calibrate_rendered_makes(tmp_path: Path) -> 
 
 def test_rendered_sets_are_balanced_and_disjoint() -> None:
     sets = [rendered_calibration(256, seed) for seed in (0, 1)]
-    for pictures in sets:
-        counts = np.bincount([label(index) for index in pictures.indices], minlength=20)
+    for images in sets:
+        counts = np.bincount([label(index) for index in images.indices], minlength=20)
         assert counts.max() - counts.min() <= 1
     assert not set(sets[0].indices) & set(sets[1].indices)
 
@@ -138,13 +138,13 @@ def test_rendered_sets_are_balanced_and_disjoint() -> None:
 
 
 def test_another_input_size_is_told_the_command(file: Path) -> None:
-    for pictures, images in ((open_calibration(file), "IMAGES"), (default_calibration(), "rendered")):
+    for images, argument in ((open_calibration(file), "IMAGES"), (default_calibration(), "rendered")):
         with pytest.raises(DataError, match="height") as caught:
-            pictures.batches(Preprocessing.published(256, 192), 4)
-        assert f"cloformer-deploy calibrate {images} --input-size 256x192 --output FILE" in caught.value.hint
+            images.batches(Preprocessing.published(256, 192), 4)
+        assert f"cloformer-deploy calibrate {argument} --input-size 256x192 --output FILE" in caught.value.hint
 
 
-def test_another_normalisation(file: Path) -> None:
+def test_another_normalization(file: Path) -> None:
     with pytest.raises(DataError, match="mean"):
         open_calibration(file).batches(SMALL.model_copy(update={"mean": (0.5, 0.5, 0.5)}), 4)
 
@@ -188,7 +188,7 @@ HUGE = 2**40
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "empty": raw(b""),
     "text": raw(b"hello, world\n" * 9),
-    "a picture": raw(b"\x89PNG\r\n\x1a\n" + bytes(99)),
+    "a image": raw(b"\x89PNG\r\n\x1a\n" + bytes(99)),
     "header cut": lambda content: content[:100],
     "pixels cut": lambda content: content[:-1],
     "bytes too many": lambda content: content + b"\0",
@@ -211,10 +211,10 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "of a later version": in_manifest(schema_version=2),
     "n": in_manifest(n=COUNT - 1),
     "huge n": in_manifest(n=10**30),
-    "no pictures": in_manifest(n=0, pictures=[]),
+    "no images": in_manifest(n=0, images=[]),
     "negative seed": in_manifest(seed=-1),
-    "digests missing": in_manifest(pictures=["0" * 16] * (COUNT - 1)),
-    "digests of another form": in_manifest(pictures=["X" * 16] * COUNT),
+    "digests missing": in_manifest(images=["0" * 16] * (COUNT - 1)),
+    "digests of another form": in_manifest(images=["X" * 16] * COUNT),
     "sha256 of another form": in_manifest(sha256="0"),
     "more in classes than there are": in_manifest(classes={"a": COUNT + 1}),
     "unknown key": in_manifest(code="import os"),
@@ -248,7 +248,7 @@ def test_a_changed_pixel_is_found_when_its_batch_is_reached(place: int, original
     wrong = COUNT - 1 - place
     for _ in range(wrong // 2):
         next(batches)
-    with pytest.raises(DataError, match=f"picture {wrong} is not as its manifest says"):
+    with pytest.raises(DataError, match=f"image {wrong} is not as its manifest says"):
         next(batches)
 
 
@@ -270,17 +270,17 @@ def test_a_file_cut_short_while_it_is_read(original: bytes, file: Path) -> None:
 def test_a_file_that_becomes_another(original: bytes, file: Path) -> None:
     opened = open_calibration(file)
     make_calibration("rendered", COUNT + 1, 0, SMALL, file, Silent())
-    with pytest.raises(DataError, match="picture 0"):
+    with pytest.raises(DataError, match="image 0"):
         all_pixels(opened, 2)
     shorter = file.with_name("shorter")
     header, manifest, pixels = parts(original)
-    picture = len(pixels) // COUNT
-    header["pixels"].update(shape=[1, 3, 32, 64], data_offsets=[0, picture])
-    manifest.update(n=1, pictures=manifest["pictures"][:1], classes=None)
-    shorter.write_bytes(joined(header, manifest, pixels[:picture]))
+    image = len(pixels) // COUNT
+    header["pixels"].update(shape=[1, 3, 32, 64], data_offsets=[0, image])
+    manifest.update(n=1, images=manifest["images"][:1], classes=None)
+    shorter.write_bytes(joined(header, manifest, pixels[:image]))
     opened = open_calibration(shorter)
     shorter.write_bytes(original)
-    with pytest.raises(DataError, match="picture 1"):
+    with pytest.raises(DataError, match="image 1"):
         all_pixels(opened, 2)
 
 

@@ -1,4 +1,4 @@
-"""Making calibration sets: which pictures are chosen, and that the file appears whole or not at all."""
+"""Making calibration sets: which images are chosen, and that the file appears whole or not at all."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cloformer_deploy.data import MadeCalibration, Preprocessing, make_calibration, open_calibration
-from cloformer_deploy.data.calibration_making import Load, Turns, different_pictures
+from cloformer_deploy.data.calibration_making import Load, Turns, different_images
 from cloformer_deploy.errors import DataError, RequestError
 from cloformer_deploy.progress import Silent
 
@@ -30,18 +30,18 @@ class Listens(Silent):
         self.warnings.append(text)
 
 
-def picture(path: Path, red: int) -> Path:
+def image(path: Path, red: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (32, 32), (red, 0, 0)).save(path, lossless=True)
     return path
 
 
 def folder(root: Path, sizes: dict[str, int]) -> Path:
-    """A folder of PNG pictures with these numbers in its sub-folders, each of another red."""
+    """A folder of PNG images with these numbers in its sub-folders, each of another red."""
     red = 0
     for name, size in sizes.items():
         for index in range(size):
-            picture(root / name / f"{index:02}.png", red)
+            image(root / name / f"{index:02}.png", red)
             red += 1
     return root
 
@@ -58,31 +58,31 @@ def reds(result: MadeCalibration) -> list[int]:
     return [int(pixels[0, 0, 0]) for batch in batches for pixels in batch.pixels]
 
 
-# The choice, on pictures of one pixel
+# The choice, on images of one pixel
 
 
 def pixel(value: int) -> NDArray[np.uint8]:
     return np.full((3, 1, 1), value, np.uint8)
 
 
-groups_of_pictures = st.dictionaries(
+groups_of_images = st.dictionaries(
     st.text("abcdef", min_size=1, max_size=2), st.lists(st.integers(0, 60), max_size=20), min_size=1, max_size=6
 )
 
 
 def chosen(groups: dict[str, list[int]], count: int) -> tuple[list[int], Turns[Load]]:
     turns: Turns[Load] = Turns({name: [partial(pixel, value) for value in values] for name, values in groups.items()})
-    return [int(pixels[0, 0, 0]) for pixels in different_pictures(turns, count)], turns
+    return [int(pixels[0, 0, 0]) for pixels in different_images(turns, count)], turns
 
 
-@given(groups_of_pictures, st.integers(1, 80))
+@given(groups_of_images, st.integers(1, 80))
 def test_no_class_has_two_more_than_another_unless_that_has_no_more(groups: dict[str, list[int]], count: int) -> None:
     values, turns = chosen(groups, count)
     assert len(set(values)) == len(values) == min(count, len(set().union(*groups.values())))
     assert sum(turns.taken.values()) == len(values)
     most = max(turns.taken.values())
     fewest = [name for name, taken in turns.taken.items() if taken < most - 1]
-    # Those have no more: all that is in them was chosen, from them or as an equal picture of another class.
+    # Those have no more: all that is in them was chosen, from them or as an equal image of another class.
     for name in fewest:
         assert set(groups[name]) <= set(values)
     assert (values, turns.taken) == (chosen(groups, count)[0], chosen(groups, count)[1].taken)
@@ -94,7 +94,7 @@ def test_classes_take_turns_in_order() -> None:
     assert turns.taken == {"a": 2, "b": 1, "c": 2}
 
 
-def test_another_picture_of_the_class_takes_the_place_of_a_copy() -> None:
+def test_another_image_of_the_class_takes_the_place_of_a_copy() -> None:
     values, turns = chosen({"a": [1, 1, 2], "b": [3, 1, 4, 5]}, 4)
     assert sorted(values) == [1, 2, 3, 4]
     assert turns.taken == {"a": 2, "b": 2}
@@ -114,7 +114,7 @@ def test_a_folder_of_classes(tmp_path: Path) -> None:
     assert len(set(reds(result))) == 36
 
 
-def test_pictures_beside_classes_are_a_group_of_their_own(tmp_path: Path) -> None:
+def test_images_beside_classes_are_a_group_of_their_own(tmp_path: Path) -> None:
     images = folder(tmp_path / "photos", {"a": 20, "": 20})
     result = made(images, 32, tmp_path / "set")
     assert result.calibration.manifest.classes == {"a": 16}
@@ -123,13 +123,13 @@ def test_pictures_beside_classes_are_a_group_of_their_own(tmp_path: Path) -> Non
 
 def test_a_flat_folder_has_no_classes_and_every_format(tmp_path: Path) -> None:
     for index, suffix in enumerate(("png", "jpg", "JPEG", "webp")):
-        picture(tmp_path / "photos" / f"{index}.{suffix}", 60 * index)
+        image(tmp_path / "photos" / f"{index}.{suffix}", 60 * index)
     result = made(tmp_path / "photos", 4, tmp_path / "set")
     assert result.calibration.manifest.classes is None
     assert result.calibration.n == 4
 
 
-def test_the_same_seed_gives_the_same_file_and_another_other_pictures(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_file_and_another_other_images(tmp_path: Path) -> None:
     images = folder(tmp_path / "photos", {"a": 30, "b": 30})
     for name, seed in (("first", 0), ("again", 0), ("other", 1)):
         made(images, 32, tmp_path / name, seed)
@@ -141,7 +141,7 @@ def test_the_same_seed_gives_the_same_file_and_another_other_pictures(tmp_path: 
 
 def test_what_is_left_out(tmp_path: Path) -> None:
     images = folder(tmp_path / "photos", {"a": 3, ".hidden": 2, "a/.thumbnails": 2})
-    picture(images / ".b.png", 200)
+    image(images / ".b.png", 200)
     (images / "notes.txt").touch()
     folder(tmp_path / "elsewhere", {"c": 2})
     (images / "a" / "linked").symlink_to(tmp_path / "elsewhere")
@@ -151,7 +151,7 @@ def test_what_is_left_out(tmp_path: Path) -> None:
     assert result.warnings[0] == "links to folders are left out: loop"
 
 
-def test_pictures_only_behind_links(tmp_path: Path) -> None:
+def test_images_only_behind_links(tmp_path: Path) -> None:
     folder(tmp_path / "elsewhere", {"": 2})
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a").symlink_to(tmp_path / "elsewhere")
@@ -161,20 +161,20 @@ def test_pictures_only_behind_links(tmp_path: Path) -> None:
 
 def test_copies_fewer_than_asked_for_and_too_few_are_told(tmp_path: Path) -> None:
     images = folder(tmp_path / "photos", {"a": 3, "b": 2})
-    picture(images / "b" / "copy.webp", 0)
-    picture(images / "c" / "copy.png", 1)
+    image(images / "b" / "copy.webp", 0)
+    image(images / "c" / "copy.png", 1)
     result = made(images, 7, tmp_path / "set")
     copies, fewer, unreliable = result.warnings
-    assert copies == "left out, as their pixels are those of others: 2 of the pictures drawn"
-    assert fewer == "photos has 5 different pictures, fewer than --count 7: all are taken"
-    assert "5 pictures are unreliable" in unreliable
+    assert copies == "left out, as their pixels are those of others: 2 of the images drawn"
+    assert fewer == "photos has 5 different images, fewer than --count 7: all are taken"
+    assert "5 images are unreliable" in unreliable
     assert sorted(reds(result)) == list(range(5))
 
 
 def test_names_that_are_no_text(tmp_path: Path) -> None:
     images = tmp_path / "photos\x1b[31m"
     try:
-        picture(images / "caf\udce9" / "a.png", 0)
+        image(images / "caf\udce9" / "a.png", 0)
     except (OSError, UnicodeError):
         pytest.skip("this file system takes no such names")
     manifest = made(images, 1, tmp_path / "set").calibration.manifest
@@ -182,10 +182,10 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
     assert manifest.classes == {r"'caf\udce9'": 1}
 
 
-# Rendered pictures
+# Rendered images
 
 
-def test_rendered_pictures_are_in_the_order_of_their_indices(tmp_path: Path) -> None:
+def test_rendered_images_are_in_the_order_of_their_indices(tmp_path: Path) -> None:
     result = made("rendered", 3, tmp_path / "set", seed=13)
     assert result.calibration.manifest.source == "rendered calibration 39-41"
     assert list(result.calibration.manifest.classes or ()) == ["wheel", "arrow", "basket"]
@@ -206,7 +206,7 @@ def listing(root: Path) -> Sequence[str]:
 
 @pytest.mark.parametrize("output", ["set", "new/deep/set"])
 @pytest.mark.parametrize("before", [False, True])
-def test_a_broken_picture_leaves_what_stood_there(tmp_path: Path, output: str, before: bool) -> None:
+def test_a_broken_image_leaves_what_stood_there(tmp_path: Path, output: str, before: bool) -> None:
     images = folder(tmp_path / "photos", {"a": 30})
     path = tmp_path / output
     if before:

@@ -8,25 +8,25 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cloformer_deploy.data import load_picture
-from tests.data.picture_files import GREY, NOISE, RNG, SMALL, chw, encoded, png, save
+from cloformer_deploy.data import load_image
+from tests.data.image_files import GREY, NOISE, RNG, SMALL, chw, encoded, png, save
 
 
-def palette_picture(transparency: bytes | int | None) -> tuple[Image.Image, dict[str, Any], NDArray[np.uint8]]:
+def palette_image(transparency: bytes | int | None) -> tuple[Image.Image, dict[str, Any], NDArray[np.uint8]]:
     palette = RNG.integers(0, 256, (256, 3), np.uint8)
-    picture = Image.fromarray(GREY).copy()
-    picture.putpalette(palette.tobytes())
-    return picture, {} if transparency is None else {"transparency": transparency}, palette[GREY]
+    image = Image.fromarray(GREY).copy()
+    image.putpalette(palette.tobytes())
+    return image, {} if transparency is None else {"transparency": transparency}, palette[GREY]
 
 
 @pytest.mark.parametrize("transparency", [None, 3, bytes(range(256)), b"\x00\x80"])
 def test_palettes_with_and_without_transparency(tmp_path: Path, transparency: bytes | int | None) -> None:
-    picture, options, expected = palette_picture(transparency)
-    path = save(picture, tmp_path / "a.png", **options)
+    image, options, expected = palette_image(transparency)
+    path = save(image, tmp_path / "a.png", **options)
     with Image.open(path) as stored:
         assert stored.mode == "P"
         assert ("transparency" in stored.info) == (transparency is not None)
-    assert np.array_equal(load_picture(path, SMALL), chw(expected))
+    assert np.array_equal(load_image(path, SMALL), chw(expected))
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "1", "RGB with a transparent colour", "L with a transparent grey"])
@@ -40,8 +40,8 @@ def test_grey_alpha_and_bilevel(tmp_path: Path, mode: str) -> None:
         "RGB with a transparent colour": (Image.fromarray(NOISE[..., :3]), {"transparency": (1, 2, 3)}, NOISE[..., :3]),
         "L with a transparent grey": (Image.fromarray(GREY), {"transparency": 7}, grey),
     }
-    picture, options, expected = made[mode]
-    assert np.array_equal(load_picture(save(picture, tmp_path / "a.png", **options), SMALL), chw(expected))
+    image, options, expected = made[mode]
+    assert np.array_equal(load_image(save(image, tmp_path / "a.png", **options), SMALL), chw(expected))
 
 
 def test_16_bit_greyscale_keeps_its_high_bits(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_16_bit_greyscale_keeps_its_high_bits(tmp_path: Path) -> None:
     path = save(Image.fromarray(values), tmp_path / "a.png")
     with Image.open(path) as stored:
         assert stored.mode == "I;16"
-    assert np.array_equal(load_picture(path, SMALL), chw(np.repeat((values >> 8)[..., None], 3, axis=2)))
+    assert np.array_equal(load_image(path, SMALL), chw(np.repeat((values >> 8)[..., None], 3, axis=2)))
 
 
 def test_16_bit_colour_keeps_its_high_bits(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_16_bit_colour_keeps_its_high_bits(tmp_path: Path) -> None:
     rows = b"".join(b"\0" + row.tobytes() for row in values)
     path = tmp_path / "a.png"
     path.write_bytes(png(64, 32, 16, 2, rows))
-    assert np.array_equal(load_picture(path, SMALL), chw((values >> 8).astype(np.uint8)))
+    assert np.array_equal(load_image(path, SMALL), chw((values >> 8).astype(np.uint8)))
 
 
 def test_cmyk_jpeg(tmp_path: Path) -> None:
@@ -67,14 +67,14 @@ def test_cmyk_jpeg(tmp_path: Path) -> None:
     path = save(Image.fromarray(inks, "CMYK"), tmp_path / "a.jpg", quality=100)
     with Image.open(path) as stored:
         assert stored.mode == "CMYK"
-    pixels = load_picture(path, SMALL).astype(int)
+    pixels = load_image(path, SMALL).astype(int)
     assert np.abs(pixels[:, 8, 8] - [0, 255, 255]).max() <= 3
     assert np.abs(pixels[:, 8, 56]).max() <= 3
 
 
 def test_grey_jpeg(tmp_path: Path) -> None:
     path = save(Image.new("L", (64, 32), 77), tmp_path / "a.jpg")
-    assert np.array_equal(load_picture(path, SMALL), np.full((3, 32, 64), 77))
+    assert np.array_equal(load_image(path, SMALL), np.full((3, 32, 64), 77))
 
 
 UPRIGHT: dict[int, Any] = {
@@ -100,26 +100,26 @@ def test_exif_orientation_is_applied_before_the_size_is_looked_at(
     exif[0x0112] = orientation
     options = {"lossless": True} if suffix == ".webp" else {}
     path = save(Image.fromarray(stored), tmp_path / f"a{suffix}", exif=exif, **options)
-    assert np.array_equal(load_picture(path, SMALL), chw(UPRIGHT[orientation](stored)))
+    assert np.array_equal(load_image(path, SMALL), chw(UPRIGHT[orientation](stored)))
 
 
 def test_exif_orientation_of_a_jpeg(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     path = save(Image.fromarray(NOISE[..., :3].swapaxes(0, 1)), tmp_path / "a.jpg", exif=exif)
-    with Image.open(path) as picture:
-        expected = np.rot90(np.asarray(picture), -1)
-    assert np.array_equal(load_picture(path, SMALL), chw(expected))
+    with Image.open(path) as image:
+        expected = np.rot90(np.asarray(image), -1)
+    assert np.array_equal(load_image(path, SMALL), chw(expected))
 
 
 @pytest.mark.parametrize(("suffix", "kind"), [(".webp", "WEBP"), (".png", "PNG")])
-def test_of_an_animation_the_first_picture_counts(tmp_path: Path, suffix: str, kind: str) -> None:
+def test_of_an_animation_the_first_image_counts(tmp_path: Path, suffix: str, kind: str) -> None:
     frames = [Image.new("RGB", (64, 32), colour) for colour in ("red", "blue", "lime")]
     options: dict[str, Any] = {"lossless": True} if kind == "WEBP" else {}
     path = save(frames[0], tmp_path / f"a{suffix}", format=kind, save_all=True, append_images=frames[1:], **options)
     with Image.open(path) as stored:
         assert getattr(stored, "n_frames", 1) == 3
-    assert np.array_equal(load_picture(path, SMALL)[:, 0, 0], [255, 0, 0])
+    assert np.array_equal(load_image(path, SMALL)[:, 0, 0], [255, 0, 0])
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
@@ -127,4 +127,4 @@ def test_of_an_animation_the_first_picture_counts(tmp_path: Path, suffix: str, k
 def test_the_content_counts_not_the_name(tmp_path: Path, suffix: str, kind: str) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_bytes(encoded(kind, Image.new("RGB", (64, 32), (200, 10, 10))))
-    assert load_picture(path, SMALL).shape == (3, 32, 64)
+    assert load_image(path, SMALL).shape == (3, 32, 64)

@@ -1,4 +1,4 @@
-"""Folders of pictures: layouts, labels, what is left out, and the stream of batches."""
+"""Folders of images: layouts, labels, what is left out, and the stream of batches."""
 
 import os
 from collections import Counter
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cloformer_deploy.data import PictureFolder, Preprocessing, open_folder
+from cloformer_deploy.data import ImageFolder, Preprocessing, open_folder
 from cloformer_deploy.data import folders as module
 from cloformer_deploy.errors import DataError
 
@@ -19,14 +19,14 @@ SMALL = Preprocessing.published(32, 32)
 ROOT_IGNORES_PERMISSIONS = pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
 
 
-def picture(path: Path, red: int = 0) -> Path:
+def image(path: Path, red: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}[path.suffix.lower()]
     Image.new("RGB", (32, 32), (red, 0, 0)).save(path, kind)
     return path
 
 
-def names(folder: PictureFolder) -> list[str]:
+def names(folder: ImageFolder) -> list[str]:
     return [path.relative_to(folder.root).as_posix() for path in folder.paths]
 
 
@@ -41,11 +41,11 @@ def refusal(root: Path, num_classes: int = 3, labels: tuple[str, ...] | None = N
 # Layouts
 
 
-def test_a_flat_folder_is_unlabelled_and_sorted(tmp_path: Path) -> None:
+def test_a_flat_folder_is_unlabeled_and_sorted(tmp_path: Path) -> None:
     for name in ("b.png", "a.JPG", "c.Jpeg", "d.WEBP", "C.PNG"):
-        picture(tmp_path / name)
+        image(tmp_path / name)
     for name in ("notes.txt", "e.gif", "f", "png", "g.png.bak"):
-        (tmp_path / name).write_text("no picture")
+        (tmp_path / name).write_text("no image")
     folder = open_folder(tmp_path, 3, ("a", "b", "c"))
     assert names(folder) == ["C.PNG", "a.JPG", "b.png", "c.Jpeg", "d.WEBP"]
     assert folder.labels is None
@@ -53,8 +53,8 @@ def test_a_flat_folder_is_unlabelled_and_sorted(tmp_path: Path) -> None:
     assert len(folder) == 5
 
 
-def test_a_flat_folder_may_hold_folders_without_pictures(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png")
+def test_a_flat_folder_may_hold_folders_without_images(tmp_path: Path) -> None:
+    image(tmp_path / "a.png")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "text.txt").write_text("")
     assert names(open_folder(tmp_path, 3, None)) == ["a.png"]
@@ -62,7 +62,7 @@ def test_a_flat_folder_may_hold_folders_without_pictures(tmp_path: Path) -> None
 
 def test_sorted_folder_names_are_the_labels(tmp_path: Path) -> None:
     for name in ("b/2.png", "b/1.png", "a/1.png", "c/deep/er/1.JPEG", "c/2.webp"):
-        picture(tmp_path / name)
+        image(tmp_path / name)
     folder = open_folder(tmp_path, 3, None)
     assert names(folder) == ["a/1.png", "b/1.png", "b/2.png", "c/2.webp", "c/deep/er/1.JPEG"]
     assert folder.labels == (0, 1, 1, 2, 2)
@@ -71,7 +71,7 @@ def test_sorted_folder_names_are_the_labels(tmp_path: Path) -> None:
 
 def test_folder_names_are_matched_to_the_labels_of_the_model(tmp_path: Path) -> None:
     for name in ("dog/1.png", "cat/1.png"):
-        picture(tmp_path / name)
+        image(tmp_path / name)
     folder = open_folder(tmp_path, 4, ("zebra", "dog", "cat", "ant"))
     assert names(folder) == ["cat/1.png", "dog/1.png"]
     assert folder.labels == (2, 1)
@@ -81,7 +81,7 @@ def test_folder_names_are_matched_to_the_labels_of_the_model(tmp_path: Path) -> 
 def test_an_empty_class_folder_keeps_its_number(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     for name in ("b/1.png", "c/1.png"):
-        picture(tmp_path / name)
+        image(tmp_path / name)
     folder = open_folder(tmp_path, 3, None)
     assert folder.labels == (1, 2)
     assert folder.warnings == ()
@@ -89,7 +89,7 @@ def test_an_empty_class_folder_keeps_its_number(tmp_path: Path) -> None:
 
 def test_fewer_folders_than_classes_give_a_warning(tmp_path: Path) -> None:
     for name in ("b/1.png", "a/1.png"):
-        picture(tmp_path / name)
+        image(tmp_path / name)
     folder = open_folder(tmp_path, 3, None)
     assert folder.labels == (0, 1)
     (warning,) = folder.warnings
@@ -109,14 +109,14 @@ def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
         ".3.png",
         "b/sub/.x/y/1.png",
     ):
-        picture(tmp_path / name)
+        image(tmp_path / name)
     folder = open_folder(tmp_path, 2, None)
     assert names(folder) == ["a/1.png"]
     assert folder.labels == (0,)
 
 
-def test_links_to_pictures_count_and_loops_do_not_hang(tmp_path: Path) -> None:
-    picture(tmp_path / "a" / "1.png")
+def test_links_to_images_count_and_loops_do_not_hang(tmp_path: Path) -> None:
+    image(tmp_path / "a" / "1.png")
     (tmp_path / "a" / "2.png").symlink_to("1.png")
     (tmp_path / "a" / "3.png").symlink_to("3.png")  # to itself
     (tmp_path / "a" / "4.png").symlink_to("missing.png")
@@ -126,7 +126,7 @@ def test_links_to_pictures_count_and_loops_do_not_hang(tmp_path: Path) -> None:
 
 
 def test_a_class_may_be_a_link_to_a_folder(tmp_path: Path) -> None:
-    picture(tmp_path / "elsewhere" / "1.png")
+    image(tmp_path / "elsewhere" / "1.png")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     assert names(open_folder(tmp_path / "data", 1, None)) == ["a/1.png"]
@@ -135,28 +135,28 @@ def test_a_class_may_be_a_link_to_a_folder(tmp_path: Path) -> None:
 # Refused
 
 
-def test_pictures_beside_class_folders(tmp_path: Path) -> None:
-    picture(tmp_path / "1.png")
-    picture(tmp_path / "a" / "1.png")
-    assert "1 pictures beside sub-folders" in refusal(tmp_path).message
+def test_images_beside_class_folders(tmp_path: Path) -> None:
+    image(tmp_path / "1.png")
+    image(tmp_path / "a" / "1.png")
+    assert "1 images beside sub-folders" in refusal(tmp_path).message
 
 
-def test_no_pictures(tmp_path: Path) -> None:
+def test_no_images(tmp_path: Path) -> None:
     assert "holds no JPEG" in refusal(tmp_path).message
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "notes.txt").write_text("")
-    picture(tmp_path / ".hidden.png")
+    image(tmp_path / ".hidden.png")
     assert "holds no JPEG" in refusal(tmp_path).message
 
 
 def test_no_folder(tmp_path: Path) -> None:
     assert "not a folder" in refusal(tmp_path / "missing").message
-    assert "not a folder" in refusal(picture(tmp_path / "a.png")).message
+    assert "not a folder" in refusal(image(tmp_path / "a.png")).message
 
 
 def test_folders_that_match_the_labels_only_in_part(tmp_path: Path) -> None:
     for name in ("cat/1.png", "dgo/1.png"):
-        picture(tmp_path / name)
+        image(tmp_path / name)
     message = refusal(tmp_path, 2, ("cat", "dog")).message
     assert "dgo" in message
     assert "cat" not in message.replace(str(tmp_path), "")
@@ -164,16 +164,16 @@ def test_folders_that_match_the_labels_only_in_part(tmp_path: Path) -> None:
 
 def test_more_folders_than_classes(tmp_path: Path) -> None:
     for name in "abcd":
-        picture(tmp_path / name / "1.png")
+        image(tmp_path / name / "1.png")
     for labels in (None, ("x", "y", "z")):
         assert "4 sub-folders, the model 3 classes" in refusal(tmp_path, 3, labels).message
 
 
 @pytest.mark.parametrize("unreadable", ["", "a", "a/inner"])
 def test_an_unreadable_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unreadable: str) -> None:
-    """Never passed over: a class without its pictures would go unnoticed. (Also for root, who can read everything.)"""
+    """Never passed over: a class without its images would go unnoticed. (Also for root, who can read everything.)"""
     for name in ("a/1.png", "a/inner/2.png", "b/1.png"):
-        picture(tmp_path / name)
+        image(tmp_path / name)
     real = os.scandir
 
     def scandir(path: str | os.PathLike[str] = ".") -> "os._ScandirContextManager[os.DirEntry[str]]":  # type: ignore[name-defined]
@@ -189,7 +189,7 @@ def test_an_unreadable_folder_is_named(tmp_path: Path, monkeypatch: pytest.Monke
 
 @ROOT_IGNORES_PERMISSIONS
 def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
-    picture(tmp_path / "a" / "1.png")
+    image(tmp_path / "a" / "1.png")
     (tmp_path / "a").chmod(0)
     try:
         assert "Permission denied" in refusal(tmp_path, 1).message
@@ -206,7 +206,7 @@ class_sizes = st.lists(st.integers(0, 30), min_size=1, max_size=12).filter(any)
 @given(class_sizes, st.integers(1, 400))
 def test_a_limit_keeps_the_balance_of_the_classes(sizes: list[int], limit: int) -> None:
     labels = tuple(label for label, size in enumerate(sizes) for _ in range(size))
-    whole = PictureFolder(Path("x"), tuple(Path(f"{index}.png") for index in range(len(labels))), labels, ("w",))
+    whole = ImageFolder(Path("x"), tuple(Path(f"{index}.png") for index in range(len(labels))), labels, ("w",))
     part = whole.limited(limit)
     assert len(part) == min(limit, len(whole))
     assert part.labels is not None
@@ -222,8 +222,8 @@ def test_a_limit_keeps_the_balance_of_the_classes(sizes: list[int], limit: int) 
 
 
 @given(st.integers(1, 100), st.integers(1, 100))
-def test_a_limit_of_an_unlabelled_folder(count: int, limit: int) -> None:
-    whole = PictureFolder(Path("x"), tuple(Path(f"{index}.png") for index in range(count)), None)
+def test_a_limit_of_an_unlabeled_folder(count: int, limit: int) -> None:
+    whole = ImageFolder(Path("x"), tuple(Path(f"{index}.png") for index in range(count)), None)
     part = whole.limited(limit)
     assert len(part) == min(count, limit)
     assert part.labels is None
@@ -234,20 +234,20 @@ def test_a_limit_of_an_unlabelled_folder(count: int, limit: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def reds(tmp_path_factory: pytest.TempPathFactory) -> PictureFolder:
-    """13 pictures in three classes, each told from the others by its red."""
+def reds(tmp_path_factory: pytest.TempPathFactory) -> ImageFolder:
+    """13 images in three classes, each told from the others by its red."""
     root = tmp_path_factory.mktemp("reds")
     for index in range(13):
-        picture(root / "abc"[index % 3] / f"{index:02d}.png", red=10 * index)
+        image(root / "abc"[index % 3] / f"{index:02d}.png", red=10 * index)
     return open_folder(root, 3, None)
 
 
 @settings(max_examples=20, deadline=None)
-@given(size=st.integers(1, 15), labelled=st.booleans(), limit=st.none() | st.integers(1, 13))
-def test_every_picture_comes_once_in_order_with_its_label(
-    reds: PictureFolder, size: int, labelled: bool, limit: int | None
+@given(size=st.integers(1, 15), labeled=st.booleans(), limit=st.none() | st.integers(1, 13))
+def test_every_image_comes_once_in_order_with_its_label(
+    reds: ImageFolder, size: int, labeled: bool, limit: int | None
 ) -> None:
-    folder = reds if labelled else PictureFolder(reds.root, reds.paths, None)
+    folder = reds if labeled else ImageFolder(reds.root, reds.paths, None)
     folder = folder.limited(limit)
     batches = list(folder.batches(SMALL, size))
     assert [len(batch.pixels) for batch in batches[:-1]] == [size] * (len(batches) - 1)
@@ -258,7 +258,7 @@ def test_every_picture_comes_once_in_order_with_its_label(
     pixels = np.concatenate([batch.pixels for batch in batches])
     assert pixels[:, 0, 0, 0].tolist() == [10 * int(path.stem) for path in folder.paths]
     assert not pixels[:, 1:].any()
-    if not labelled:
+    if not labeled:
         assert all(batch.labels is None for batch in batches)
         return
     labels = [batch.labels for batch in batches if batch.labels is not None]
@@ -267,13 +267,13 @@ def test_every_picture_comes_once_in_order_with_its_label(
 
 
 def test_an_empty_selection_gives_no_batches(tmp_path: Path) -> None:
-    assert list(PictureFolder(tmp_path, (), None).batches(SMALL, 4)) == []
+    assert list(ImageFolder(tmp_path, (), None).batches(SMALL, 4)) == []
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 100])
-def test_a_broken_picture_in_the_middle_is_named_when_its_batch_is_reached(tmp_path: Path, size: int) -> None:
+def test_a_broken_image_in_the_middle_is_named_when_its_batch_is_reached(tmp_path: Path, size: int) -> None:
     for index in range(7):
-        picture(tmp_path / f"{index}.png")
+        image(tmp_path / f"{index}.png")
     (tmp_path / "4.png").write_bytes(b"broken")
     batches = open_folder(tmp_path, 3, None).batches(SMALL, size)
     for _ in range(4 // size):
@@ -282,14 +282,14 @@ def test_a_broken_picture_in_the_middle_is_named_when_its_batch_is_reached(tmp_p
         next(batches)
 
 
-def test_decoding_runs_one_batch_ahead_and_no_further(reds: PictureFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoding_runs_one_batch_ahead_and_no_further(reds: ImageFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Path] = []
 
     def load(path: Path, preprocessing: Preprocessing) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         asked.append(path)
         return np.zeros((3, 32, 32), np.uint8)
 
-    monkeypatch.setattr(module, "load_picture", load)
+    monkeypatch.setattr(module, "load_image", load)
     batches = reds.batches(SMALL, 2)
     assert asked == []
     next(batches)
@@ -300,10 +300,10 @@ def test_decoding_runs_one_batch_ahead_and_no_further(reds: PictureFolder, monke
     assert len(asked) <= 6
 
 
-def test_a_bug_in_decoding_is_not_hidden(reds: PictureFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_in_decoding_is_not_hidden(reds: ImageFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(path: Path, preprocessing: Preprocessing) -> NoReturn:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(module, "load_picture", load)
+    monkeypatch.setattr(module, "load_image", load)
     with pytest.raises(RuntimeError, match="a bug"):
         list(reds.batches(SMALL, 4))

@@ -1,4 +1,4 @@
-"""The model of the preprocessing: the published numbers, their limits, and normalising."""
+"""The model of the preprocessing: the published numbers, their limits, and normalizing."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.errors import RequestError
-from tests.data.picture_files import SMALL
+from tests.data.image_files import SMALL
 
 SQUARE = Preprocessing.published(64, 64)
 
@@ -88,11 +88,11 @@ def test_preprocessing_survives_json_and_cannot_be_changed() -> None:
         SMALL.height = 64
 
 
-def test_normalise_is_the_formula_for_every_pixel_value() -> None:
+def test_normalize_is_the_formula_for_every_pixel_value() -> None:
     unusual = SQUARE.model_copy(update={"mean": (0.1, 0.5, 0.9), "std": (0.01, 0.5, 3.0)})
     values = np.broadcast_to(np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16), (2, 3, 16, 16))
     for preprocessing in (SMALL, unusual):
-        found = preprocessing.normalise(values)
+        found = preprocessing.normalize(values)
         assert found.dtype == np.float32
         assert found.shape == (2, 3, 16, 16)
         for channel in range(3):

@@ -16,7 +16,7 @@ from cloformer_deploy.bench import Protocol
 from cloformer_deploy.bench.devices import Request
 from cloformer_deploy.bench.devices.remote import UNPACK, Connection, measure_there, sent
 from cloformer_deploy.bench.measuring import load
-from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.progress import Silent
 from tests.bench.conftest import FAST, SLOW, MakeBundle, make_bundle, onnx_bundle

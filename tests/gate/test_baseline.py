@@ -25,15 +25,15 @@ def baseline(n: int = 20) -> Baseline:
         agrees=pack([flags]),
         right=None,
     )
-    pictures = tuple(f"{index:016x}" for index in range(n))
-    return Baseline(tool_version="0", weights_sha256="b" * 64, pictures=pictures, artifacts=(accepted,))
+    images = tuple(f"{index:016x}" for index in range(n))
+    return Baseline(tool_version="0", weights_sha256="b" * 64, images=images, artifacts=(accepted,))
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=1), min_size=1))
 def test_flags_come_back(flags: list[list[bool]]) -> None:
     batches = [np.array(batch, np.bool_) for batch in flags]
     together = np.concatenate(batches)
-    made = Baseline(tool_version="0", weights_sha256="b" * 64, pictures=("0" * 16,) * len(together), artifacts=())
+    made = Baseline(tool_version="0", weights_sha256="b" * 64, images=("0" * 16,) * len(together), artifacts=())
     assert np.array_equal(made.unpack(pack(batches)), together)
 
 

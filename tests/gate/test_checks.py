@@ -1,4 +1,4 @@
-"""A check fails if its whole interval lies beyond the limit, and says how many pictures it lacks if it cannot tell."""
+"""A check fails if its whole interval lies beyond the limit, and says how many images it lacks if it cannot tell."""
 
 import dataclasses
 import math
@@ -18,8 +18,8 @@ NAMES = tuple(f"{index:016x}" for index in range(4000))
 CLASSES = 10
 
 
-def compared(n: int, *, lost: int = 0, gained: int = 0, noise: float = 0.02, labelled: bool = True) -> Paired:
-    """So many pictures; PyTorch is right on all but the last `gained`."""
+def compared(n: int, *, lost: int = 0, gained: int = 0, noise: float = 0.02, labeled: bool = True) -> Paired:
+    """So many images; PyTorch is right on all but the last `gained`."""
     rng = np.random.default_rng(n)
     labels = rng.integers(0, CLASSES, n)
     expected = np.eye(CLASSES, dtype=np.float32)[labels]
@@ -30,7 +30,7 @@ def compared(n: int, *, lost: int = 0, gained: int = 0, noise: float = 0.02, lab
         expected[-gained:] = wrong[-gained:]
     found = found + noise * rng.standard_normal(found.shape).astype(np.float32)
     drift = Paired()
-    drift.update(expected, found, labels if labelled else None)
+    drift.update(expected, found, labels if labeled else None)
     return drift
 
 
@@ -50,7 +50,7 @@ def accepted(drift: Paired, size: int = 1000, operators: int = 100) -> Baseline:
         agrees=pack(drift.agrees),
         right=pack(drift.right) if drift.right else None,
     )
-    return Baseline(tool_version="0", weights_sha256="b" * 64, pictures=NAMES[: drift.n], artifacts=(one,))
+    return Baseline(tool_version="0", weights_sha256="b" * 64, images=NAMES[: drift.n], artifacts=(one,))
 
 
 def against(
@@ -79,15 +79,15 @@ def test_drops(n: int, lost: int, outcome: Outcome) -> None:
     assert check.value == pytest.approx(100 * lost / n)
     assert check.ci95 is not None
     assert check.ci95[0] <= check.value <= check.ci95[1]
-    assert (check.pictures_needed is not None) == (outcome == "undecided")
+    assert (check.images_needed is not None) == (outcome == "undecided")
 
 
-def test_an_undecided_drop_is_decided_by_as_many_pictures_as_it_asks_for() -> None:
+def test_an_undecided_drop_is_decided_by_as_many_images_as_it_asks_for() -> None:
     few = by_name(against_pytorch(compared(1000, lost=16), LIMITS, 0))["top1_drop_pp"]
     assert few.outcome == "undecided"
-    assert few.pictures_needed is not None
-    assert 1000 < few.pictures_needed < 4000
-    times = math.ceil(1.1 * few.pictures_needed / 1000)
+    assert few.images_needed is not None
+    assert 1000 < few.images_needed < 4000
+    times = math.ceil(1.1 * few.images_needed / 1000)
     many = by_name(against_pytorch(compared(1000 * times, lost=16 * times), LIMITS, 0))["top1_drop_pp"]
     assert many.outcome == "failed"
 
@@ -98,13 +98,13 @@ def test_noise(noise: float, outcome: Outcome) -> None:
 
 
 def test_labels_are_not_needed() -> None:
-    checks = by_name(against_pytorch(compared(500, lost=50, labelled=False), LIMITS, 0))
+    checks = by_name(against_pytorch(compared(500, lost=50, labeled=False), LIMITS, 0))
     assert checks.keys() == {"top1_agreement", "sqnr_db"}
     assert checks["top1_agreement"].outcome == "failed"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_one_picture_of_a_thousand_without_a_number_fails(value: float) -> None:
+def test_one_image_of_a_thousand_without_a_number_fails(value: float) -> None:
     drift = compared(999)
     logits: NDArray[np.float32] = np.eye(CLASSES, dtype=np.float32)[:1]
     broken = logits.copy()
@@ -112,7 +112,7 @@ def test_one_picture_of_a_thousand_without_a_number_fails(value: float) -> None:
     drift.update(logits, broken, np.array([0]))
     check = by_name(against_pytorch(drift, LIMITS, 0))["finite"]
     assert check.outcome == "failed"
-    assert "1 of 1000 pictures; the first is number 1000" in check.text
+    assert "1 of 1000 images; the first is number 1000" in check.text
 
 
 def test_pytorch_s_own_nan_is_not_the_file_s_fault() -> None:
@@ -125,13 +125,13 @@ def test_the_same_build_passes() -> None:
     assert {check.outcome for check in against(drift, accepted(drift)).values()} == {"passed"}
 
 
-@pytest.mark.parametrize("labelled", [True, False])
-def test_a_regression_fails_although_pytorch_allows_it(labelled: bool) -> None:
-    before, after = compared(4000, labelled=labelled), compared(4000, lost=38, labelled=labelled)
+@pytest.mark.parametrize("labeled", [True, False])
+def test_a_regression_fails_although_pytorch_allows_it(labeled: bool) -> None:
+    before, after = compared(4000, labeled=labeled), compared(4000, lost=38, labeled=labeled)
     assert "failed" not in {check.outcome for check in against_pytorch(after, LIMITS, 0)}
     check = against(after, accepted(before))["regression_pp"]
     assert check.outcome == "failed"
-    assert ("top-1" if labelled else "agreement") in check.text
+    assert ("top-1" if labeled else "agreement") in check.text
     assert "38 lost, 0 gained of 4000" in check.text
 
 
@@ -159,14 +159,14 @@ def test_growth(size: int, operators: int, outcomes: tuple[Outcome, Outcome]) ->
     assert (checks["growth"].outcome, checks["operators_growth"].outcome) == outcomes
 
 
-def test_only_pictures_in_common_are_paired() -> None:
+def test_only_images_in_common_are_paired() -> None:
     before, after = compared(1000), compared(1000, lost=100)
     half = against(after, accepted(before), first=500)["regression_pp"]
-    assert "of 500 pictures in common" in half.text
+    assert "of 500 images in common" in half.text
     assert "100 lost" in half.text
     none = against(after, accepted(before), first=1000)["regression_pp"]
     assert none.outcome == "undecided"
-    assert "other pictures" in none.text
+    assert "other images" in none.text
 
 
 def test_false_alarms_are_rare_where_a_build_is_as_bad_as_it_may_be() -> None:
@@ -175,7 +175,7 @@ def test_false_alarms_are_rare_where_a_build_is_as_bad_as_it_may_be() -> None:
     alarms = 0
     for _ in range(300):
         lost, gained = rng.binomial(1000, 0.02), rng.binomial(1000, 0.01)
-        drift = dataclasses.replace(compared(10), labelled=1000, lost=int(lost), gained=int(gained), n=1000)
+        drift = dataclasses.replace(compared(10), labeled=1000, lost=int(lost), gained=int(gained), n=1000)
         check = by_name(against_pytorch(drift, LIMITS, 0))["top1_drop_pp"]
         alarms += check.outcome == "failed"
     assert 1 <= alarms <= 15

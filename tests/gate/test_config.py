@@ -1,12 +1,12 @@
-"""`drift.toml`: limits come from the defaults, the file's, and the rules that name an artefact; mistakes are told."""
+"""`drift.toml`: limits come from the defaults, the file's, and the rules that name an artifact; mistakes are told."""
 
 from pathlib import Path
 
 import pytest
 
+from cloformer_deploy.bundle.manifest import Artifact, Interface
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.gate.config import DriftConfig, read_config
-from cloformer_deploy.manifest import Artifact, Interface
 from cloformer_deploy.quantization.recipes import RECIPES
 from cloformer_deploy.validation import THRESHOLDS
 

@@ -7,7 +7,7 @@ import pytest
 
 from cloformer_deploy.bench import Protocol
 from cloformer_deploy.bench.devices import Measured
-from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.gate import Check, latency_checks, read_config
 from cloformer_deploy.gate.latency import ratio_check

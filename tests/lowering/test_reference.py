@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from cloformer_deploy.architecture import create_model
-from cloformer_deploy.checkpoints import build_model, load_checkpoint
 from cloformer_deploy.data import Preprocessing, open_folder
 from cloformer_deploy.lowering import LOWERINGS, lower
-from cloformer_deploy.model_zoo import resolve_weights
+from cloformer_deploy.networks.cloformer import create_model
+from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
+from cloformer_deploy.weights.zoo import resolve_weights
 
 MAX_ABS_DIFF = 1e-4
 PHOTOGRAPHS = 100
@@ -48,15 +48,15 @@ def test_photographs(shared: Path) -> None:
     model = build_model(load_checkpoint(resolve_weights("xxs-imagenette")))
     lowered = {(*key, integer): lower(model, *key, integer=integer) for key in LOWERINGS for integer in (False, True)}
     preprocessing = Preprocessing.published(224, 224)
-    pictures = open_folder(shared / "imagenette" / "drift224", model.num_classes, None).limited(PHOTOGRAPHS)
+    images = open_folder(shared / "imagenette" / "drift224", model.num_classes, None).limited(PHOTOGRAPHS)
     seen = 0
     with torch.inference_mode():
-        for batch in pictures.batches(preprocessing, 20):
-            images = torch.from_numpy(preprocessing.normalise(batch.pixels))
-            expected = model(images)
+        for batch in images.batches(preprocessing, 20):
+            inputs = torch.from_numpy(preprocessing.normalize(batch.pixels))
+            expected = model(inputs)
             for key, candidate in lowered.items():
-                logits = candidate(images)
+                logits = candidate(inputs)
                 torch.testing.assert_close(logits, expected, rtol=0, atol=MAX_ABS_DIFF, msg=str(key))
                 assert torch.equal(logits.argmax(1), expected.argmax(1)), key
-            seen += len(images)
+            seen += len(inputs)
     assert seen == PHOTOGRAPHS

@@ -10,10 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from cloformer_deploy.architecture import VARIANTS, CloAttention, CloFormer, create_model
-from cloformer_deploy.architecture.attention import GlobalAttention
-from cloformer_deploy.architecture.cloformer import ConvFFN
-from cloformer_deploy.formats import FORMATS
+from cloformer_deploy.backends.registry import FORMATS
 from cloformer_deploy.lowering import INTEGER_LOWERINGS, LOWERINGS, Rewrite, lower
 from cloformer_deploy.lowering.affine import fold_group_norm_affine
 from cloformer_deploy.lowering.attention import (
@@ -29,6 +26,9 @@ from cloformer_deploy.lowering.hidden_groups import MAX_CHANNELS, GroupedConvFFN
 from cloformer_deploy.lowering.normalization import normalize_in_float16, normalize_in_two_steps
 from cloformer_deploy.lowering.residual_stream import SHRINK, shrink_residual_stream
 from cloformer_deploy.lowering.scales import fold_scales
+from cloformer_deploy.networks.cloformer import VARIANTS, CloAttention, CloFormer, create_model
+from cloformer_deploy.networks.cloformer.attention import GlobalAttention
+from cloformer_deploy.networks.cloformer.cloformer import ConvFFN
 
 TOLERANCE = 1e-5
 REWRITES: list[tuple[Rewrite, ...]] = [
@@ -208,7 +208,7 @@ def test_the_residual_stream_shrinks() -> None:
             torch.testing.assert_close(small * SHRINK, large, rtol=0, atol=1e-4)
 
 
-def test_normalisations_sum_few_terms(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_normalizations_sum_few_terms(monkeypatch: pytest.MonkeyPatch) -> None:
     """At 320 x 320 the first stage has 80 x 80 pixels: more than one mean may sum."""
     model = lower(random_model("xxs", seed=10), "coreml", "ane")
     longest = 0

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from cloformer_deploy.architecture import CloFormer
-from cloformer_deploy.architecture.variants import Variant
 from cloformer_deploy.lowering import lower
+from cloformer_deploy.networks.cloformer import CloFormer
+from cloformer_deploy.networks.cloformer.variants import Variant
 from cloformer_deploy.quantization import graph
 from cloformer_deploy.quantization.observers import Histogram, observe
 from cloformer_deploy.quantization.plan import Plan, plan, quantized_operators, tensors
@@ -43,7 +43,7 @@ def small_model(seed: int) -> CloFormer:
 
 
 def noise(seed: int, count: int = 4) -> Tensor:
-    """Normalised images (count, 3, SIDE, SIDE)."""
+    """Normalized images (count, 3, SIDE, SIDE)."""
     return torch.randn(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
 
 
@@ -54,9 +54,9 @@ class Traced:
     model: CloFormer
     module: fx.GraphModule
 
-    def plan(self, recipe: Recipe, images: Tensor, left_float: tuple[str, ...] = ()) -> Plan:
+    def plan(self, recipe: Recipe, images: Tensor, excluded_layers: tuple[str, ...] = ()) -> Plan:
         """A recipe's plan with ranges from these images."""
-        return plan(self.module, recipe, observed_by(self, recipe, images), left_float)
+        return plan(self.module, recipe, observed_by(self, recipe, images), excluded_layers)
 
     def operators(self) -> list[fx.Node]:
         """All, in order."""

@@ -96,7 +96,7 @@ def test_a_tensor_that_is_not_finite_is_named(onnx_cpu: Traced) -> None:
     images[1, 2, 3, 4] = math.inf
     with pytest.raises(ToolError) as caught:
         observe(onnx_cpu.module, ["conv2d_1"], [images])
-    assert caught.value.message == "patch_embed.conv2.conv.0 gives NaN or infinity on a calibration picture"
+    assert caught.value.message == "patch_embed.conv2.conv.0 gives NaN or infinity on a calibration image"
 
 
 def test_a_tensor_that_is_always_zero_has_a_grid() -> None:

@@ -36,7 +36,7 @@ def test_the_largest_weight_of_a_channel_is_the_last_level(seed: int, bits: int,
     np.testing.assert_allclose(largest, np.where(np.arange(len(weight)) == 1, 0, 2 ** (bits - 1) - 1), rtol=1e-6)
 
 
-def test_normalisations_and_global_attention_stay_float_in_the_mix(onnx_cpu: Traced) -> None:
+def test_normalizations_and_global_attention_stay_float_in_the_mix(onnx_cpu: Traced) -> None:
     planned = quantized_operators(onnx_cpu.module, MIX)
     inside = [node for node in onnx_cpu.operators() if graph.is_normalization(node) or graph.is_attention(node)]
     assert {graph.kind(node) for node in inside} >= {"matmul", "layout"}

@@ -1,4 +1,4 @@
-"""Channels are equalised exactly, biases take back what rounding adds, and both come before the plan."""
+"""Channels are equalized exactly, biases take back what rounding adds, and both come before the plan."""
 
 from collections.abc import Iterator
 from typing import cast
@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cloformer_deploy.architecture import CloFormer
-from cloformer_deploy.architecture.cloformer import ConvFFN
-from cloformer_deploy.checkpoints import build_model, load_checkpoint
-from cloformer_deploy.data import Batch, Preprocessing, probe_pictures
+from cloformer_deploy.data import Batch, Preprocessing, probe_images
 from cloformer_deploy.lowering.batch_norm import fold_batch_norm
-from cloformer_deploy.model_zoo import bundled_checkpoints
+from cloformer_deploy.networks.cloformer import CloFormer
+from cloformer_deploy.networks.cloformer.cloformer import ConvFFN
 from cloformer_deploy.quantization import graph
 from cloformer_deploy.quantization.bias import LARGEST_BIAS, correct_biases, hold_biases
-from cloformer_deploy.quantization.equalisation import MAX_FACTOR, equalise
+from cloformer_deploy.quantization.equalization import MAX_FACTOR, equalize
 from cloformer_deploy.quantization.plan import Plan, weight_scales
 from cloformer_deploy.quantization.preparation import CalibrationBatches, observed, prepared, weights_only
 from cloformer_deploy.quantization.recipes import RECIPES
 from cloformer_deploy.quantization.simulation import Simulation
+from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
+from cloformer_deploy.weights.zoo import bundled_checkpoints
 from tests.quantization.small_models import SIDE, Traced, noise, small_model, traced, values_of
 
 MIX = RECIPES["onnx", "cpu"]["int8"]
@@ -43,12 +43,12 @@ def depthwise_outputs(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def check_equalised(model: CloFormer, images: Tensor) -> None:
+def check_equalized(model: CloFormer, images: Tensor) -> None:
     fold_batch_norm(model)
     with torch.inference_mode():
         before = model(images)
     largest = depthwise_outputs(model, images)
-    equalise(model, [images])
+    equalize(model, [images])
     with torch.inference_mode():
         after = model(images)
     assert (after - before).abs().max() <= 1e-4 * before.abs().max()
@@ -62,8 +62,8 @@ def check_equalised(model: CloFormer, images: Tensor) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_equalising_changes_channels_and_no_logit(seed: int) -> None:
-    check_equalised(small_model(seed), noise(seed))
+def test_equalizing_changes_channels_and_no_logit(seed: int) -> None:
+    check_equalized(small_model(seed), noise(seed))
 
 
 def test_keys_are_centred_and_as_large_as_values_and_even_with_queries() -> None:
@@ -72,7 +72,7 @@ def test_keys_are_centred_and_as_large_as_values_and_even_with_queries() -> None
     with torch.no_grad():
         for block in model.blocks:  # else a channel would gain more than `MAX_FACTOR`
             block.attn.global_kv.weight.chunk(2)[0].mul_(20)
-    equalise(model, [noise(0)])
+    equalize(model, [noise(0)])
     for block in model.blocks:
         seen: list[Tensor] = []
         for conv in (block.attn.global_q, block.attn.global_kv):
@@ -88,10 +88,10 @@ def test_keys_are_centred_and_as_large_as_values_and_even_with_queries() -> None
 
 
 @pytest.mark.integration
-def test_equalising_trained_weights_changes_no_logit() -> None:
+def test_equalizing_trained_weights_changes_no_logit() -> None:
     model = build_model(load_checkpoint(bundled_checkpoints()["xxs-imagenette"])).eval()
     preprocessing = Preprocessing.published(64, 64)
-    check_equalised(model, torch.from_numpy(preprocessing.normalise(probe_pictures(2, preprocessing))))
+    check_equalized(model, torch.from_numpy(preprocessing.normalize(probe_images(2, preprocessing))))
 
 
 def test_a_channel_that_is_always_zero_stays_finite() -> None:
@@ -105,7 +105,7 @@ def test_a_channel_that_is_always_zero_stays_finite() -> None:
                 parameter[0] = 0
         ffn.fc2.weight[:, 1] = 0
         before = model(noise(0))
-        equalise(model, [noise(0)])
+        equalize(model, [noise(0)])
         torch.testing.assert_close(model(noise(0)), before, rtol=0, atol=1e-4)
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
@@ -159,7 +159,7 @@ def test_the_bias_of_a_channel_without_weights_fits_32_bits() -> None:
 
 
 class Noise:
-    """Pictures of noise, as a calibration set gives them."""
+    """ImageSet of noise, as a calibration set gives them."""
 
     def __len__(self) -> int:
         return 20
@@ -180,7 +180,7 @@ def test_a_prepared_model_is_the_reference_but_for_its_biases() -> None:
     made = prepared(base, images)
     assert told == [
         step
-        for purpose in ("Equalising channels", "Measuring ranges", "Correcting biases")
+        for purpose in ("Equalizing channels", "Measuring ranges", "Correcting biases")
         for step in (purpose, 16, 20)
     ]
     assert all(torch.equal(value, untouched[name]) for name, value in reference.state_dict().items())

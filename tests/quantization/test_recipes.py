@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from cloformer_deploy.formats import FLOATS, FORMATS, PRECISIONS
+from cloformer_deploy.backends.registry import FLOATS, FORMATS, PRECISIONS
 from cloformer_deploy.lowering import INTEGER_LOWERINGS, LOWERINGS
 from cloformer_deploy.quantization import graph
 from cloformer_deploy.quantization.recipes import ALL, CONVOLUTIONS, INT8, MIX, RECIPES, Recipe

@@ -19,9 +19,9 @@ class Model:
         self.evaluated: list[tuple[str, ...]] = []
         self.measured: list[str] = []
 
-    def evaluate(self, left_float: tuple[str, ...]) -> float:
-        self.evaluated.append(left_float)
-        return sum(noise for block, noise in self.noises.items() if block not in left_float)
+    def evaluate(self, excluded_layers: tuple[str, ...]) -> float:
+        self.evaluated.append(excluded_layers)
+        return sum(noise for block, noise in self.noises.items() if block not in excluded_layers)
 
     def measure(self, block: str) -> float:
         self.measured.append(block)
@@ -40,7 +40,7 @@ def test_never_over_budget_and_nothing_twice(noises: list[float], limit: float, 
     assert len(set(model.evaluated)) == len(model.evaluated)
     if outcome.held is not None:
         assert outcome.held.drop_pp <= limit
-        assert outcome.held.left_float in model.evaluated
+        assert outcome.held.excluded_layers in model.evaluated
     assert outcome.best.drop_pp == min(map(Model(noises).evaluate, model.evaluated))
 
 
@@ -52,7 +52,7 @@ def test_finds_the_smallest_set_that_holds(noises: list[float], limit: float) ->
     holding = [count for count in range(len(noises)) if sum(ranked[count:]) <= limit - 1e-9]
     if holding:
         assert outcome.held is not None
-        assert len(outcome.held.left_float) <= holding[0]
+        assert len(outcome.held.excluded_layers) <= holding[0]
     elif min(noises) > limit:
         assert outcome.held is None
 
@@ -75,7 +75,7 @@ def test_a_limit_that_holds_at_once_takes_one_evaluation() -> None:
 def test_blocks_left_float_are_in_the_order_of_the_model() -> None:
     outcome = Model([1, 5, 9, 1]).search(2, 40)
     assert outcome.held is not None
-    assert outcome.held.left_float == ("block1", "block2")
+    assert outcome.held.excluded_layers == ("block1", "block2")
 
 
 @pytest.mark.parametrize("budget", range(1, 6))

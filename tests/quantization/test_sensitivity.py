@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from cloformer_deploy.quantization.sensitivity import left_float_pattern
+from cloformer_deploy.quantization.sensitivity import exclusion_pattern
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,6 @@ from cloformer_deploy.quantization.sensitivity import left_float_pattern
     ],
 )
 def test_patterns(block: str, inside: list[str], outside: list[str]) -> None:
-    pattern = re.compile(left_float_pattern(block))
+    pattern = re.compile(exclusion_pattern(block))
     assert all(pattern.search(path) for path in inside)
     assert not any(pattern.search(path) for path in outside)

@@ -1,4 +1,4 @@
-"""A tiny folder of pictures and a tiny recipe, for the tests of the training."""
+"""A tiny folder of images and a tiny recipe, for the tests of the training."""
 
 import dataclasses
 from pathlib import Path
@@ -12,8 +12,8 @@ from tools.training.recipe import Recipe, Stage
 CLASSES = ("cross", "dot")
 
 
-def write_pictures(root: Path, each: int = 8) -> Path:
-    """`each` noisy pictures of 40 x 48 px in a sub-folder for each of `CLASSES`."""
+def write_images(root: Path, each: int = 8) -> Path:
+    """`each` noisy images of 40 x 48 px in a sub-folder for each of `CLASSES`."""
     rng = np.random.default_rng(0)
     for number, name in enumerate(CLASSES):
         (root / name).mkdir(parents=True)
@@ -24,6 +24,6 @@ def write_pictures(root: Path, each: int = 8) -> Path:
 
 
 def tiny_recipe(**changes: Any) -> Recipe:
-    """A recipe for `write_pictures`, with the changes."""
+    """A recipe for `write_images`, with the changes."""
     recipe = Recipe("xxs", CLASSES, "tiny", 16, None, (Stage(32, 2), Stage(64, 0.5)), batch=4)
     return dataclasses.replace(recipe, **changes)

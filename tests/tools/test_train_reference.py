@@ -13,21 +13,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cloformer_deploy.checkpoints import load_checkpoint
+from cloformer_deploy.weights.checkpoints import load_checkpoint
 from tests.conftest import ROOT
-from tests.tools.samples import CLASSES, write_pictures
+from tests.tools.samples import CLASSES, write_images
 from tools.train_reference import arguments_parser, main, prepare
 from tools.training.loop import STATE
 from tools.training.state import save_state
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pictures(tmp_path_factory.mktemp("data") / "pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("data") / "images")
 
 
-def arguments(pictures: Path, output: Path, **changes: str) -> list[str]:
-    options = {"variant": "xxs", "data": str(pictures), "val": str(pictures), "output": str(output)}
+def arguments(images: Path, output: Path, **changes: str) -> list[str]:
+    options = {"variant": "xxs", "data": str(images), "val": str(images), "output": str(output)}
     options |= {"schedule": "32:1", "batch": "4", **changes}
     return [text for name, value in options.items() for text in (f"--{name}", value)]
 
@@ -44,9 +44,9 @@ def arguments(pictures: Path, output: Path, **changes: str) -> list[str]:
     ],
 )
 def test_a_mistake_is_told_in_a_line(
-    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], told: str
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], told: str
 ) -> None:
-    assert main(arguments(pictures, tmp_path / "run", **changes)) == 2
+    assert main(arguments(images, tmp_path / "run", **changes)) == 2
     error = capsys.readouterr().err
     assert told in error
     assert error.count("\n") == 1
@@ -54,27 +54,27 @@ def test_a_mistake_is_told_in_a_line(
 
 
 @pytest.mark.parametrize("changes", [{"batch": "0"}, {"threads": "0"}, {"variant": "m"}])
-def test_an_option_that_is_none_is_refused(pictures: Path, tmp_path: Path, changes: dict[str, str]) -> None:
+def test_an_option_that_is_none_is_refused(images: Path, tmp_path: Path, changes: dict[str, str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(arguments(pictures, tmp_path / "run", **changes))
+        main(arguments(images, tmp_path / "run", **changes))
     assert caught.value.code == 2
 
 
 def test_weights_for_other_classes_are_refused(
-    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = str(ROOT / "models" / "xxs-imagenette.safetensors")
-    assert main(arguments(pictures, tmp_path / "run", init=weights)) == 2
+    assert main(arguments(images, tmp_path / "run", init=weights)) == 2
     assert "10 other classes" in capsys.readouterr().err
 
 
 def test_the_state_of_another_training_is_refused_and_left(
-    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    begun = prepare(arguments_parser().parse_args(arguments(pictures, tmp_path)))
+    begun = prepare(arguments_parser().parse_args(arguments(images, tmp_path)))
     save_state(tmp_path / STATE, begun.recipe.fingerprint(), begun.progress, begun.training)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    assert main(arguments(pictures, tmp_path, seed="1")) == 2
+    assert main(arguments(images, tmp_path, seed="1")) == 2
     assert "seed was 0, is 1" in capsys.readouterr().err
     assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
 
@@ -101,11 +101,11 @@ def kill_after_first_save(command: list[str], state: Path, *, times: int) -> Non
 
 @pytest.mark.integration
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX's")
-def test_killed_and_resumed_it_gives_the_same_weights(pictures: Path, tmp_path: Path) -> None:
+def test_killed_and_resumed_it_gives_the_same_weights(images: Path, tmp_path: Path) -> None:
     def command(output: Path, save_every: str) -> list[str]:
         # Two stages, and kills in the middle of epochs: each of 4 steps.
         settings = {"schedule": "32:4,64:1.5", "threads": "1", "save-every": save_every}
-        return arguments(pictures, output, **settings)
+        return arguments(images, output, **settings)
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     process = start(command(whole, "30"))

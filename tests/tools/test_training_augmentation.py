@@ -18,7 +18,7 @@ def noise(width: int, height: int) -> Image.Image:
 
 @settings(deadline=None)
 @given(SIDES, SIDES, st.floats(0.01, 1), SEEDS)
-def test_a_box_lies_within_the_picture(width: int, height: int, area: float, seed: int) -> None:
+def test_a_box_lies_within_the_image(width: int, height: int, area: float, seed: int) -> None:
     left, top, right, bottom = crop_box(width, height, area, np.random.default_rng(seed))
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
@@ -35,7 +35,7 @@ def test_a_box_has_the_area_and_shape_asked_for(area: float, seed: int) -> None:
 
 @settings(deadline=None)
 @given(SIDES, SIDES, st.sampled_from([32, 64]), SEEDS, st.sampled_from([None, 200.0]))
-def test_any_picture_becomes_one_of_the_size(
+def test_any_image_becomes_one_of_the_size(
     width: int, height: int, size: int, seed: int, sharpen: float | None
 ) -> None:
     pixels = augment(Image.new("RGB", (width, height)), size, 0.3, 1, sharpen, np.random.default_rng(seed))
@@ -53,11 +53,11 @@ def test_it_depends_on_seed_epoch_and_index_alone() -> None:
 
 
 def test_without_strength_and_at_full_area_only_flip_and_filter_are_left() -> None:
-    picture = noise(32, 32)
-    upright = np.asarray(picture).transpose(2, 0, 1)
+    image = noise(32, 32)
+    upright = np.asarray(image).transpose(2, 0, 1)
     for seed in range(20):
         # A box of the full area is square here only by chance, so the largest square is taken.
-        pixels = augment(picture, 32, 1, 0, None, np.random.default_rng(seed))
+        pixels = augment(image, 32, 1, 0, None, np.random.default_rng(seed))
         assert np.array_equal(pixels, upright) or np.array_equal(pixels, upright[:, :, ::-1])
 
 
@@ -75,8 +75,8 @@ def test_a_square_is_cut_out() -> None:
 @pytest.mark.parametrize(("size", "sharper"), [(64, True), (16, False)])
 def test_only_what_was_scaled_up_is_sharpened(size: int, sharper: bool) -> None:
     def contrast(sharpen: float | None) -> float:
-        pictures = [augment(noise(32, 32), size, 1, 0, sharpen, np.random.default_rng(seed)) for seed in range(20)]
-        return float(np.abs(np.diff(np.stack(pictures).astype(float), axis=3)).mean())
+        images = [augment(noise(32, 32), size, 1, 0, sharpen, np.random.default_rng(seed)) for seed in range(20)]
+        return float(np.abs(np.diff(np.stack(images).astype(float), axis=3)).mean())
 
     assert (contrast(200) > 1.5 * contrast(None)) == sharper
     assert (contrast(200) == contrast(None)) != sharper

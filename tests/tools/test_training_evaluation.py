@@ -1,4 +1,4 @@
-"""Top-1, and how pictures are prepared for it."""
+"""Top-1, and how images are prepared for it."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,7 +14,7 @@ from tools.training.evaluation import Accuracy, evaluate, published, whole
 
 
 class Reds:
-    """Pictures whose red says their number."""
+    """ImageSet whose red says their number."""
 
     identity = "reds"
     labels: Sequence[int] = (0, 1, 2, 1)
@@ -46,12 +46,12 @@ def test_top_1_is_the_share_of_right_first_choices(final: bool) -> None:
 
 
 @pytest.mark.parametrize("prepare", [whole, published])
-def test_a_picture_of_the_size_is_taken_as_it_is(prepare: Callable[[Image.Image, int], NDArray[np.uint8]]) -> None:
+def test_a_image_of_the_size_is_taken_as_it_is(prepare: Callable[[Image.Image, int], NDArray[np.uint8]]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     assert np.array_equal(prepare(Image.fromarray(pixels), 64), pixels.transpose(2, 0, 1))
 
 
-def test_while_training_the_whole_picture_is_shown_and_finally_its_centre() -> None:
+def test_while_training_the_whole_image_is_shown_and_finally_its_centre() -> None:
     pixels = np.zeros((64, 64, 3), np.uint8)
     pixels[:4] = 255  # the published evaluation crops an eighth away
     assert whole(Image.fromarray(pixels), 32)[:, 0].min() == 255

@@ -1,4 +1,4 @@
-"""Which pictures a step sees: the same from any step on, however often the training is begun."""
+"""Which images a step sees: the same from any step on, however often the training is begun."""
 
 import pickle
 from pathlib import Path
@@ -7,14 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tools.samples import tiny_recipe, write_pictures
+from tests.tools.samples import tiny_recipe, write_images
 from tools.training.loading import Augmented, Steps, batches, epoch_order
 from tools.training.sources import FolderSource
 
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 1000), st.integers(1, 200))
-def test_an_epoch_takes_every_picture_once(seed: int, epoch: int, count: int) -> None:
+def test_an_epoch_takes_every_image_once(seed: int, epoch: int, count: int) -> None:
     assert sorted(epoch_order(seed, epoch, count)) == list(range(count))
 
 
@@ -30,7 +30,7 @@ def test_steps_taken_up_later_are_the_same_steps(batch: int, start: int, more: i
     assert list(Steps(recipe, start, start + more)) == list(Steps(recipe, 0, start + more))[start:]
 
 
-def test_an_epoch_sees_no_picture_twice() -> None:
+def test_an_epoch_sees_no_image_twice() -> None:
     recipe = tiny_recipe(batch=5)
     keys = [key for step in Steps(recipe, 0, 2 * recipe.steps_per_epoch) for key in step]
     assert len(keys) == len(set(keys)) == 30
@@ -38,7 +38,7 @@ def test_an_epoch_sees_no_picture_twice() -> None:
 
 
 def test_batches_are_of_the_asked_size_and_repeat(tmp_path: Path) -> None:
-    source, recipe = FolderSource(write_pictures(tmp_path / "pictures")), tiny_recipe()
+    source, recipe = FolderSource(write_images(tmp_path / "images")), tiny_recipe()
     whole = list(batches(source, recipe, 32, 0, 6, workers=0, pin=False))
     later = list(batches(source, recipe, 32, 4, 6, workers=1, pin=False))
     assert all(pixels.shape == (4, 3, 32, 32) and pixels.dtype == torch.uint8 for pixels, _ in whole)
@@ -47,7 +47,7 @@ def test_batches_are_of_the_asked_size_and_repeat(tmp_path: Path) -> None:
         assert torch.equal(labels, labels_again)
 
 
-def test_pictures_reach_processes_that_are_spawned(tmp_path: Path) -> None:
-    dataset = Augmented(FolderSource(write_pictures(tmp_path / "pictures")), tiny_recipe(), 32)
+def test_images_reach_processes_that_are_spawned(tmp_path: Path) -> None:
+    dataset = Augmented(FolderSource(write_images(tmp_path / "images")), tiny_recipe(), 32)
     sent = pickle.loads(pickle.dumps(dataset))
     assert torch.equal(sent[1, 5][0], dataset[1, 5][0])

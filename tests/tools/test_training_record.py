@@ -1,4 +1,4 @@
-"""The log across kills, and the picture drawn of it."""
+"""The log across kills, and the image drawn of it."""
 
 from pathlib import Path
 
@@ -32,9 +32,9 @@ def test_speed_is_told_by_size() -> None:
 
 
 @pytest.mark.parametrize("lines", [LINES, []])
-def test_the_curve_is_a_picture(tmp_path: Path, lines: list[dict[str, float]]) -> None:
+def test_the_curve_is_a_image(tmp_path: Path, lines: list[dict[str, float]]) -> None:
     draw_curve(tmp_path / "curve.png", lines, tiny_recipe())
-    with Image.open(tmp_path / "curve.png") as picture:
-        assert picture.format == "PNG"
-        assert picture.width > 500
+    with Image.open(tmp_path / "curve.png") as image:
+        assert image.format == "PNG"
+        assert image.width > 500
     assert [path.name for path in tmp_path.iterdir()] == ["curve.png"]

@@ -20,12 +20,12 @@ def files(cache: Path) -> dict[str, int]:
     return {path.relative_to(cache).as_posix(): path.stat().st_mtime_ns for path in cache.rglob("*.npy")}
 
 
-def test_pictures_are_those_of_the_task(tmp_path: Path) -> None:
+def test_images_are_those_of_the_task(tmp_path: Path) -> None:
     source = RenderedSource("train", 6, tmp_path)
     assert len(source) == 6
     for index in (0, 5):
-        picture, number = source[index]
-        assert np.array_equal(np.asarray(picture), render("train", index))
+        image, number = source[index]
+        assert np.array_equal(np.asarray(image), render("train", index))
         assert number == source.labels[index] == label(index)
     with pytest.raises(IndexError):
         source[6]
@@ -54,7 +54,7 @@ def test_splits_counts_and_versions_are_told_apart(tmp_path: Path, monkeypatch: 
     assert len(files(tmp_path)) == len(before) + 1
 
 
-def test_a_process_that_is_spawned_gets_the_place_of_the_pictures_not_the_pictures(tmp_path: Path) -> None:
+def test_a_process_that_is_spawned_gets_the_place_of_the_images_not_the_images(tmp_path: Path) -> None:
     source = RenderedSource("train", 2, tmp_path)
     source[0]
     sent = pickle.dumps(source)

@@ -1,4 +1,4 @@
-"""The image folder as a source: labels, identity, damaged pictures, even spreading."""
+"""The image folder as a source: labels, identity, damaged images, even spreading."""
 
 from collections import Counter
 from pathlib import Path
@@ -9,23 +9,23 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cloformer_deploy.errors import DataError
-from tests.tools.samples import CLASSES, write_pictures
+from tests.tools.samples import CLASSES, write_images
 from tools.training.sources import FolderSource, spread
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return write_pictures(tmp_path / "pictures", each=3)
+    return write_images(tmp_path / "images", each=3)
 
 
 def test_sub_folders_are_the_classes(folder: Path) -> None:
     source = FolderSource(folder)
     assert source.classes == CLASSES
     assert source.labels == (0, 0, 0, 1, 1, 1)
-    picture, label = source[3]
-    assert (picture.mode, picture.size, label) == ("RGB", (40, 48), 1)
+    image, label = source[3]
+    assert (image.mode, image.size, label) == ("RGB", (40, 48), 1)
     with Image.open(folder / "dot" / "0.png") as original:
-        assert picture.tobytes() == original.tobytes()
+        assert image.tobytes() == original.tobytes()
 
 
 def test_sub_folders_named_like_the_classes_are_matched_by_name(folder: Path) -> None:
@@ -42,19 +42,19 @@ def test_what_is_assumed_about_other_names_is_told(folder: Path) -> None:
 
 def test_the_identity_is_of_the_content(folder: Path, tmp_path: Path) -> None:
     identity = FolderSource(folder).identity
-    assert FolderSource(write_pictures(tmp_path / "copy", each=3)).identity == identity
+    assert FolderSource(write_images(tmp_path / "copy", each=3)).identity == identity
     (folder / "cross" / "2.png").rename(folder / "dot" / "2a.png")
     assert FolderSource(folder).identity != identity
 
 
-def test_a_damaged_picture_is_told_before_training(folder: Path) -> None:
+def test_a_damaged_image_is_told_before_training(folder: Path) -> None:
     broken = folder / "dot" / "1.png"
     broken.write_bytes(broken.read_bytes()[:200])
     with pytest.raises(DataError, match=r"dot/1\.png"):
         FolderSource(folder)
 
 
-def test_a_picture_that_needs_a_foreign_decoder_is_refused(folder: Path) -> None:
+def test_a_image_that_needs_a_foreign_decoder_is_refused(folder: Path) -> None:
     Image.new("RGB", (8, 8)).save(folder / "dot" / "1.png", "GIF")
     with pytest.raises(DataError, match=r"dot/1\.png"):
         FolderSource(folder)

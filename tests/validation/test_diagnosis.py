@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloformer_deploy.architecture import CloFormer
-from cloformer_deploy.checkpoints import build_model, load_checkpoint
-from cloformer_deploy.data import Preprocessing, probe_pictures
+from cloformer_deploy.data import Preprocessing, probe_images
 from cloformer_deploy.data.rendered import CLASSES
-from cloformer_deploy.model_zoo import resolve_weights
+from cloformer_deploy.networks.cloformer import CloFormer
 from cloformer_deploy.validation.diagnosis import Reference, diagnose
+from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
+from cloformer_deploy.weights.zoo import resolve_weights
 
 Logits = NDArray[np.float32]
 SMALL = Preprocessing.published(32, 32)
@@ -38,23 +38,23 @@ def linear_model(seed: int, classes: int) -> Reference:
     return run
 
 
-def pictures(seed: int, count: int = 32) -> NDArray[np.uint8]:
+def images(seed: int, count: int = 32) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (count, 3, 32, 32), np.uint8)
 
 
 def noisy(logits: Logits, sqnr_db: float, seed: int) -> Logits:
-    centred = logits - logits.mean(axis=1, keepdims=True)
-    deviation = np.sqrt((centred**2).mean()) * 10 ** (-sqnr_db / 20)
+    centered = logits - logits.mean(axis=1, keepdims=True)
+    deviation = np.sqrt((centered**2).mean()) * 10 ** (-sqnr_db / 20)
     noise = np.random.default_rng(seed).standard_normal(logits.shape)
     return np.asarray(logits + deviation * noise, np.float32)
 
 
 def diagnosed(logits: Logits, seed: int, labels: tuple[str, ...] | None = None) -> list[str]:
-    return diagnose(linear_model(seed, logits.shape[1]), SMALL, pictures(seed, len(logits)), logits, labels)
+    return diagnose(linear_model(seed, logits.shape[1]), SMALL, images(seed, len(logits)), logits, labels)
 
 
 def sound(seed: int, classes: int, count: int = 32) -> Logits:
-    return linear_model(seed, classes)(SMALL.normalise(pictures(seed, count)))
+    return linear_model(seed, classes)(SMALL.normalize(images(seed, count)))
 
 
 # What made no mistake
@@ -65,7 +65,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 @settings(deadline=None)
 @given(SEEDS, st.integers(1, 50), st.integers(1, 40), st.sampled_from([-20.0, -5.0, 0.0, 3.0, 6.0, 10.0, 20.0, 30.0]))
 def test_nothing_is_named_of_noise(seed: int, classes: int, count: int, sqnr_db: float) -> None:
-    # Two pictures of two classes fit a wrong order too easily: what is promised is of pictures in some number.
+    # Two images of two classes fit a wrong order too easily: what is promised is of images in some number.
     assume(count >= 8 or sqnr_db >= INT8_DB)
     assert diagnosed(noisy(sound(seed, classes, count), sqnr_db, seed), seed) == []
 
@@ -74,26 +74,26 @@ def test_nothing_is_named_of_noise(seed: int, classes: int, count: int, sqnr_db:
 @given(SEEDS, st.integers(2, 30))
 def test_nothing_is_named_of_other_logits(seed: int, classes: int) -> None:
     """Those of another model altogether."""
-    other = linear_model(seed + 1, classes)(SMALL.normalise(pictures(seed)))
+    other = linear_model(seed + 1, classes)(SMALL.normalize(images(seed)))
     assert diagnosed(other, seed) == []
 
 
 def test_classes_that_are_alike_are_not_exchanged_by_noise() -> None:
     weights = linear_model(0, 6)
 
-    def twins(images: NDArray[np.float32]) -> Logits:
-        return np.repeat(weights(images), 2, axis=1)
+    def doubled(normalized: NDArray[np.float32]) -> Logits:
+        return np.repeat(weights(normalized), 2, axis=1)
 
-    logits = twins(SMALL.normalise(pictures(0)))
+    logits = doubled(SMALL.normalize(images(0)))
     for seed in range(20):
-        assert diagnose(twins, SMALL, pictures(0), noisy(logits, 25, seed)) == []
-    assert diagnose(twins, SMALL, pictures(0), logits) == []
+        assert diagnose(doubled, SMALL, images(0), noisy(logits, 25, seed)) == []
+    assert diagnose(doubled, SMALL, images(0), logits) == []
 
 
-def test_grey_pictures_say_nothing_of_the_channels() -> None:
-    grey = np.repeat(pictures(0)[:, :1], 3, axis=1)
+def test_grey_images_say_nothing_of_the_channels() -> None:
+    grey = np.repeat(images(0)[:, :1], 3, axis=1)
     model = linear_model(0, 5)
-    assert diagnose(model, SMALL, grey, noisy(model(SMALL.normalise(grey)), INT8_DB, 1)) == []
+    assert diagnose(model, SMALL, grey, noisy(model(SMALL.normalize(grey)), INT8_DB, 1)) == []
 
 
 # Numbers
@@ -105,27 +105,27 @@ def test_nan_and_infinity_are_counted_and_the_rest_is_diagnosed_without_them() -
     logits[4] = -np.inf
     found = diagnosed(logits, 3)
     assert found[:2] == [
-        "NaN logits on 3 of 32 pictures, the first is picture 5",
-        "infinite logits on 1 of 32 pictures, the first is picture 4",
+        "NaN logits on 3 of 32 images, the first is image 5",
+        "infinite logits on 1 of 32 images, the first is image 4",
     ]
     assert len(found) == 3
     assert "the labels are rotated by 2" in found[2]
-    assert "100 % of 28 pictures" in found[2]
+    assert "100 % of 28 images" in found[2]
 
 
 def test_nothing_but_nan_is_only_that() -> None:
     logits = np.full((32, 7), np.nan, np.float32)
-    assert diagnosed(logits, 3) == ["NaN logits on 32 of 32 pictures, the first is picture 0"]
+    assert diagnosed(logits, 3) == ["NaN logits on 32 of 32 images, the first is image 0"]
 
 
 @pytest.mark.parametrize("wobble", [0.0, 1e-6])
 def test_a_constant_output_is_only_that(wobble: float) -> None:
     logits = np.repeat(sound(3, 7)[:1], 32, axis=0)
     (said,) = diagnosed(noisy(logits, 140, 0) if wobble else logits, 3)
-    assert said.startswith("the output is constant: over 32 pictures")
+    assert said.startswith("the output is constant: over 32 images")
 
 
-def test_a_constant_added_to_each_picture_makes_it_no_less_constant() -> None:
+def test_a_constant_added_to_each_image_makes_it_no_less_constant() -> None:
     logits = np.repeat(sound(3, 7)[:1], 32, axis=0) + np.arange(32, dtype=np.float32)[:, None]
     (said,) = diagnosed(logits, 3)
     assert said.startswith("the output is constant")
@@ -169,14 +169,14 @@ def test_any_order_is_told(seed: int, order: list[int]) -> None:
 Wrong = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 MEAN, STD = (np.array(each, np.float32).reshape(3, 1, 1) for each in (SMALL.mean, SMALL.std))
 MISTAKES: dict[str, Wrong] = {
-    "the file takes BGR: with the channels swapped PyTorch": lambda pixels: SMALL.normalise(pixels)[:, [2, 1, 0]],
-    "the file takes BGR: with the channels swapped before": lambda pixels: SMALL.normalise(pixels[:, [2, 1, 0]]),
-    "the images are normalised twice": lambda pixels: (SMALL.normalise(pixels) - MEAN) / STD,
+    "the file takes BGR: with the channels swapped PyTorch": lambda pixels: SMALL.normalize(pixels)[:, [2, 1, 0]],
+    "the file takes BGR: with the channels swapped before": lambda pixels: SMALL.normalize(pixels[:, [2, 1, 0]]),
+    "the images are normalized twice": lambda pixels: (SMALL.normalize(pixels) - MEAN) / STD,
     "mean and deviation are left out": lambda pixels: pixels.astype(np.float32) / np.float32(255),
-    "the images are not normalised": lambda pixels: pixels.astype(np.float32),
-    "the images are flipped left to right": lambda pixels: SMALL.normalise(np.flip(pixels, 3)),
-    "the images are upside down": lambda pixels: SMALL.normalise(np.flip(pixels, 2)),
-    "the images are transposed": lambda pixels: SMALL.normalise(pixels.transpose(0, 1, 3, 2)),
+    "the images are not normalized": lambda pixels: pixels.astype(np.float32),
+    "the images are flipped left to right": lambda pixels: SMALL.normalize(np.flip(pixels, 3)),
+    "the images are upside down": lambda pixels: SMALL.normalize(np.flip(pixels, 2)),
+    "the images are transposed": lambda pixels: SMALL.normalize(pixels.transpose(0, 1, 3, 2)),
 }
 
 
@@ -184,7 +184,7 @@ MISTAKES: dict[str, Wrong] = {
 @settings(deadline=None, max_examples=20)
 @given(seed=SEEDS, classes=st.integers(2, 30))
 def test_each_mistake_is_told_through_noise(mistake: str, seed: int, classes: int) -> None:
-    made = linear_model(seed, classes)(MISTAKES[mistake](pictures(seed)))
+    made = linear_model(seed, classes)(MISTAKES[mistake](images(seed)))
     (said,) = diagnosed(noisy(made, INT8_DB, seed), seed)
     # Before or after mean and deviation: swapped channels then differ by less than this noise, and bear one name.
     assert said.startswith("the file takes BGR:" if "BGR" in mistake else mistake)
@@ -192,9 +192,9 @@ def test_each_mistake_is_told_through_noise(mistake: str, seed: int, classes: in
 
 def test_the_sentence_has_both_figures() -> None:
     said = diagnosed(
-        linear_model(1, 10)(MISTAKES["the file takes BGR: with the channels swapped PyTorch"](pictures(1))), 1
+        linear_model(1, 10)(MISTAKES["the file takes BGR: with the channels swapped PyTorch"](images(1))), 1
     )[0]
-    shape = r"the file takes BGR: with the channels swapped PyTorch agrees on 100 % of 32 pictures \(200.0 dB\), "
+    shape = r"the file takes BGR: with the channels swapped PyTorch agrees on 100 % of 32 images \(200.0 dB\), "
     assert re.fullmatch(shape + r"without on \d+ % \(-?\d+\.\d dB\)", said)
 
 
@@ -224,7 +224,7 @@ def reference(trained: CloFormer) -> Reference:
 
 @pytest.fixture(scope="module")
 def rendered() -> NDArray[np.uint8]:
-    return probe_pictures(32, TRAINED)
+    return probe_images(32, TRAINED)
 
 
 def logits_of(model: CloFormer, images: NDArray[np.float32]) -> Logits:
@@ -244,7 +244,7 @@ def test_a_trained_model_is_diagnosed_too(mistake: str, reference: Reference, re
 def test_nothing_is_named_of_a_noisy_trained_model(
     sqnr_db: float, reference: Reference, rendered: NDArray[np.uint8]
 ) -> None:
-    logits = noisy(reference(TRAINED.normalise(rendered)), sqnr_db, 1)
+    logits = noisy(reference(TRAINED.normalize(rendered)), sqnr_db, 1)
     assert diagnose(reference, TRAINED, rendered, logits, CLASSES) == []
 
 
@@ -270,7 +270,7 @@ def test_a_damaged_layer_is_no_mistake_of_these(
     damaged = copy.deepcopy(trained)
     with torch.no_grad():
         damage(damaged.state_dict()[f"{layer}.weight"])
-    found = diagnose(reference, TRAINED, rendered, logits_of(damaged, TRAINED.normalise(rendered)), CLASSES)
+    found = diagnose(reference, TRAINED, rendered, logits_of(damaged, TRAINED.normalize(rendered)), CLASSES)
     if layer == "head" and damage is _roll:
         assert "the labels are rotated by 1" in found[0]  # which, but for the biases, they are
     elif damage is Tensor.zero_ and layer in ("head", "patch_embed.conv3.conv.0"):

@@ -30,16 +30,16 @@ def array(rows: Sequence[Sequence[float]]) -> Logits:
 @st.composite
 def cases(draw: st.DrawFn, *, broken: bool = True, min_classes: int = 1) -> tuple[Logits, Logits, Labels]:
     """Reference, logits near to it or far from it, some with NaN or Inf, and labels."""
-    pictures, classes = draw(st.integers(1, 12)), draw(st.integers(min_classes, 6))
+    images, classes = draw(st.integers(1, 12)), draw(st.integers(min_classes, 6))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    reference = rng.normal(0, draw(st.sampled_from([0.01, 1.0, 100.0])), (pictures, classes)).astype(np.float32)
+    reference = rng.normal(0, draw(st.sampled_from([0.01, 1.0, 100.0])), (images, classes)).astype(np.float32)
     noise = draw(st.sampled_from([0.0, 1e-4, 0.3, 30.0]))
     logits = (reference + rng.normal(0, noise, reference.shape)).astype(np.float32)
     if broken:
         for side in (reference, logits):
-            for row in draw(st.sets(st.integers(0, pictures - 1), max_size=2)):
+            for row in draw(st.sets(st.integers(0, images - 1), max_size=2)):
                 side[row, draw(st.integers(0, classes - 1))] = draw(st.sampled_from([np.nan, np.inf, -np.inf]))
-    return reference, logits, rng.integers(0, classes, pictures)
+    return reference, logits, rng.integers(0, classes, images)
 
 
 # Figures
@@ -66,7 +66,7 @@ def test_the_figures_are_the_plain_formulas(case: tuple[Logits, Logits, Labels])
     reference, logits, labels = case
     found = drift(reference, logits, labels)
     exact, other = reference.astype(np.float64), logits.astype(np.float64)
-    assert found.n == found.labelled == len(labels)
+    assert found.n == found.labeled == len(labels)
     assert found.non_finite == 0
     assert found.measured
     assert found.top1_agreement == np.mean(exact.argmax(1) == other.argmax(1))
@@ -77,21 +77,21 @@ def test_the_figures_are_the_plain_formulas(case: tuple[Logits, Logits, Labels])
     assert found.top1_drop_pp == pytest.approx(100 * (accuracy_before - accuracy_after))
     assert found.correct == found.reference_correct - found.lost + found.gained
 
-    centred = [row - row.mean() for row in exact]
+    centered = [row - row.mean() for row in exact]
     centred_other = [row - row.mean() for row in other]
-    signal = sum(float(row @ row) for row in centred)
-    noise = sum(float((row - o) @ (row - o)) for row, o in zip(centred, centred_other, strict=True))
+    signal = sum(float(row @ row) for row in centered)
+    noise = sum(float((row - o) @ (row - o)) for row, o in zip(centered, centred_other, strict=True))
     expected = min(10 * math.log10(signal / noise), SQNR_CEILING_DB) if noise else SQNR_CEILING_DB
     assert found.sqnr_db == pytest.approx(expected, abs=1e-6)
     cosines = [
-        float(a @ b) / math.sqrt(float(a @ a) * float(b @ b)) for a, b in zip(centred, centred_other, strict=True)
+        float(a @ b) / math.sqrt(float(a @ a) * float(b @ b)) for a, b in zip(centered, centred_other, strict=True)
     ]
     assert found.cosine_min == pytest.approx(min(cosines), abs=1e-9)
 
 
 def test_the_figures_by_hand() -> None:
     found = drift(array([[1, 3], [0, 2]]), array([[1, 2], [4, 0]]), np.array([1, 1]))
-    # Centred: (-1, 1) against (-0.5, 0.5), and (-1, 1) against (2, -2): signal 2 + 2, noise 0.5 + 18.
+    # Centered: (-1, 1) against (-0.5, 0.5), and (-1, 1) against (2, -2): signal 2 + 2, noise 0.5 + 18.
     assert found.sqnr_db == pytest.approx(10 * math.log10(4 / 18.5))
     assert found.cosine_min == pytest.approx(-1)
     assert found.max_abs_diff == 4
@@ -101,7 +101,7 @@ def test_the_figures_by_hand() -> None:
 
 
 def test_sqnr_is_pooled_not_averaged() -> None:
-    """One noisy picture of small logits does not outweigh a clean one of large ones."""
+    """One noisy image of small logits does not outweigh a clean one of large ones."""
     found = drift(array([[100, -100], [1, -1]]), array([[100, -100], [2, -2]]))
     assert found.sqnr_db == pytest.approx(10 * math.log10(20002 / 2))
 
@@ -115,7 +115,7 @@ exact_logits = st.lists(
 
 
 @given(exact_logits, st.data())
-def test_a_constant_added_to_all_logits_of_a_picture_changes_neither_sqnr_nor_cosine(
+def test_a_constant_added_to_all_logits_of_a_image_changes_neither_sqnr_nor_cosine(
     rows: list[list[float]], data: st.DataObject
 ) -> None:
     reference = array(rows)
@@ -159,7 +159,7 @@ def test_a_single_class_has_nothing_to_disagree_about() -> None:
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 7.0])
 def test_constant_logits_are_not_taken_for_a_good_direction(constant: float) -> None:
-    """A dead artefact, in whose logits nothing of the picture is left."""
+    """A dead artifact, in whose logits nothing of the image is left."""
     reference = np.random.default_rng(0).normal(size=(4, 10)).astype(np.float32)
     dead = np.full_like(reference, constant)
     found = drift(reference, dead)
@@ -174,12 +174,12 @@ def test_noise_on_a_constant_reference_is_the_floor() -> None:
     assert found.cosine_min == 0
 
 
-# Pictures that are not finite
+# ImageSet that are not finite
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("side", ["reference", "logits", "both"])
-def test_a_picture_that_is_not_finite_disagrees_and_is_left_out_of_distances(value: float, side: str) -> None:
+def test_a_image_that_is_not_finite_disagrees_and_is_left_out_of_distances(value: float, side: str) -> None:
     good = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
     near = good + np.float32(0.125)
     near[:, 0] += np.float32(0.5)
@@ -210,7 +210,7 @@ def test_nothing_finite_is_nothing_measured() -> None:
 
 @settings(deadline=None)
 @given(cases(), st.data())
-def test_breaking_a_picture_never_improves_a_count(case: tuple[Logits, Logits, Labels], data: st.DataObject) -> None:
+def test_breaking_a_image_never_improves_a_count(case: tuple[Logits, Logits, Labels], data: st.DataObject) -> None:
     reference, logits, labels = case
     before = drift(reference, logits, labels)
     broken = logits.copy()
@@ -229,9 +229,9 @@ def test_breaking_a_picture_never_improves_a_count(case: tuple[Logits, Logits, L
 
 def test_labels_are_optional_batch_by_batch() -> None:
     found = drift(array([[1, 2]]), array([[1, 2]]))
-    assert (found.n, found.labelled) == (1, 0)
+    assert (found.n, found.labeled) == (1, 0)
     found.update(array([[1, 2]]), array([[2, 1]]), np.array([1]))
-    assert (found.n, found.labelled, found.lost) == (2, 1, 1)
+    assert (found.n, found.labeled, found.lost) == (2, 1, 1)
     assert found.top1_drop_pp == 100
 
 
@@ -239,7 +239,7 @@ def test_labels_are_optional_batch_by_batch() -> None:
 
 
 def paired(n: int, lost: int, gained: int) -> Drift:
-    return Drift(n=n, labelled=n, lost=lost, gained=gained)
+    return Drift(n=n, labeled=n, lost=lost, gained=gained)
 
 
 # With z = 1.959964, p = (lost + 1) / (n + 2), q = (gained + 1) / (n + 2):
@@ -267,13 +267,13 @@ def test_the_interval_surrounds_the_adjusted_difference_and_mirrors(case: tuple[
     low, high = paired(n, lost, gained).top1_drop_ci95_pp()
     assert -100 <= low < 100 * (lost - gained) / (n + 2) < high <= 100
     assert paired(n, gained, lost).top1_drop_ci95_pp() == pytest.approx((-high, -low))
-    # It holds the plain difference too, unless nearly all pictures changed sides.
+    # It holds the plain difference too, unless nearly all images changed sides.
     if lost + gained <= n // 2:
         assert low <= paired(n, lost, gained).top1_drop_pp <= high
 
 
 @given(st.integers(2, 300), st.integers(0, 10), st.integers(0, 10), st.integers(2, 20))
-def test_more_pictures_of_the_same_kind_narrow_the_interval(n: int, lost: int, gained: int, times: int) -> None:
+def test_more_images_of_the_same_kind_narrow_the_interval(n: int, lost: int, gained: int, times: int) -> None:
     assume(lost + gained <= n)
     few, many = (paired(n * k, lost * k, gained * k).top1_drop_ci95_pp() for k in (1, times))
     assert many[1] - many[0] < few[1] - few[0]

@@ -1,4 +1,4 @@
-"""Statistics over pictures: intervals cover what they should, and classes that lost are found."""
+"""Statistics over images: intervals cover what they should, and classes that lost are found."""
 
 import math
 
@@ -59,7 +59,7 @@ def test_the_interval_of_agreement_is_exact(agreeing: int, n: int, low: float, h
     assert paired(expected, found).agreement_ci95() == pytest.approx((low, high), abs=5e-5)
 
 
-def test_the_interval_of_sqnr_covers_what_many_pictures_give() -> None:
+def test_the_interval_of_sqnr_covers_what_many_images_give() -> None:
     rng = np.random.default_rng(3)
 
     def sample(n: int) -> Paired:
@@ -90,7 +90,7 @@ def test_a_class_that_lost_is_found_and_others_are_not() -> None:
     assert list(paired(expected, found).classes()) == []
 
 
-def test_the_first_picture_without_a_number_is_told() -> None:
+def test_the_first_image_without_a_number_is_told() -> None:
     found = logits(0, 40)
     found[[23, 30], 1] = np.nan
     drift = paired(logits(0, 40), found)
@@ -98,7 +98,7 @@ def test_the_first_picture_without_a_number_is_told() -> None:
     assert not np.concatenate(drift.agrees)[[23, 30]].any()
 
 
-def test_four_times_the_pictures_tell_half_the_drop() -> None:
+def test_four_times_the_images_tell_half_the_drop() -> None:
     labels = np.zeros(1000, np.int64)
     expected = np.eye(2, dtype=np.float32)[labels]
     found = expected.copy()
@@ -106,5 +106,5 @@ def test_four_times_the_pictures_tell_half_the_drop() -> None:
     few = paired(expected, found, labels)
     many = paired(np.tile(expected, (4, 1)), np.tile(found, (4, 1)), np.tile(labels, 4))
     assert few.smallest_drop_pp() == pytest.approx(2 * many.smallest_drop_pp(), rel=0.05)
-    assert few.pictures_for(0.5) == pytest.approx(4 * few.pictures_for(1.0), rel=0.01)
-    assert few.pictures_for(few.smallest_drop_pp()) == pytest.approx(1000, rel=0.05)
+    assert few.images_for(0.5) == pytest.approx(4 * few.images_for(1.0), rel=0.01)
+    assert few.images_for(few.smallest_drop_pp()) == pytest.approx(1000, rel=0.05)

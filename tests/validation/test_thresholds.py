@@ -1,6 +1,6 @@
-"""What an artefact must reach is laid down for every precision."""
+"""What an artifact must reach is laid down for every precision."""
 
-from cloformer_deploy.formats import PRECISIONS
+from cloformer_deploy.backends.registry import PRECISIONS
 from cloformer_deploy.validation import THRESHOLDS
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cloformer_deploy.bundle import MANIFEST_NAME, Bundle, digest
+from cloformer_deploy.backends.registry import RUNTIMES
+from cloformer_deploy.bundle.bundle import MANIFEST_NAME, Bundle, digest
+from cloformer_deploy.bundle.manifest import Manifest
 from cloformer_deploy.errors import MissingPartError, ToolError
-from cloformer_deploy.manifest import Manifest
 from cloformer_deploy.progress import Silent
-from cloformer_deploy.runtimes import RUNTIMES
 from cloformer_deploy.validation import Validation, validate
 
 pytestmark = pytest.mark.integration
@@ -26,7 +26,7 @@ def bundle(image_bundle: Bundle, tmp_path: Path) -> Bundle:
 
 
 def only(bundle: Bundle, *names: str) -> Bundle:
-    """The bundle with these artefacts alone, and the checksums their files have now."""
+    """The bundle with these artifacts alone, and the checksums their files have now."""
     kept = [
         item.model_copy(update={"sha256": digest(bundle.path(item))})
         for item in bundle.manifest.artifacts
@@ -54,7 +54,7 @@ def test_sound_files_pass_within_what_their_precision_allows(image_bundle: Bundl
         assert item.top1_drop_ci95_pp is None
 
 
-def test_labelled_pictures_give_a_paired_drop(bundle: Bundle, tmp_path: Path) -> None:
+def test_labeled_images_give_a_paired_drop(bundle: Bundle, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for index, label in enumerate(bundle.manifest.labels or ()):
         (tmp_path / "data" / label).mkdir(parents=True)
@@ -111,7 +111,7 @@ def test_nan_is_counted_and_fails(bundle: Bundle) -> None:
     weight.CopyFrom(numpy_helper.from_array(values, weight.name))
     onnx.save(model, path)
     (item,) = run(only(bundle, "onnx fp32")).artifacts
-    assert "NaN or Inf on 16 of 16 pictures" in item.failures
+    assert "NaN or Inf on 16 of 16 images" in item.failures
     assert (item.top1_agreement, item.sqnr_db, item.max_abs_diff) == (0, None, None)
 
 

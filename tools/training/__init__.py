@@ -1,1 +1,1 @@
-"""The parts of `tools/train_reference.py`: recipe, pictures, augmentation, loading, averaging, state, loop, record."""
+"""The parts of `tools/train_reference.py`: recipe, images, augmentation, loading, averaging, state, loop, record."""

@@ -1,4 +1,4 @@
-"""Training pictures at random, as a function of (seed, epoch, index) alone, so that a resumed run sees the same."""
+"""Training images at random, as a function of (seed, epoch, index) alone, so that a resumed run sees the same."""
 
 import math
 
@@ -9,8 +9,8 @@ from PIL import Image, ImageEnhance, ImageFilter
 MEAN_COLOUR = (124, 116, 104)
 """The ImageNet mean in 0..255: what is cut out becomes 0 for the network."""
 
-# Sources are often smaller than the training size. With one filter all pictures would be equally soft,
-# which pictures at test are not.
+# Sources are often smaller than the training size. With one filter all images would be equally soft,
+# which images at test are not.
 _FILTERS = (
     Image.Resampling.BILINEAR,
     Image.Resampling.BICUBIC,
@@ -27,12 +27,12 @@ _CROP_TRIES = 10
 
 
 def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The source of randomness for one picture in one epoch."""
+    """The source of randomness for one image in one epoch."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch, index))))
 
 
 def augment(
-    picture: Image.Image,
+    image: Image.Image,
     size: int,
     crop_area: float,
     strength: float,
@@ -42,15 +42,15 @@ def augment(
     """Random resized crop, flip, jitter and cutout: RGB uint8, (3, size, size).
 
     Args:
-        picture: RGB, of any size.
+        image: RGB, of any size.
         size: side of the result in px.
-        crop_area: lowest share of the picture's area in the crop.
+        crop_area: lowest share of the image's area in the crop.
         strength: of jitter and cutout; at 1, brightness and contrast are multiplied by 0.7 to 1.3.
         sharpen: percent of unsharp mask, on average, for a crop that is scaled up to the double; None for none.
         rng: where all randomness comes from.
     """
-    box = crop_box(picture.width, picture.height, crop_area, rng)
-    cropped = _resized(picture, box, size, sharpen, rng)
+    box = crop_box(image.width, image.height, crop_area, rng)
+    cropped = _resized(image, box, size, sharpen, rng)
     if rng.random() < 0.5:
         cropped = cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     for enhancer, amount in (
@@ -66,20 +66,20 @@ def augment(
 
 
 def _resized(
-    picture: Image.Image,
+    image: Image.Image,
     box: tuple[float, float, float, float],
     size: int,
     sharpen: float | None,
     rng: np.random.Generator,
 ) -> Image.Image:
-    """The box as a (size, size) picture, sharpened if it was scaled up.
+    """The box as a (size, size) image, sharpened if it was scaled up.
 
-    Scaled up, a picture lacks fine detail, which pictures at test have. BatchNorm's statistics would settle on
+    Scaled up, a image lacks fine detail, which images at test have. BatchNorm's statistics would settle on
     that: 128 px photographs at 224 px cost 7 points of top-1 on sharp ones. Sharpening restores the detail's
     energy, though not the detail; by how much varies, as does the filter, so that no one look is learnt.
     """
     resampling = _FILTERS[rng.choice(len(_FILTERS), p=_FILTER_SHARES)]
-    cropped = picture.resize((size, size), resampling, box=box)
+    cropped = image.resize((size, size), resampling, box=box)
     scale = size / math.sqrt((box[2] - box[0]) * (box[3] - box[1]))
     if sharpen is None or scale <= 1 or resampling == Image.Resampling.NEAREST:
         return cropped
@@ -90,10 +90,10 @@ def _resized(
 def crop_box(
     width: int, height: int, lowest_area: float, rng: np.random.Generator
 ) -> tuple[float, float, float, float]:
-    """A random box (left, top, right, bottom) in px inside the picture, with sides in a ratio of 3:4 to 4:3.
+    """A random box (left, top, right, bottom) in px inside the image, with sides in a ratio of 3:4 to 4:3.
 
-    Its area is uniform between `lowest_area` and 1 of the picture's; where a box does not fit, another is
-    drawn, and after ten the largest centred square is taken.
+    Its area is uniform between `lowest_area` and 1 of the image's; where a box does not fit, another is
+    drawn, and after ten the largest centered square is taken.
     """
     for _ in range(_CROP_TRIES):
         area = width * height * rng.uniform(lowest_area, 1)
@@ -101,7 +101,7 @@ def crop_box(
         box_width, box_height = math.sqrt(area * ratio), math.sqrt(area / ratio)
         if box_width <= width and box_height <= height:
             left, top = rng.uniform(0, width - box_width), rng.uniform(0, height - box_height)
-            # Sums are rounded: they must not end outside the picture.
+            # Sums are rounded: they must not end outside the image.
             return left, top, min(left + box_width, width), min(top + box_height, height)
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2

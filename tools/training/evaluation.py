@@ -1,4 +1,4 @@
-"""Top-1 on labelled pictures."""
+"""Top-1 on labeled images."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,37 +17,37 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Of `n` pictures at `size` px, the share `top1` whose class was the model's first choice."""
+    """Of `n` images at `size` px, the share `top1` whose class was the model's first choice."""
 
     size: int
     n: int
     top1: float
 
 
-def whole(picture: Image.Image, size: int) -> NDArray[np.uint8]:
-    """The whole picture at `size` px, bilinear with antialiasing: what a training at that size is judged by.
+def whole(image: Image.Image, size: int) -> NDArray[np.uint8]:
+    """The whole image at `size` px, bilinear with antialiasing: what a training at that size is judged by.
 
-    RGB uint8, (3, size, size); a picture that has the size already is taken as it is.
+    RGB uint8, (3, size, size); a image that has the size already is taken as it is.
     """
-    if picture.size != (size, size):
-        picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-    return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
-def published(picture: Image.Image, size: int) -> NDArray[np.uint8]:
-    """The picture as the command line's validation sees it: RGB uint8, (3, size, size)."""
-    return fit(picture, Preprocessing.published(size, size))
+def published(image: Image.Image, size: int) -> NDArray[np.uint8]:
+    """The image as the command line's validation sees it: RGB uint8, (3, size, size)."""
+    return fit(image, Preprocessing.published(size, size))
 
 
 def evaluate(model: nn.Module, source: Source, indices: Sequence[int], size: int, *, final: bool) -> Accuracy:
-    """Top-1 of a model in eval mode on the source's pictures of these indices.
+    """Top-1 of a model in eval mode on the source's images of these indices.
 
     Args:
-        model: with normalised input (B, 3, size, size).
-        source: of the pictures.
+        model: with normalized input (B, 3, size, size).
+        source: of the images.
         indices: which of them.
         size: in px.
-        final: prepare them as the command line does, instead of showing the whole picture.
+        final: prepare them as the command line does, instead of showing the whole image.
     """
     device = next(model.parameters()).device
     right = 0
@@ -60,10 +60,10 @@ def evaluate(model: nn.Module, source: Source, indices: Sequence[int], size: int
 def _batches(
     source: Source, indices: Sequence[int], size: int, prepare: Callable[[Image.Image, int], NDArray[np.uint8]]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Normalised pictures (B, 3, size, size), channels last, and their classes (B,)."""
+    """Normalized images (B, 3, size, size), channels last, and their classes (B,)."""
     preprocessing = Preprocessing.published(size, size)
     for first in range(0, len(indices), BATCH):
         taken = [source[index] for index in indices[first : first + BATCH]]
-        images = preprocessing.normalise(np.stack([prepare(picture, size) for picture, _ in taken]))
+        images = preprocessing.normalize(np.stack([prepare(image, size) for image, _ in taken]))
         labels = torch.tensor([label for _, label in taken])
         yield torch.from_numpy(images).contiguous(memory_format=torch.channels_last), labels

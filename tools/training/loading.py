@@ -1,4 +1,4 @@
-"""From a source to batches: which pictures a step sees, and their augmentation in worker processes."""
+"""From a source to batches: which images a step sees, and their augmentation in worker processes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tools.training.recipe import Recipe
 from tools.training.sources import Source
 
 Key = tuple[int, int]
-"""A picture in the training: (epoch, index)."""
+"""A image in the training: (epoch, index)."""
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
@@ -38,14 +38,14 @@ class Steps(Sampler[list[Key]]):
         for step in range(self.start, self.end):
             epoch, batch = divmod(step, recipe.steps_per_epoch)
             if epoch != order_epoch:
-                order, order_epoch = epoch_order(recipe.seed, epoch, recipe.num_pictures), epoch
+                order, order_epoch = epoch_order(recipe.seed, epoch, recipe.num_images), epoch
             chosen = order[batch * recipe.batch : (batch + 1) * recipe.batch]
             yield [(epoch, int(index)) for index in chosen]
 
 
 @dataclass(frozen=True)
 class Augmented(Dataset[tuple[Tensor, int]]):
-    """The source's pictures, augmented to `size` px, by key."""
+    """The source's images, augmented to `size` px, by key."""
 
     source: Source
     recipe: Recipe
@@ -55,9 +55,9 @@ class Augmented(Dataset[tuple[Tensor, int]]):
         """Pixels (3, size, size), uint8, and the class."""
         epoch, index = key
         recipe = self.recipe
-        picture, label = self.source[index]
+        image, label = self.source[index]
         rng = generator(recipe.seed, epoch, index)
-        pixels = augment(picture, self.size, recipe.crop_area, recipe.augmentation, recipe.sharpen, rng)
+        pixels = augment(image, self.size, recipe.crop_area, recipe.augmentation, recipe.sharpen, rng)
         return torch.from_numpy(pixels), label
 
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cloformer_deploy.architecture import create_model
-from cloformer_deploy.checkpoints import Checkpoint, build_model
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.errors import ToolError
+from cloformer_deploy.networks.cloformer import create_model
+from cloformer_deploy.weights.checkpoints import Checkpoint, build_model
 from tools.training.averaging import decay_at, update
 from tools.training.evaluation import evaluate
 from tools.training.loading import batches
@@ -25,7 +25,7 @@ from tools.training.sources import Source, spread
 from tools.training.state import Progress, Training, load_state, save_state
 
 STATE = "state.pt"
-VALIDATION_PICTURES = 500
+VALIDATION_IMAGES = 500
 _VALIDATE_EVERY_S = 180
 _VALIDATION_SHARE = 0.03
 _REPORT_EVERY_S = 10
@@ -33,7 +33,7 @@ _REPORT_EVERY_S = 10
 
 @dataclass(frozen=True)
 class Machine:
-    """What changes only the speed: the device, processes that load pictures, seconds between two saved states."""
+    """What changes only the speed: the device, processes that load images, seconds between two saved states."""
 
     device: torch.device
     workers: int
@@ -136,7 +136,7 @@ class Trainer:
 
     def _judge(self, size: int) -> None:
         began = time.monotonic()
-        indices = spread(self.validation.labels, VALIDATION_PICTURES)
+        indices = spread(self.validation.labels, VALIDATION_IMAGES)
         accuracy = evaluate(self.training.average, self.validation, indices, size, final=False)
         self.log.add(step=self.progress.step, seconds=round(self.seconds, 1), **asdict(accuracy))
         say(f"{size} px: top-1 {accuracy.top1:.1%} of {accuracy.n}")
@@ -149,7 +149,7 @@ class Trainer:
 
 
 def train_step(training: Training, images: Tensor, labels: Tensor, step: int, recipe: Recipe) -> Tensor:
-    """One step on a batch: normalised images (B, 3, H, W) and classes (B,). Returns the loss, a scalar."""
+    """One step on a batch: normalized images (B, 3, H, W) and classes (B,). Returns the loss, a scalar."""
     for group in training.optimizer.param_groups:
         group["lr"] = recipe.learning_rate(step)
     loss = cross_entropy(training.model(images), labels, label_smoothing=LABEL_SMOOTHING)

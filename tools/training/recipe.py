@@ -1,11 +1,11 @@
-"""What decides the weights that come out: the schedule of picture sizes, the learning rate, and every setting."""
+"""What decides the weights that come out: the schedule of image sizes, the learning rate, and every setting."""
 
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cloformer_deploy.architecture import INPUT_MULTIPLE
 from cloformer_deploy.errors import RequestError
+from cloformer_deploy.networks.cloformer import INPUT_MULTIPLE
 
 WARM_UP_SHARE = 0.05
 BETAS = (0.9, 0.99)
@@ -18,7 +18,7 @@ _GIVE_SCHEDULE = "give px:epochs pairs like 64:15,96:9,224:1.5"
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training at one picture size: `size` in px, length in epochs (fractions are allowed)."""
+    """A part of the training at one image size: `size` in px, length in epochs (fractions are allowed)."""
 
     size: int
     epochs: float
@@ -55,14 +55,14 @@ class Recipe:
     Attributes:
         variant: a key of `VARIANTS`.
         labels: the classes, in the head's order.
-        data: the training pictures' identity, as their source tells it.
-        num_pictures: how many they are.
+        data: the training images' identity, as their source tells it.
+        num_images: how many they are.
         init: sha256 of the weights that training starts from, None for fresh ones.
         schedule: the stages, in order.
-        seed: of the fresh weights, the order of the pictures, and the augmentation.
-        batch: pictures a step; the last, smaller batch of an epoch is left out.
+        seed: of the fresh weights, the order of the images, and the augmentation.
+        batch: images a step; the last, smaller batch of an epoch is left out.
         peak_lr: learning rate after the warm-up.
-        crop_area: lowest share of a picture's area in a random crop, 0 to 1.
+        crop_area: lowest share of a image's area in a random crop, 0 to 1.
         augmentation: strength of jitter and cutout; 1 is meant for training from scratch, 0 leaves both out.
         ema: highest decay of the weights' moving average.
         sharpen: percent of unsharp mask, on average, for a crop that is scaled up to the double; None for none.
@@ -71,7 +71,7 @@ class Recipe:
     variant: str
     labels: tuple[str, ...]
     data: str
-    num_pictures: int
+    num_images: int
     init: str | None
     schedule: tuple[Stage, ...]
     seed: int = 0
@@ -84,7 +84,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         checks = {
-            "batch": (1 <= self.batch <= self.num_pictures, f"take 1 to {self.num_pictures} (the pictures)"),
+            "batch": (1 <= self.batch <= self.num_images, f"take 1 to {self.num_images} (the images)"),
             "peak_lr": (0 < self.peak_lr < math.inf, "take a positive learning rate such as 1.5e-3"),
             "crop_area": (0 < self.crop_area <= 1, "take a share above 0, at most 1"),
             "augmentation": (0 <= self.augmentation <= 2, "take a strength from 0 to 2"),
@@ -99,7 +99,7 @@ class Recipe:
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches in an epoch."""
-        return self.num_pictures // self.batch
+        return self.num_images // self.batch
 
     @property
     def stage_ends(self) -> tuple[int, ...]:

@@ -78,7 +78,7 @@ def draw_curve(path: Path, lines: list[dict[str, Any]], recipe: Recipe) -> None:
         )
         start = end
     loss_axes.set_xlim(0, recipe.steps)
-    loss_axes.set_xlabel(f"step ({recipe.batch} pictures)")
+    loss_axes.set_xlabel(f"step ({recipe.batch} images)")
     loss_axes.set_ylabel("training loss", color="C0")
     accuracy_axes.set_ylabel("validation top-1, moving average (%)", color="C1")
     partial = path.with_name(f".{path.name}.partial")

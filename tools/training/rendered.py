@@ -1,4 +1,4 @@
-"""The rendered task as a source. Pictures are rendered once, in chunks that are files, and read from there."""
+"""The rendered task as a source. ImageSet are rendered once, in chunks that are files, and read from there."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,17 +12,17 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cloformer_deploy.cores import usable_cores
 from cloformer_deploy.data.rendered import SIZE, VERSION, label, render
+from cloformer_deploy.system.cores import usable_cores
 from tools.training.progress import say
 
 CHUNK = 500
-"""Pictures in a file (75 MB): what a kill can lose on each core."""
+"""ImageSet in a file (75 MB): what a kill can lose on each core."""
 
 
 @dataclass(frozen=True)
 class _Split(Dataset[Tensor]):
-    """The pictures of a split as they are rendered: (SIZE, SIZE, 3) uint8."""
+    """The images of a split as they are rendered: (SIZE, SIZE, 3) uint8."""
 
     split: str
 
@@ -32,9 +32,9 @@ class _Split(Dataset[Tensor]):
 
 @dataclass(frozen=True)
 class RenderedSource:
-    """The first `count` pictures of a split of the rendered task, SIZE px, kept in `cache`.
+    """The first `count` images of a split of the rendered task, SIZE px, kept in `cache`.
 
-    Another version of the task draws other pictures, so each version has a folder of its own.
+    Another version of the task draws other images, so each version has a folder of its own.
     """
 
     split: str
@@ -53,18 +53,18 @@ class RenderedSource:
         for chunk, pixels in zip(missing, _rendered(self.split, missing), strict=True):
             _write(self._path(chunk), pixels)
             done += len(chunk)
-            say(f"rendered {done} of {self.count} {self.split} pictures")
+            say(f"rendered {done} of {self.count} {self.split} images")
 
     @property
     def identity(self) -> str:
-        """Split, version and number of the pictures."""
-        return f"rendered task version {VERSION}, {self.count} {self.split} pictures"
+        """Split, version and number of the images."""
+        return f"rendered task version {VERSION}, {self.count} {self.split} images"
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        """The picture, RGB, SIZE px, and its class."""
+        """The image, RGB, SIZE px, and its class."""
         if not 0 <= index < self.count:
             raise IndexError(index)
         first = index - index % CHUNK
@@ -73,7 +73,7 @@ class RenderedSource:
         return Image.fromarray(self._opened[first][index - first]), self.labels[index]
 
     def __getstate__(self) -> dict[str, object]:
-        # A memory map would be pickled as the pictures themselves, for every worker process that is spawned.
+        # A memory map would be pickled as the images themselves, for every worker process that is spawned.
         return {**self.__dict__, "_opened": {}}
 
     @property
@@ -95,7 +95,7 @@ class RenderedSource:
 
 
 def _rendered(split: str, chunks: list[range]) -> Iterator[NDArray[np.uint8]]:
-    """The pictures of each chunk, (n, SIZE, SIZE, 3), rendered on all cores."""
+    """The images of each chunk, (n, SIZE, SIZE, 3), rendered on all cores."""
     if not chunks:
         return
     # A DataLoader's workers, unlike a process pool's, end by themselves when this process is killed.

@@ -1,4 +1,4 @@
-"""Where labelled pictures come from: one small Protocol, and the image folder behind it."""
+"""Where labeled images come from: one small Protocol, and the image folder behind it."""
 
 import hashlib
 import io
@@ -17,20 +17,20 @@ _FORMATS = ("JPEG", "PNG", "WEBP")
 
 
 class Source(Protocol):
-    """Labelled pictures by number; `labels` are the numbers of their classes, in the same order."""
+    """Labeled images by number; `labels` are the numbers of their classes, in the same order."""
 
     @property
     def identity(self) -> str:
-        """A text that differs where the pictures or their labels differ."""
+        """A text that differs where the images or their labels differ."""
 
     @property
     def labels(self) -> Sequence[int]:
-        """The class of each picture."""
+        """The class of each image."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        """The picture, RGB, and its class."""
+        """The image, RGB, and its class."""
 
 
 class FolderSource:
@@ -40,7 +40,7 @@ class FolderSource:
     """
 
     def __init__(self, root: Path, classes: Sequence[str] | None = None) -> None:
-        """Read every picture of the folder.
+        """Read every image of the folder.
 
         Args:
             root: the folder.
@@ -48,7 +48,7 @@ class FolderSource:
                 are the classes.
 
         Raises:
-            DataError: no pictures, no sub-folders, more sub-folders than classes, or a damaged picture.
+            DataError: no images, no sub-folders, more sub-folders than classes, or a damaged image.
         """
         self.classes = class_names(root)
         folder = open_folder(root, len(classes or self.classes), classes)
@@ -56,7 +56,7 @@ class FolderSource:
             raise DataError(f"{root} has no sub-folders, so no labels", "give a folder with one sub-folder a class")
         self.labels, self.warnings = folder.labels, folder.warnings
         self._files = [path.read_bytes() for path in folder.paths]
-        # Found now, a damaged picture costs a minute; found in the third epoch, a night.
+        # Found now, a damaged image costs a minute; found in the third epoch, a night.
         with ThreadPoolExecutor() as pool:
             for path, problem in zip(folder.paths, pool.map(_problem, self._files), strict=True):
                 if problem is not None:
@@ -64,13 +64,13 @@ class FolderSource:
         digest = hashlib.sha256()
         for file, label in zip(self._files, self.labels, strict=True):
             digest.update(f"{label} {len(file)} ".encode() + file)
-        self.identity = f"folder of {len(self._files)} pictures, sha256 {digest.hexdigest()[:16]}"
+        self.identity = f"folder of {len(self._files)} images, sha256 {digest.hexdigest()[:16]}"
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        """The decoded picture, RGB and upright, and its class."""
+        """The decoded image, RGB and upright, and its class."""
         return _decoded(self._files[index]), self.labels[index]
 
 
@@ -85,23 +85,23 @@ def class_names(root: Path) -> tuple[str, ...]:
 
 
 def spread(labels: Sequence[int], limit: int) -> list[int]:
-    """The numbers of at most `limit` pictures, of each class its share, spread evenly over the class."""
+    """The numbers of at most `limit` images, of each class its share, spread evenly over the class."""
     by_class = sorted(range(len(labels)), key=lambda index: labels[index])
     limit = min(limit, len(labels))
     return sorted(by_class[index * len(labels) // limit] for index in range(limit))
 
 
 def _decoded(data: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-        return ImageOps.exif_transpose(picture).convert("RGB")
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        return ImageOps.exif_transpose(image).convert("RGB")
 
 
 def _problem(data: bytes) -> str | None:
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                return f"{picture.width} x {picture.height} pixels are more than {MAX_PIXELS:,}"
-            picture.load()
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                return f"{image.width} x {image.height} pixels are more than {MAX_PIXELS:,}"
+            image.load()
     except Exception as error:  # damaged bytes come out of the decoders as nearly any kind
         return str(error)
     return None

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cloformer_deploy.errors import CheckpointError, RequestError
-from cloformer_deploy.weights_file import clipped, parse, read
+from cloformer_deploy.weights.files import clipped, parse, read
 
 _START_AFRESH = "give another --output, or delete the file to start afresh"
 _KEYS = {"recipe", "step", "seconds", "model", "average", "optimizer"}
@@ -26,7 +26,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Training:
-    """The parts that change while training: the model, its moving average, and the optimiser's moments."""
+    """The parts that change while training: the model, its moving average, and the optimizer's moments."""
 
     model: nn.Module
     average: nn.Module

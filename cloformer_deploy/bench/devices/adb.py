@@ -11,8 +11,8 @@ from cloformer_deploy.bench.devices import benchmark_model
 from cloformer_deploy.bench.devices.base import Answer, Options, Request
 from cloformer_deploy.bench.devices.remote import Connection, measure_there
 from cloformer_deploy.errors import MissingPartError, RequestError, ToolError
-from cloformer_deploy.packages import install_command
 from cloformer_deploy.progress import Progress
+from cloformer_deploy.system.packages import install_command
 
 FORM = "adb[:SERIAL]"
 ADB_S = 30.0

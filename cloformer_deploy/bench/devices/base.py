@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cloformer_deploy.bench.protocol import Figures
 from cloformer_deploy.bench.protocol import Protocol as Measuring
 from cloformer_deploy.bench.results import Conditions, Source
-from cloformer_deploy.manifest import Artifact
+from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.progress import Progress
 
 
@@ -34,7 +34,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Load:
-    """An artefact to be timed.
+    """An artifact to be timed.
 
     Attributes:
         artifact: its manifest entry.
@@ -52,7 +52,7 @@ class Request:
     """What is asked of a device.
 
     Attributes:
-        loads: the artefacts, to be timed in turn.
+        loads: the artifacts, to be timed in turn.
         threads: for each runtime.
         cores: numbers of the cores to keep to; None leaves it to the system.
         protocol: how long.
@@ -68,10 +68,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Measured:
-    """One artefact on a device, on one of its units where it has several, or why there are no figures.
+    """One artifact on a device, on one of its units where it has several, or why there are no figures.
 
     Attributes:
-        rounds_ms: a typical run of each round; all artefacts that were measured together have the same rounds.
+        rounds_ms: a typical run of each round; all artifacts that were measured together have the same rounds.
         logits: what it computed, (B, classes) flattened, where the device tells.
 
     The others are `Result`'s.
@@ -94,7 +94,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a device says: itself, how it was, and of each artefact at least one answer, in the request's order."""
+    """What a device says: itself, how it was, and of each artifact at least one answer, in the request's order."""
 
     machine: str | None
     source: Source
@@ -105,13 +105,13 @@ class Answer:
 
 
 class Device(Protocol):
-    """Something that times artefacts. Heavy imports and connections wait for the call."""
+    """Something that times artifacts. Heavy imports and connections wait for the call."""
 
     name: str
     """As it is asked for: `adb:SERIAL`."""
 
     def measure(self, request: Request, progress: Progress) -> Answer:
-        """Time artefacts; nothing is left on the device or running there, however it ends.
+        """Time artifacts; nothing is left on the device or running there, however it ends.
 
         Raises:
             RequestError: there is no such device.

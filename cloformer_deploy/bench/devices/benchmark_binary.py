@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cloformer_deploy.bench.devices.base import Options
 from cloformer_deploy.errors import CloformerDeployError, MissingPartError, RequestError, ToolError
-from cloformer_deploy.files import replaced
+from cloformer_deploy.system.files import replaced
 from cloformer_deploy.validation.cache import default_folder
 
 VARIABLE = "CLOFORMER_DEPLOY_BENCHMARK_MODEL"

@@ -12,8 +12,8 @@ from cloformer_deploy.bench.devices.host import COMPUTE_UNITS
 from cloformer_deploy.bench.protocol import figures
 from cloformer_deploy.bench.runner import BURST
 from cloformer_deploy.errors import CloformerDeployError, MissingPartError, RequestError, ToolError
-from cloformer_deploy.packages import require
 from cloformer_deploy.progress import Progress
+from cloformer_deploy.system.packages import require
 
 FORM = "coreml[:NAME]"
 
@@ -97,8 +97,8 @@ class _Bench:
 
         self.load, self.unit = load, unit
         model = coremltools.models.MLModel(str(load.path), compute_units=coremltools.ComputeUnit[unit])
-        picture = load.artifact.input.kind == "image"
-        self._inputs = {"image": Image.fromarray(load.image[0].transpose(1, 2, 0)) if picture else load.image}
+        image = load.artifact.input.kind == "image"
+        self._inputs = {"image": Image.fromarray(load.image[0].transpose(1, 2, 0)) if image else load.image}
         self._benchmarker = MLModelBenchmarker(model, device)
         self._rounds: list[list[float]] = []
         self._init_ms = self._first_ms = 0.0

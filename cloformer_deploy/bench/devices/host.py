@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from cloformer_deploy.backends.registry import FORMATS
 from cloformer_deploy.bench.devices.base import Answer, Load, Options, Request
 from cloformer_deploy.bench.devices.running import JOB_NAME, RUNNER, entry, job, read_answer, runnable
 from cloformer_deploy.errors import MissingPartError, RequestError, ToolError
-from cloformer_deploy.formats import FORMATS
-from cloformer_deploy.packages import install_command
 from cloformer_deploy.progress import Progress
+from cloformer_deploy.system.packages import install_command
 
 # -I keeps the working directory and the environment from providing modules.
 _RUNNER = (sys.executable, "-I", str(RUNNER))

@@ -12,8 +12,8 @@ from typing import Any
 from cloformer_deploy.bench.devices.base import Answer, Load, Measured, Options, Request
 from cloformer_deploy.bench.protocol import figures
 from cloformer_deploy.errors import MissingPartError, RequestError, ToolError
-from cloformer_deploy.packages import require
 from cloformer_deploy.progress import Progress
+from cloformer_deploy.system.packages import require
 
 FORM = "qai-hub:DEVICE"
 EXTRA = "qai-hub"

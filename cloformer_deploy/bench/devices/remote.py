@@ -60,7 +60,7 @@ class Connection:
 
 
 def measure_there(connection: Connection, python: str, request: Request, progress: Progress) -> Answer:
-    """Time artefacts with the runner; see `Device.measure`."""
+    """Time artifacts with the runner; see `Device.measure`."""
     formats = {load.artifact.format for load in request.loads} - {"coreml"}
     there = survey(connection, python, sorted(formats))
     there["runtimes"]["coreml"] = {"problem": "Core ML runs on macOS and iOS alone"}
@@ -68,7 +68,7 @@ def measure_there(connection: Connection, python: str, request: Request, progres
     if not loads:
         path, reason = next(iter(reasons.items()))
         hint = f"install it there: {python} -m pip install numpy onnxruntime ai-edge-litert"
-        raise MissingPartError(f"{connection.name} can run none of the artefacts: {path}: {reason}", hint)
+        raise MissingPartError(f"{connection.name} can run none of the artifacts: {path}: {reason}", hint)
     files = {RUNNER.name: RUNNER.read_bytes(), JOB_NAME: job([_entry(load) for load in loads], request).encode()}
     for load in loads:
         files |= {load.path.name: load.path.read_bytes(), _image_name(load): _npy(load)}

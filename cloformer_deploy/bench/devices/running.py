@@ -11,8 +11,8 @@ from typing import Any
 from cloformer_deploy.bench.devices.base import Answer, Load, Measured, Request
 from cloformer_deploy.bench.protocol import figures
 from cloformer_deploy.bench.results import Conditions, Source
+from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.errors import RequestError, ToolError
-from cloformer_deploy.manifest import Artifact
 from cloformer_deploy.progress import Progress
 
 RUNNER = Path(__file__).parent.parent / "runner.py"
@@ -28,7 +28,7 @@ def job(entries: Sequence[Mapping[str, Any]], request: Request) -> str:
 
 
 def entry(load: Load, path: str, image: str, sha256: str | None = None, unit: str | None = None) -> dict[str, Any]:
-    """An artefact's entry in a job, for one of Core ML's compute units where it has them."""
+    """An artifact's entry in a job, for one of Core ML's compute units where it has them."""
     artifact = load.artifact
     return {
         "name": artifact.path + ("" if unit is None else f"#{unit}"),
@@ -41,7 +41,7 @@ def entry(load: Load, path: str, image: str, sha256: str | None = None, unit: st
 
 
 def runnable(survey: Mapping[str, Any], loads: Sequence[Load]) -> tuple[list[Load], dict[str, str]]:
-    """The artefacts that a surveyed machine can run, and by path why it cannot run the others."""
+    """The artifacts that a surveyed machine can run, and by path why it cannot run the others."""
     reasons = {}
     for load in loads:
         runtime = survey["runtimes"][load.artifact.format]
@@ -68,7 +68,7 @@ def read_answer(
         survey: what the machine said of itself before.
         source: what its times are, unless it is emulated.
         request: what it was asked.
-        not_executed: by path, why it was not given an artefact.
+        not_executed: by path, why it was not given an artifact.
         progress: told of the share that is done.
 
     Raises:

@@ -1,4 +1,4 @@
-"""From light to a picture file's pixels: exposure, blur, sensor noise, JPEG."""
+"""From light to a image file's pixels: exposure, blur, sensor noise, JPEG."""
 
 import io
 
@@ -21,7 +21,7 @@ def photograph(canvas: Field, random: Stream) -> NDArray[np.uint8]:
 
 
 def _light(canvas: Field, random: Stream) -> None:
-    """Light that falls off across the picture, its brightness and its tint."""
+    """Light that falls off across the image, its brightness and its tint."""
     place = np.arange(canvas.shape[-1], dtype=np.float32) * (2 / canvas.shape[-1]) - 1
     slope_x, slope_y = random.uniform(-0.3, 0.3), random.uniform(-0.3, 0.3)
     exposure = random.uniform(0.65, 1.25)
@@ -79,5 +79,5 @@ def _compressed(pixels: NDArray[np.uint8], random: Stream) -> NDArray[np.uint8]:
     with io.BytesIO() as file:
         subsampling = random.choice(("4:4:4", "4:2:0"))
         Image.fromarray(pixels).save(file, "JPEG", quality=random.whole(30, 95), subsampling=subsampling)
-        with Image.open(file, formats=("JPEG",)) as picture:
-            return np.array(picture)
+        with Image.open(file, formats=("JPEG",)) as image:
+            return np.array(image)

@@ -1,4 +1,4 @@
-"""Where a figure stands in the picture: rotation, scale, shear and perspective, and the window it fills."""
+"""Where a figure stands in the image: rotation, scale, shear and perspective, and the window it fills."""
 
 import math
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Placement:
         return Placement(self.x, self.y, self.a, self.b, self.c, self.d, **tilt)
 
     def window(self, size: int) -> tuple[slice, slice]:
-        """Rows and columns of a square picture that hold the figure; empty slices where none does."""
+        """Rows and columns of a square image that hold the figure; empty slices where none does."""
         corners = [self._pixel(u, v) for u in (-1.02, 1.02) for v in (-1.02, 1.02)]
         columns, rows = ([corner[axis] for corner in corners] for axis in (0, 1))
         return _span(min(rows), max(rows), size), _span(min(columns), max(columns), size)

@@ -4,8 +4,8 @@ from cloformer_deploy.report.html.commands import Asked
 from cloformer_deploy.report.html.contents import Report, gathered
 from cloformer_deploy.report.html.page import (
     DEFAULT_NAME,
+    check_output,
     page,
-    refuse_output,
     report_json,
     report_lines,
     write_report,
@@ -15,9 +15,9 @@ __all__ = [
     "DEFAULT_NAME",
     "Asked",
     "Report",
+    "check_output",
     "gathered",
     "page",
-    "refuse_output",
     "report_json",
     "report_lines",
     "write_report",

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloformer_deploy.bundle import Bundle, digest
+from cloformer_deploy.backends.registry import FORMATS, PRECISIONS
+from cloformer_deploy.bundle.bundle import Bundle, digest
+from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import default_calibration
-from cloformer_deploy.formats import FORMATS, PRECISIONS
-from cloformer_deploy.manifest import Artifact
-from cloformer_deploy.model_zoo import bundled_checkpoints
+from cloformer_deploy.weights.zoo import bundled_checkpoints
 
 if TYPE_CHECKING:
     from cloformer_deploy.bench import Result
@@ -68,7 +68,7 @@ def commands(bundle: Bundle, measured: Sequence["Result"], asked: Asked) -> Comm
 
 def _weights(bundle: Bundle, notes: list[str]) -> list[str]:
     """The options that give the weights and labels again."""
-    from cloformer_deploy.checkpoints import load_checkpoint
+    from cloformer_deploy.weights.checkpoints import load_checkpoint
 
     known, labels = bundle.manifest.weights, bundle.manifest.labels
     bundled = bundled_checkpoints().get(known.name)
@@ -100,7 +100,7 @@ def _export(bundle: Bundle, weights: Sequence[str], notes: list[str]) -> Iterato
 
 
 def _options(artifact: Artifact, bundle: Bundle, notes: list[str]) -> Iterator[str]:
-    """All that another artefact of the same command has too."""
+    """All that another artifact of the same command has too."""
     height, width = bundle.manifest.input.height, bundle.manifest.input.width
     if artifact.target != FORMATS[artifact.format].targets[0]:
         yield from ("--target", artifact.target)
@@ -114,13 +114,13 @@ def _options(artifact: Artifact, bundle: Bundle, notes: list[str]) -> Iterator[s
     if calibration is not None and calibration.sha256 != default_calibration().sha256:
         yield from ("--calibration", "FILE")
         notes.append(
-            f"--calibration FILE: the set with sha256 {calibration.sha256}, of {calibration.n} pictures, seed "
+            f"--calibration FILE: the set with sha256 {calibration.sha256}, of {calibration.n} images, seed "
             f"{calibration.seed}"
         )
-    if artifact.left_float:
+    if artifact.excluded_layers:
         notes.append(
-            f"{artifact.path}: --max-drop or --recipe left {len(artifact.left_float)} of its parts float; the manifest "
-            "names the parts, and not the option"
+            f"{artifact.path}: --max-drop or --recipe kept {len(artifact.excluded_layers)} layers in float; "
+            "the manifest names the layers, not the option"
         )
     if artifact.format == "coreml":
         notes.append("--ios of the Core ML files: the manifest does not tell it; the default is 17")

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.backends.inspection import Inspection, inspect
+from cloformer_deploy.backends.registry import RUNTIMES
+from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.errors import CloformerDeployError
-from cloformer_deploy.inspection import Inspection, inspect
-from cloformer_deploy.manifest import Artifact
 from cloformer_deploy.report.html.commands import Asked, Commands, commands
-from cloformer_deploy.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from cloformer_deploy.bench import Result
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class File:
-    """An artefact and what is in it, or why that is not known."""
+    """An artifact and what is in it, or why that is not known."""
 
     artifact: Artifact
     share: float | None
@@ -37,8 +37,8 @@ class Report:
         bundle: what it is about.
         result: the gate's answer.
         measured: results of `bench`, in the manifest's order; estimates and emulations are among them.
-        files: one an artefact.
-        runtimes: versions of what executed artefacts just now, by title.
+        files: one an artifact.
+        runtimes: versions of what executed artifacts just now, by title.
         commands: what makes all of it again.
         written_at: when, UTC.
     """

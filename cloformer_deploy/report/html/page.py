@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from cloformer_deploy import __version__
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.files import replaced
-from cloformer_deploy.packages import require
 from cloformer_deploy.report.cells import counted, percent, short_name
 from cloformer_deploy.report.gate import figures, lines, sentence
 from cloformer_deploy.report.html.contents import Report
 from cloformer_deploy.report.html.plots import agreement_dots, class_drift, drop_dots, latency_bars, scatters
+from cloformer_deploy.system.files import replaced
+from cloformer_deploy.system.packages import require
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -23,7 +23,7 @@ DEFAULT_NAME = "report.html"
 _SIGNIFICANT = 0.05
 
 
-def refuse_output(path: Path) -> None:
+def check_output(path: Path) -> None:
     """Make sure, before minutes of work, that a report can be made and written where it was asked for.
 
     Raises:
@@ -128,7 +128,7 @@ def intervals(cell: "Cell") -> dict[str, str]:
 
 
 def _packages(report: Report) -> list[tuple[str, str, str]]:
-    """Package, version and the artefacts that were made with it; one row where all were."""
+    """Package, version and the artifacts that were made with it; one row where all were."""
     made: dict[tuple[str, str], list[str]] = {}
     for item in report.bundle.manifest.artifacts:
         for package, version in item.created_with.items():
@@ -138,7 +138,7 @@ def _packages(report: Report) -> list[tuple[str, str, str]]:
 
 
 def _operators(report: Report) -> dict[str, list[tuple[str, int]]]:
-    """Of each artefact's path its operators, the most frequent first."""
+    """Of each artifact's path its operators, the most frequent first."""
     found: dict[str, list[tuple[str, int]]] = {}
     for item in report.files:
         if item.inspection is not None:
@@ -154,7 +154,7 @@ def report_json(path: Path, report: Report) -> dict[str, Any]:
         "schema_version": 1,
         "output": str(path),
         "passed": not result.failed,
-        "pictures": result.pictures,
+        "images": result.images,
         "reference": {"runtime": "pytorch", "n": result.n, "top1": result.top1},
         "artifacts": [_artifact_json(cell, report.measured) for cell in result.cells],
     }
@@ -162,7 +162,7 @@ def report_json(path: Path, report: Report) -> dict[str, Any]:
 
 def _artifact_json(cell: "Cell", measured: Sequence["Result"]) -> dict[str, Any]:
     artifact, drift = cell.artifact, cell.drift
-    labelled = drift is not None and drift.labelled > 0
+    labeled = drift is not None and drift.labeled > 0
     return {
         "path": artifact.path,
         "format": artifact.format,
@@ -171,7 +171,7 @@ def _artifact_json(cell: "Cell", measured: Sequence["Result"]) -> dict[str, Any]
         "bytes": artifact.bytes,
         "status": cell.status,
         "top1_agreement": drift.top1_agreement if drift else None,
-        "top1_drop_pp": drift.top1_drop_pp if drift and labelled else None,
+        "top1_drop_pp": drift.top1_drop_pp if drift and labeled else None,
         "sqnr_db": drift.sqnr_db if drift and drift.measured else None,
         "latency": [
             {key: getattr(item, key) for key in ("device", "source", "threads", "p50_ms", "p90_ms")}
@@ -187,5 +187,5 @@ def report_lines(path: Path, report: Report) -> list[str]:
     told = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
     latencies = sum(item.is_latency for item in report.measured)
     latency = f"{counted(latencies, 'latency', 'latencies')}" if latencies else "latency not measured"
-    found = [f"{path}: {counted(len(statuses), 'artefact')} ({told}), {latency}."]
+    found = [f"{path}: {counted(len(statuses), 'artifact')} ({told}), {latency}."]
     return found if latencies else [*found, f"Next: {report.commands.bench[0]}"]

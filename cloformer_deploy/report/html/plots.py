@@ -21,7 +21,7 @@ _NAMED = 2
 
 @dataclass(frozen=True)
 class Row:
-    """One artefact: a figure with its 95 % interval and the limit it is held to."""
+    """One artifact: a figure with its 95 % interval and the limit it is held to."""
 
     name: str
     failed: bool
@@ -116,7 +116,7 @@ def _unlike(texts: Iterable[str | None]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Point:
-    """One artefact on a pair of axes, with the interval of its accuracy, percent; its shape is of its format."""
+    """One artifact on a pair of axes, with the interval of its accuracy, percent; its shape is of its format."""
 
     shape: str
     label: str
@@ -178,7 +178,7 @@ def _scatter(result: "Gate", x_title: str, cost: dict[str, float]) -> Scatter:
 
 
 def _accuracy(cell: "Cell", top1: float | None) -> tuple[float, Interval] | None:
-    """An artefact's accuracy and its interval, percent: with labels PyTorch's, less the paired difference."""
+    """An artifact's accuracy and its interval, percent: with labels PyTorch's, less the paired difference."""
     name = "top1_agreement" if top1 is None else "top1_drop_pp"
     check = _check(cell, name)
     if check is None or check.value is None:
@@ -224,7 +224,7 @@ def _listed(texts: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class that some artefact changed: what it lost and gained, by artefact; None where it did not change."""
+    """A class that some artifact changed: what it lost and gained, by artifact; None where it did not change."""
 
     label: str
     cells: tuple["ClassDrift | None", ...]
@@ -232,7 +232,7 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Classes:
-    """Classes over artefacts; `most` is the largest number lost or gained in one place."""
+    """Classes over artifacts; `most` is the largest number lost or gained in one place."""
 
     columns: tuple["Cell", ...]
     rows: tuple[ClassRow, ...]
@@ -240,7 +240,7 @@ class Classes:
 
 
 def class_drift(result: "Gate") -> Classes:
-    """Classes and artefacts where a prediction became wrong or right, those that lost most first."""
+    """Classes and artifacts where a prediction became wrong or right, those that lost most first."""
     columns = tuple(cell for cell in result.cells if cell.classes)
     known = [{item.index: item for item in cell.classes} for cell in columns]
     losses = {index: 0 for items in known for index in items}

@@ -1,4 +1,4 @@
-"""The same picture on every machine: pinned bytes, whatever instructions numpy chooses."""
+"""The same image on every machine: pinned bytes, whatever instructions numpy chooses."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ import pytest
 from cloformer_deploy.data.rendered import CLASSES, SIZE, SPLITS, label, render
 
 PINNED = json.loads(Path(__file__).with_name("sha256.json").read_text())
-"""The sha256 of the first 20 test pictures."""
+"""The sha256 of the first 20 test images."""
 
 PRINTS_SHA256 = """
 import hashlib, json
@@ -38,13 +38,13 @@ def test_numpys_choice_of_instructions_does_not_show() -> None:
 
 
 def test_shape_and_type() -> None:
-    picture = render("train", 7)
-    assert picture.shape == (SIZE, SIZE, 3)
-    assert picture.dtype == np.uint8
-    assert picture.flags.c_contiguous
+    image = render("train", 7)
+    assert image.shape == (SIZE, SIZE, 3)
+    assert image.dtype == np.uint8
+    assert image.flags.c_contiguous
 
 
-def test_no_picture_is_in_two_places() -> None:
+def test_no_image_is_in_two_places() -> None:
     seen = {render(split, index).tobytes() for split in SPLITS for index in (0, 1, 20, 10**6)}
     assert len(seen) == len(SPLITS) * 4
 
@@ -56,6 +56,6 @@ def test_every_run_of_20_has_each_class_once() -> None:
 
 
 @pytest.mark.parametrize(("split", "index"), [("holdout", 0), ("test", -1)])
-def test_there_is_no_such_picture(split: str, index: int) -> None:
-    with pytest.raises(ValueError, match="there is no picture"):
+def test_there_is_no_such_image(split: str, index: int) -> None:
+    with pytest.raises(ValueError, match="there is no image"):
         render(split, index)

@@ -1,4 +1,4 @@
-"""The parts of a picture: random numbers, distances, placements, figures, and the statistics of the whole."""
+"""The parts of a image: random numbers, distances, placements, figures, and the statistics of the whole."""
 
 import math
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cloformer_deploy.data.rendered import CLASSES, SIZE, render
-from cloformer_deploy.data.rendered.picture import PAINTERS
+from cloformer_deploy.data.rendered.drawing import PAINTERS
 from cloformer_deploy.data.rendered.placement import Placement
 from cloformer_deploy.data.rendered.plane import Plane
 from cloformer_deploy.data.rendered.randomness import Stream, direction
@@ -96,7 +96,7 @@ def test_a_placements_plane_is_its_inverse(seed: int) -> None:
     assert np.abs(y - (np.arange(rows.start, rows.stop) + 0.5)[:, None])[inside].max() < 0.01
 
 
-def test_a_window_outside_the_picture_is_empty() -> None:
+def test_a_window_outside_the_image_is_empty() -> None:
     rows, columns = Placement.at(-500, 100, 50, 0.1).window(SIZE)
     assert (columns.stop - columns.start) * (rows.stop - rows.start) == 0
 
@@ -140,12 +140,12 @@ def test_clouds_have_their_deviation() -> None:
     assert 0.7 < clouds.std() < 0.9
 
 
-def spectral_slope(pictures: Iterable[NDArray[np.uint8]]) -> float:
-    """The power of spatial frequency with which the mean power of pictures (SIZE, SIZE, 3) falls."""
+def spectral_slope(images: Iterable[NDArray[np.uint8]]) -> float:
+    """The power of spatial frequency with which the mean power of images (SIZE, SIZE, 3) falls."""
     window = np.outer(np.hanning(SIZE), np.hanning(SIZE))
     power = np.zeros((SIZE, SIZE))
-    for picture in pictures:
-        grey = picture.astype(np.float64).mean(axis=-1)
+    for image in images:
+        grey = image.astype(np.float64).mean(axis=-1)
         power += np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2
     axis = np.fft.fftfreq(SIZE, 1 / SIZE)
     frequency = np.hypot(*np.meshgrid(axis, axis))
@@ -155,7 +155,7 @@ def spectral_slope(pictures: Iterable[NDArray[np.uint8]]) -> float:
     return float(np.polyfit(places, powers, 1)[0])
 
 
-def test_pictures_have_the_spectrum_of_photographs(shared: Path) -> None:
+def test_images_have_the_spectrum_of_photographs(shared: Path) -> None:
     photographs = sorted((shared / "imagenette" / "calib224").glob("*/*"))[::4]
     expected = spectral_slope(np.asarray(Image.open(path).convert("RGB")) for path in photographs)
     found = spectral_slope(render("validation", index) for index in range(60))
@@ -163,8 +163,8 @@ def test_pictures_have_the_spectrum_of_photographs(shared: Path) -> None:
     assert found == pytest.approx(expected, abs=0.4)
 
 
-def test_pictures_use_the_range_of_photographs() -> None:
-    pictures = np.stack([render("validation", index) for index in range(40)]).astype(np.float64)
-    assert 70 < pictures.mean() < 150
-    assert 40 < pictures.std() < 90
-    assert np.abs(pictures[..., 0] - pictures[..., 1]).mean() > 10  # coloured
+def test_images_use_the_range_of_photographs() -> None:
+    images = np.stack([render("validation", index) for index in range(40)]).astype(np.float64)
+    assert 70 < images.mean() < 150
+    assert 40 < images.std() < 90
+    assert np.abs(images[..., 0] - images[..., 1]).mean() > 10  # coloured

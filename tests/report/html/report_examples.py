@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from cloformer_deploy.backends.base import Description, GraphSummary, TensorInfo
+from cloformer_deploy.backends.inspection import Inspection
+from cloformer_deploy.backends.registry import FLOATS, FORMATS
 from cloformer_deploy.bench import Result
-from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle.manifest import Artifact, Interface, Manifest, Weights, artifact_name
 from cloformer_deploy.data import Preprocessing
-from cloformer_deploy.formats import FLOATS, FORMATS, Description, TensorInfo
-from cloformer_deploy.formats.base import GraphSummary
 from cloformer_deploy.gate import Cell, DriftConfig, Gate
 from cloformer_deploy.gate.checks import against_pytorch
-from cloformer_deploy.inspection import Inspection
-from cloformer_deploy.manifest import Artifact, Interface, Manifest, Weights, artifact_name
 from cloformer_deploy.quantization.recipes import RECIPES
 from cloformer_deploy.report.html import Asked, Report
 from cloformer_deploy.report.html.commands import commands
@@ -23,7 +23,7 @@ from cloformer_deploy.report.html.contents import File
 from cloformer_deploy.validation.paired import Paired
 
 HOSTILE = "<script>alert(1)</script>\"'&"
-PICTURES, CLASSES = 400, 10
+IMAGES, CLASSES = 400, 10
 NOISE = {"fp32": 1e-5, "fp16": 1e-3}
 COARSE = 0.02
 KINDS = [
@@ -36,7 +36,7 @@ LABELS = tuple(f"class {index}" for index in range(CLASSES))
 
 
 def artifacts(count: int) -> list[Artifact]:
-    """As many kinds of artefact, each with a name, checksum and size of its own."""
+    """As many kinds of artifact, each with a name, checksum and size of its own."""
     return [
         Artifact(
             path=artifact_name("xxs", precision, target, FORMATS[name].targets[0], FORMATS[name].suffix),
@@ -64,10 +64,10 @@ def report(
     labels: tuple[str, ...] | None = LABELS,
     results: Sequence[Result] = (),
     weights: str = "mine",
-    labelled: bool = True,
+    labeled: bool = True,
     broken: Sequence[int] = (),
 ) -> Report:
-    """A report of `count` artefacts; those at the places `broken` see the classes in another order."""
+    """A report of `count` artifacts; those at the places `broken` see the classes in another order."""
     manifest = Manifest(
         schema_version=1,
         tool_version="1",
@@ -79,11 +79,11 @@ def report(
         artifacts=tuple(artifacts(count)),
     )
     bundle = Bundle(Path("a bundle"), manifest)
-    cells = [_cell(item, place in broken, labelled) for place, item in enumerate(manifest.artifacts)]
+    cells = [_cell(item, place in broken, labeled) for place, item in enumerate(manifest.artifacts)]
     result = Gate(
-        pictures="PICTURES",
-        n=PICTURES,
-        top1=_top1(cells[0]) if labelled else None,
+        images="IMAGES",
+        n=IMAGES,
+        top1=_top1(cells[0]) if labeled else None,
         labels=labels,
         cells=tuple(cells),
         absent=(),
@@ -92,18 +92,18 @@ def report(
         config=None,
     )
     files = tuple(File(item, None, _inspection(item)) for item in manifest.artifacts)
-    made = commands(bundle, results, Asked(limit=PICTURES))
+    made = commands(bundle, results, Asked(limit=IMAGES))
     return Report(bundle, result, tuple(results), files, {"a runtime": "1"}, made, datetime(2026, 1, 2, tzinfo=UTC))
 
 
-def _cell(artifact: Artifact, broken: bool, labelled: bool) -> Cell:
+def _cell(artifact: Artifact, broken: bool, labeled: bool) -> Cell:
     rng = np.random.default_rng(0)
-    expected = rng.normal(size=(PICTURES, CLASSES)).astype(np.float32)
-    right = np.where(np.arange(PICTURES) % 10, expected.argmax(axis=1), 0).astype(np.int64)
+    expected = rng.normal(size=(IMAGES, CLASSES)).astype(np.float32)
+    right = np.where(np.arange(IMAGES) % 10, expected.argmax(axis=1), 0).astype(np.int64)
     noise = NOISE.get(artifact.precision, COARSE) * rng.normal(size=expected.shape).astype(np.float32)
     found = np.roll(expected, 1, axis=1) if broken else expected + noise
     drift = Paired()
-    drift.update(expected, found, right if labelled else None)
+    drift.update(expected, found, right if labeled else None)
     checks = tuple(against_pytorch(drift, DriftConfig().limits_of(artifact), 0))
     failed = any(check.outcome == "failed" for check in checks)
     causes = (f"cause {HOSTILE}",) if failed else ()
@@ -114,7 +114,7 @@ def _cell(artifact: Artifact, broken: bool, labelled: bool) -> Cell:
 
 def _top1(cell: Cell) -> float:
     assert cell.drift is not None
-    return cell.drift.reference_correct / cell.drift.labelled
+    return cell.drift.reference_correct / cell.drift.labeled
 
 
 def _inspection(artifact: Artifact) -> Inspection:

@@ -1,4 +1,4 @@
-"""The commands on the page are ones that export takes, and make every artefact again."""
+"""The commands on the page are ones that export takes, and make every artifact again."""
 
 import shlex
 from dataclasses import replace
@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from cloformer_deploy.bundle import Bundle, digest
+from cloformer_deploy.bundle.bundle import Bundle, digest
+from cloformer_deploy.bundle.manifest import Artifact, Calibration, Interface, Weights
 from cloformer_deploy.data import Preprocessing, default_calibration
 from cloformer_deploy.data.rendered import CLASSES
-from cloformer_deploy.manifest import Artifact, Calibration, Interface, Weights
-from cloformer_deploy.model_zoo import DEFAULT, resolve_weights
 from cloformer_deploy.report.html import Asked
 from cloformer_deploy.report.html.commands import Commands, commands
+from cloformer_deploy.weights.zoo import DEFAULT, resolve_weights
 from tests.report.html.report_examples import KINDS, artifacts, measured, report
 
 
 def told(made: list[Artifact], **changes: object) -> Commands:
-    """The commands of a bundle of the bundled weights with these artefacts."""
+    """The commands of a bundle of the bundled weights with these artifacts."""
     copy = digest(resolve_weights())
     weights = Weights(name=DEFAULT, sha256=copy, file="weights.safetensors", file_sha256=copy)
     base = report().bundle.manifest.model_copy(update={"weights": weights, "labels": CLASSES, "num_classes": 20})
@@ -59,13 +59,13 @@ def test_a_calibration_set_that_does_not_ship_is_asked_for(bundled: bool) -> Non
     made = artifacts(3)[2].model_copy(update={"calibration": Calibration(sha256=sha256, n=8, seed=3)})
     found = told([made])
     assert ("--calibration FILE" in found.export[0]) is not bundled
-    assert any("cccc" in note and "8 pictures, seed 3" in note for note in found.notes) is not bundled
+    assert any("cccc" in note and "8 images, seed 3" in note for note in found.notes) is not bundled
 
 
 def test_what_the_manifest_does_not_tell_is_said() -> None:
-    made = artifacts(3)[2].model_copy(update={"left_float": ("stem", "head")})
+    made = artifacts(3)[2].model_copy(update={"excluded_layers": ("stem", "head")})
     (note,) = told([made]).notes
-    assert "cloformer_xxs-int8.onnx: --max-drop or --recipe left 2 of its parts float" in note
+    assert "cloformer_xxs-int8.onnx: --max-drop or --recipe kept 2 layers in float" in note
     found = report().commands
     assert "--weights FILE --labels FILE" in found.export[0]
     assert any(f"sha256 {'a' * 64}" in note for note in found.notes)
@@ -74,11 +74,11 @@ def test_what_the_manifest_does_not_tell_is_said() -> None:
 def test_the_rest_repeats_what_was_asked() -> None:
     made = report(1)
     results = [measured(item, "ssh://pi@board", "device") for item in made.bundle.manifest.artifacts]
-    asked = Asked(data=Path("my pictures"), limit=5, config=Path("drift.toml"), output=Path("out.html"))
+    asked = Asked(data=Path("my images"), limit=5, config=Path("drift.toml"), output=Path("out.html"))
     found = commands(replace(made.bundle, root=Path("b")), results, asked)
-    assert found.validate == "cloformer-deploy validate b --data 'my pictures' --limit 5"
-    assert found.gate == "cloformer-deploy gate b --data 'my pictures' --limit 5 --config drift.toml"
+    assert found.validate == "cloformer-deploy validate b --data 'my images' --limit 5"
+    assert found.gate == "cloformer-deploy gate b --data 'my images' --limit 5 --config drift.toml"
     assert found.bench == ("cloformer-deploy bench b --device ssh://pi@board --threads 1",)
     assert found.report == (
-        "cloformer-deploy report b --output out.html --data 'my pictures' --limit 5 --config drift.toml"
+        "cloformer-deploy report b --output out.html --data 'my images' --limit 5 --config drift.toml"
     )

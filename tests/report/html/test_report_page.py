@@ -68,7 +68,7 @@ def no_latencies() -> list[Result]:
 
 @cache
 def full() -> Report:
-    """Twenty artefacts, some failed, measured here and on a device, and everything that is no latency."""
+    """Twenty artifacts, some failed, measured here and on a device, and everything that is no latency."""
     made = artifacts(TWENTY)
     here = [measured(item, p50_ms=10 + place, p90_ms=12.5 + place) for place, item in enumerate(made)]
     figures = {"p50_ms": 51.5, "ratio": 2.0, "ratio_ci95": (1.9, 2.1), "ratio_to": "a.onnx", "throttled": True}
@@ -80,7 +80,7 @@ def full() -> Report:
 REPORTS = {
     "full": full(),
     "not-measured": report(),
-    "one-unlabelled": report(1, labels=None, labelled=False),
+    "one-unlabeled": report(1, labels=None, labeled=False),
     "only-failed": report(1, broken=[0]),
 }
 
@@ -96,7 +96,7 @@ def test_well_formed(made: Report) -> None:
     assert levels.count(1) == 1
     names = found.of("id")
     assert len(set(names)) == len(names)
-    assert {link.removeprefix("#") for link in (*found.of("href"), *found.of("aria-labelledby"))} <= set(names)
+    assert {link.removeprefix("#") for link in (*found.of("href"), *found.of("aria-labeledby"))} <= set(names)
     drawn = [attributes for tag, attributes in found.elements if tag == "svg"]
     assert all("aria-hidden" in item or item.get("aria-label") for item in drawn if item)
 
@@ -123,7 +123,7 @@ def test_what_a_bundle_says_comes_out_as_text() -> None:
     assert f"CloFormer-xxs {HOSTILE}" in found.text
 
 
-def test_twenty_artefacts_are_all_there() -> None:
+def test_twenty_artifacts_are_all_there() -> None:
     found = Page(page(full()))
     made = artifacts(TWENTY)
     names = [short_name(item) for item in made]
@@ -134,7 +134,7 @@ def test_twenty_artefacts_are_all_there() -> None:
         assert any(item.path in row for row in rows)
         labels = [label for label in found.of("aria-label") if label.startswith(f"{name}: ")]
         assert len(labels) >= 3, name  # agreement, drop, latency
-    assert "20 artefacts, 2 worse than allowed" in found.text
+    assert "20 artifacts, 2 worse than allowed" in found.text
 
 
 def test_a_failure_is_told_with_its_figure_and_its_cause() -> None:
@@ -186,7 +186,7 @@ def test_what_is_no_latency_is_named_and_its_times_are_not_shown() -> None:
 
 
 def test_without_labels_nothing_is_said_of_top_1() -> None:
-    found = Page(page(REPORTS["one-unlabelled"]))
-    assert "The pictures have no labels" in found.text
+    found = Page(page(REPORTS["one-unlabeled"]))
+    assert "The images have no labels" in found.text
     assert "Drop of top-1" not in found.text
     assert "Without labels there is no drift by class" in found.text

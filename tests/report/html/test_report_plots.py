@@ -27,7 +27,7 @@ def test_points_are_accuracy_over_cost() -> None:
     assert [point.x for point in latency.points] == [10.0, 11.0, 12.0]
     for cell, point in zip(made.result.cells, size.points, strict=True):
         assert cell.drift is not None
-        assert point.y == pytest.approx(100 * cell.drift.correct / cell.drift.labelled)
+        assert point.y == pytest.approx(100 * cell.drift.correct / cell.drift.labeled)
         assert point.interval[0] <= point.y <= point.interval[1]
         assert point.failed is (cell.status == "failed")
     assert scatters(made.result, latency_bars([measured(artifacts(1)[0], p50_ms=10.0)])) == [size]

@@ -1,0 +1,1 @@
+"""Core ML packages: writing, describing, quantizing and running them."""

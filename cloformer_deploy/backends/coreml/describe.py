@@ -1,0 +1,137 @@
+"""What an ML program costs, and where it has integers, read off the package."""
+
+from collections.abc import Mapping
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloformer_deploy.backends.base import GraphSummary, QuantizedTensor
+from cloformer_deploy.backends.quantized_tensors import in_palette, on_grid
+from cloformer_deploy.errors import BundleError
+
+if TYPE_CHECKING:
+    from cloformer_deploy.backends.coreml.interpreter import Package
+    from cloformer_deploy.backends.coreml.interpreter.types import TensorType
+
+_FLOATS = ("float16", "float32")
+
+
+def summarize(package: "Package") -> GraphSummary:
+    """Transposes, ranks, parameters and multiply-accumulates; weights stored in few bits count as what they become."""
+    from cloformer_deploy.backends.coreml.interpreter.types import TensorType, value_type
+
+    types: dict[str, TensorType] = {}
+    parameters = 0
+    max_rank = 0
+    for named in package.main.inputs:
+        kind = value_type(named.type)
+        if isinstance(kind, TensorType):
+            types[named.name] = kind
+    for operation in package.block.operations:
+        constant = operation.type == "const" or operation.type.startswith("constexpr")
+        for output in operation.outputs:
+            kind = value_type(output.type)
+            if not isinstance(kind, TensorType):
+                continue
+            types[output.name] = kind
+            if not constant:
+                max_rank = max(max_rank, len(kind.shape))
+            elif kind.dtype.name in _FLOATS:
+                parameters += kind.elements
+    return GraphSummary(
+        transposes=package.operators.get("transpose", 0),
+        max_rank=max_rank,
+        parameters=parameters,
+        macs=sum(_macs(operation, types) for operation in package.block.operations),
+    )
+
+
+def _macs(operation: Any, types: Mapping[str, "TensorType"]) -> int:
+    """Outputs times the terms of the sum behind each."""
+
+    def shape(argument: str) -> tuple[int, ...]:
+        return types[operation.inputs[argument].arguments[0].name].shape
+
+    def outputs() -> int:
+        return types[operation.outputs[0].name].elements
+
+    match operation.type:
+        case "conv" | "linear":  # (out, in, rows, columns), (out, in)
+            return outputs() * prod(shape("weight")[1:])
+        case "matmul":  # one of the last two axes of x is the sum's, turned or not; the other is the output's
+            return outputs() * prod(shape("x")[-2:]) // types[operation.outputs[0].name].shape[-2]
+        case "einsum":  # nchw,nwhu->nchu, the one that Core ML has
+            return outputs() * shape("values")[-1]
+    return 0
+
+
+def integers(package: "Package", shares: Mapping[str, float]) -> tuple[QuantizedTensor, ...]:
+    """The tensors that `quantize` makes integers of, by their names before, and the weights stored in few bits.
+
+    Args:
+        package: a package, whose weight files are read.
+        shares: of each tensor, by name, the share clipped.
+    """
+    reader = _Arguments(package)
+    found = []
+    for operation in package.block.operations:
+        name = operation.outputs[0].name if operation.outputs else ""
+        match operation.type:
+            case "quantize":
+                tensor, dtype = operation.inputs["input"].arguments[0].name, _dtype(operation.outputs[0].type)
+                grid = reader.numbers(operation, "scale"), reader.numbers(operation, "zero_point")
+                found.append(on_grid(tensor, dtype, *grid, constant=False, clipped=shares.get(tensor)))
+            case "constexpr_affine_dequantize":
+                grid = reader.numbers(operation, "scale"), reader.numbers(operation, "zero_point")
+                found.append(on_grid(name, reader.dtype(operation, "quantized_data"), *grid, constant=True))
+            case "constexpr_blockwise_shift_scale":
+                grid = reader.numbers(operation, "scale"), reader.numbers(operation, "offset")
+                found.append(on_grid(name, reader.dtype(operation, "data"), *grid, constant=True))
+            case "constexpr_lut_to_dense":
+                table = reader.numbers(operation, "lut")
+                # Up to iOS 17 there is one table; later, tables (blocks..., values, vector).
+                values = 0 if table is None else table.shape[-2] if table.ndim > 1 else table.size
+                found.append(in_palette(name, table, values))
+    return tuple(found)
+
+
+class _Arguments:
+    """Looks up what operations are given; None where it is no constant, or cannot be decoded."""
+
+    def __init__(self, package: "Package") -> None:
+        from cloformer_deploy.backends.coreml.interpreter.constants import Decoder
+
+        self._decoder = Decoder(package)
+        operations = package.block.operations
+        self._constants = {
+            item.outputs[0].name: item.attributes["val"] for item in operations if item.type == "const" and item.outputs
+        }
+
+    def _value(self, operation: Any, name: str) -> Any:
+        if name in operation.attributes:  # up to iOS 17
+            return operation.attributes[name]
+        bindings = operation.inputs[name].arguments if name in operation.inputs else ()
+        if not bindings:
+            return None
+        binding = bindings[0]
+        return binding.value if binding.WhichOneof("binding") == "value" else self._constants.get(binding.name)
+
+    def numbers(self, operation: Any, name: str) -> NDArray[np.float64] | None:
+        value = self._value(operation, name)
+        try:
+            return None if value is None else np.asarray(self._decoder.decode(value), np.float64)
+        except (BundleError, ValueError):  # ValueError: of texts
+            return None
+
+    def dtype(self, operation: Any, name: str) -> str:
+        value = self._value(operation, name)
+        return "unknown" if value is None else _dtype(value.type)
+
+
+def _dtype(proto: Any) -> str:
+    from cloformer_deploy.backends.coreml.interpreter.types import TensorType, value_type
+
+    kind = value_type(proto)
+    return kind.dtype.name if isinstance(kind, TensorType) else str(kind)

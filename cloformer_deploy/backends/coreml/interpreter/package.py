@@ -1,0 +1,243 @@
+"""An `.mlpackage`: a folder with `Manifest.json`, a protobuf and its weight files. Nothing in it is trusted.
+
+Layout, as coremltools writes it and Core ML reads it:
+
+    Manifest.json                                 itemInfoEntries: identifier -> path below Data/; rootModelIdentifier
+    Data/com.apple.CoreML/model.mlmodel           protobuf CoreML.Specification.Model
+    Data/com.apple.CoreML/weights/weight.bin      weights; the protobuf calls it @model_path/weights/weight.bin
+"""
+
+import json
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cloformer_deploy.backends.coreml.interpreter.files import EXPORT_AGAIN, inside, read_part, shown
+from cloformer_deploy.backends.coreml.interpreter.types import TensorType, value_type
+from cloformer_deploy.errors import BundleError, MissingPartError
+from cloformer_deploy.system.packages import install_command
+
+MODEL_PATH = "@model_path/"
+"""What a weight file's name begins with: the folder the protobuf is in."""
+
+_ARRAY_DTYPES = {65552: "float16", 65568: "float32", 65600: "float64", 131080: "int8", 131104: "int32"}
+"""ArrayFeatureType.ArrayDataType by number."""
+
+_CHATTY_ON_IMPORT = ("coremltools", "torchao", "torch.utils._pytree")
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One input or output of a model.
+
+    Attributes:
+        name: its name in the package's interface.
+        kind: "tensor"; "image" (RGB, 0..255); "string" or "int64" (a label); "dictionary" (label to probability).
+        shape: of a tensor; of an image (1, 3, height, width); () for the others. Flexible sizes are -1.
+        dtype: "float32", "float16", ... of a tensor; "uint8" of an image; "string", "int64" of a label or a
+            dictionary's labels.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Package:
+    """A parsed package. Its weights are not read, and none of its operations needs to be known.
+
+    Attributes:
+        root: the package's folder, resolved.
+        folder: the folder its weight files are named from.
+        spec: the parsed `Model_pb2.Model`.
+        opset: the operation set the program is written in: "CoreML7" is iOS 17's.
+        main: the `MIL_pb2.Function` that is the model.
+        block: the `MIL_pb2.Block` with its operations.
+        inputs: the model's, in its order.
+        outputs: the model's, in its order.
+        operators: how often each operation other than `const` occurs, by name, the most frequent first.
+        metadata: author, shortDescription, versionString, license (where given) and all user-defined entries.
+    """
+
+    root: Path
+    folder: Path
+    spec: Any
+    opset: str
+    main: Any
+    block: Any
+    inputs: tuple[Feature, ...]
+    outputs: tuple[Feature, ...]
+    operators: Mapping[str, int]
+    metadata: Mapping[str, str]
+
+    @classmethod
+    def load(cls, path: Path) -> "Package":
+        """Find and parse the model of the `.mlpackage` folder at `path`.
+
+        Raises:
+            BundleError: a part is missing, malformed or outside the package, or the model is not an ML program.
+            MissingPartError: coremltools is not installed.
+        """
+        if not path.is_dir():
+            what = "is not a folder" if path.exists() else "does not exist"
+            raise BundleError(f"{path} {what}, and an .mlpackage is a folder", "pass the .mlpackage folder itself")
+        model_pb2 = _protobuf_classes()
+        root = path.resolve()
+        item = _model_item(root)
+        spec = model_pb2.Model()
+        try:
+            spec.ParseFromString(bytes(read_part(root, root / "Data", item)))
+        except BundleError:
+            raise
+        except Exception as error:  # DecodeError, whose home depends on the protobuf implementation
+            raise BundleError(f"{shown(item)} is truncated or damaged ({shown(error)})", EXPORT_AGAIN) from error
+        main, block = _main_block(spec)
+        return cls(
+            root=root,
+            folder=inside(root, root / "Data", item).parent,
+            spec=spec,
+            opset=main.opset,
+            main=main,
+            block=block,
+            inputs=tuple(_feature(feature) for feature in spec.description.input),
+            outputs=tuple(_feature(feature) for feature in spec.description.output),
+            operators=dict(Counter(operation.type for operation in _all_operations(block)).most_common()),
+            metadata=_metadata(spec.description.metadata),
+        )
+
+    def check_weight_files(self) -> None:
+        """Make sure that the files the program's constants are in can be read.
+
+        Raises:
+            BundleError: one cannot.
+        """
+        values = [value for operation in self.block.operations for value in operation.attributes.values()]
+        for name in sorted({v.blobFileValue.fileName for v in values if v.WhichOneof("value") == "blobFileValue"}):
+            self.read_weights(name)
+
+    def read_weights(self, name: str) -> bytearray:
+        """The bytes of the weight file that the protobuf calls `name` ("@model_path/weights/weight.bin").
+
+        Raises:
+            BundleError: the name does not lead to a regular file inside the package.
+        """
+        if not name.startswith(MODEL_PATH):
+            raise BundleError(f"the weight file name {shown(name)} does not begin with {MODEL_PATH!r}", EXPORT_AGAIN)
+        return read_part(self.root, self.folder, name.removeprefix(MODEL_PATH))
+
+
+def _protobuf_classes() -> Any:
+    loggers = [logging.getLogger(name) for name in _CHATTY_ON_IMPORT]
+    levels = [logger.level for logger in loggers]
+    try:
+        # Importing coremltools warns about the versions of packages that are not used here, and that this is no Mac.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for logger in loggers:
+                logger.setLevel(logging.CRITICAL)
+            from coremltools.proto import Model_pb2
+    except ImportError as error:
+        message = "reading a Core ML package needs coremltools, which is not installed"
+        raise MissingPartError(message, install_command("coreml")) from error
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+    return Model_pb2
+
+
+def _model_item(root: Path) -> str:
+    """The path below Data/ of the root model, from the manifest, all of whose items must be there."""
+    try:
+        manifest = json.loads(read_part(root, root, "Manifest.json"))
+        items = {identifier: entry["path"] for identifier, entry in manifest["itemInfoEntries"].items()}
+        item = items[manifest["rootModelIdentifier"]]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = shown(f"{type(error).__name__}: {error}")
+        raise BundleError(f"Manifest.json is damaged ({reason})", EXPORT_AGAIN) from error
+    for relative in items.values():
+        if not isinstance(relative, str):
+            raise BundleError(f"Manifest.json has the path {shown(relative)}, which is not a text", EXPORT_AGAIN)
+        if not inside(root, root / "Data", relative).exists():
+            raise BundleError(f"the manifest lists {shown(relative)}, which is not in the package", EXPORT_AGAIN)
+    return str(item)
+
+
+def _main_block(spec: Any) -> tuple[Any, Any]:
+    """The main function, and its block for the operation set it declares."""
+    kind = spec.WhichOneof("Type")
+    if kind != "mlProgram":
+        raise BundleError(
+            f"the model is not an ML program but {shown(kind or 'empty')}", "convert it with convert_to='mlprogram'"
+        )
+    functions = dict(spec.mlProgram.functions)
+    name = spec.description.defaultFunctionName or "main"
+    if name not in functions:
+        message = f"the program has no function {shown(name)}, only {shown(', '.join(sorted(functions)))}"
+        raise BundleError(message, EXPORT_AGAIN)
+    main = functions[name]
+    blocks = dict(main.block_specializations)
+    if main.opset not in blocks:
+        message = f"function {shown(name)} has no block for its operation set {shown(main.opset)}"
+        raise BundleError(message, EXPORT_AGAIN)
+    return main, blocks[main.opset]
+
+
+def _all_operations(block: Any) -> Iterator[Any]:
+    """The operations of a block and of the blocks nested in it, without constants."""
+    for operation in block.operations:
+        if operation.type != "const":
+            yield operation
+        for nested in operation.blocks:
+            yield from _all_operations(nested)
+
+
+def _feature(feature: Any) -> Feature:
+    kind = feature.type.WhichOneof("Type")
+    value: Any = getattr(feature.type, kind) if kind else None
+    if kind == "multiArrayType":
+        dtype = _ARRAY_DTYPES.get(value.dataType, f"unknown type {value.dataType}")
+        return Feature(feature.name, "tensor", tuple(value.shape), dtype)
+    if kind == "imageType":
+        return Feature(feature.name, "image", (1, 3, value.height, value.width), "uint8")
+    if kind in ("stringType", "int64Type"):
+        label = kind.removesuffix("Type")
+        return Feature(feature.name, label, (), label)
+    if kind == "dictionaryType":
+        labels = (value.WhichOneof("KeyType") or "unknownKeyType").removesuffix("KeyType")
+        return Feature(feature.name, "dictionary", (), labels)
+    raise BundleError(f"the model's {shown(feature.name)} is of the unsupported kind {shown(kind)}", EXPORT_AGAIN)
+
+
+def _metadata(proto: Any) -> dict[str, str]:
+    own = {name: getattr(proto, name) for name in ("author", "shortDescription", "versionString", "license")}
+    return dict(proto.userDefined) | {name: value for name, value in own.items() if value}
+
+
+def input_types(package: Package) -> dict[str, TensorType]:
+    """The program's inputs and their types, which are what the model declares.
+
+    Raises:
+        BundleError: they are not tensors of fixed sizes, or the program and the model disagree.
+    """
+    types: dict[str, TensorType] = {}
+    for named in package.main.inputs:
+        kind = value_type(named.type)
+        if not isinstance(kind, TensorType) or min(kind.shape, default=0) < 0:
+            message = f"the program's input {shown(named.name)} is {kind}, not a tensor of a fixed size"
+            raise BundleError(message, "export it with a fixed input size")
+        types[named.name] = kind
+    for feature in package.inputs:
+        same = types.get(feature.name)
+        if same is None or same.shape != feature.shape or feature.dtype not in ("uint8", same.dtype.name):
+            own = f"{feature.dtype}{list(feature.shape)}"
+            message = f"the model's input {shown(feature.name)} is {own}, the program's {same}"
+            raise BundleError(message, EXPORT_AGAIN)
+    if len(types) != len(package.inputs):
+        raise BundleError(f"the model has {len(package.inputs)} inputs, the program {len(types)}", EXPORT_AGAIN)
+    return types

@@ -1,0 +1,1 @@
+"""ONNX files: writing, describing, quantizing and running them."""

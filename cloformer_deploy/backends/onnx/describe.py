@@ -1,0 +1,124 @@
+"""What an ONNX graph costs, and where it has integers, read off the file."""
+
+from collections.abc import Mapping
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloformer_deploy.backends.base import GraphSummary, QuantizedTensor
+from cloformer_deploy.backends.quantized_tensors import on_grid
+
+if TYPE_CHECKING:
+    import onnx
+
+_CONTRACTIONS = ("Conv", "MatMul", "Gemm")
+
+
+def summarize(model: "onnx.ModelProto") -> GraphSummary:
+    """Transposes, ranks, parameters and multiply-accumulates of a model with its weights inside."""
+    import onnx
+
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+    weights = model.graph.initializer
+    shapes = _shapes(model)
+    return GraphSummary(
+        transposes=sum(node.op_type == "Transpose" for node in model.graph.node),
+        max_rank=max(map(len, shapes.values()), default=0),
+        parameters=sum(prod(item.dims) for item in weights if item.data_type in floats),
+        macs=_macs(model, shapes),
+    )
+
+
+def _shapes(model: "onnx.ModelProto") -> dict[str, tuple[int, ...]]:
+    """The shapes of all tensors that are known; a dynamic batch counts as 1."""
+    import onnx
+
+    try:
+        graph = onnx.shape_inference.infer_shapes(model).graph
+    except onnx.shape_inference.InferenceError:
+        graph = model.graph
+    shapes: dict[str, tuple[int, ...]] = {item.name: tuple(item.dims) for item in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        if value.type.tensor_type.HasField("shape"):
+            shapes[value.name] = tuple(axis.dim_value or 1 for axis in value.type.tensor_type.shape.dim)
+    return shapes
+
+
+def _macs(model: "onnx.ModelProto", shapes: dict[str, tuple[int, ...]]) -> int | None:
+    total = 0
+    for node in model.graph.node:
+        if node.op_type not in _CONTRACTIONS:
+            continue
+        if not all(name in shapes for name in (*node.input[:2], node.output[0])):
+            return None
+        first, second, out = (shapes[name] for name in (*node.input[:2], node.output[0]))
+        # Terms of the sum behind one output: of a convolution, the weights of one output channel.
+        if node.op_type == "Conv":
+            terms = prod(second[1:])
+        else:
+            transposed = any(item.name == "transA" and item.i for item in node.attribute)
+            terms = first[-2 if transposed else -1]
+        total += prod(out) * terms
+    return total
+
+
+def integers(model: "onnx.ModelProto", shares: Mapping[str, float]) -> tuple[QuantizedTensor, ...]:
+    """The tensors that QuantizeLinear makes integers of, by their names before, and the integers that are constant.
+
+    Args:
+        model: with its weights inside.
+        shares: of each tensor, by name, the share clipped.
+    """
+    constants = {item.name: item for item in model.graph.initializer}
+    nodes = (node for node in model.graph.node if node.op_type == "Constant")
+    constants |= {
+        name: item.t for node in nodes for name in node.output for item in node.attribute if item.name == "value"
+    }
+    found = []
+    for node in model.graph.node:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or len(node.input) < 2:
+            continue
+        name, scale, zero_point = (*node.input, "")[:3]
+        if node.op_type == "DequantizeLinear" and name not in constants:
+            continue  # what made it is the QuantizeLinear, or the caller
+        found.append(
+            on_grid(
+                name,
+                _integer_type(node, constants),
+                _numbers(constants.get(scale)),
+                _numbers(constants.get(zero_point)),
+                constant=name in constants,
+                clipped=shares.get(name),
+            )
+        )
+    return tuple(found)
+
+
+def _integer_type(node: "onnx.NodeProto", constants: "Mapping[str, onnx.TensorProto]") -> str:
+    """Of a node's integers: that of the zero point, if it has one."""
+    import onnx
+
+    zero_point = constants.get(node.input[2]) if len(node.input) > 2 else None
+    if zero_point is not None:
+        number = zero_point.data_type
+    elif node.op_type == "DequantizeLinear":
+        number = constants[node.input[0]].data_type
+    else:
+        number = next((item.i for item in node.attribute if item.name == "output_dtype"), onnx.TensorProto.UINT8)
+    try:
+        return str(onnx.TensorProto.DataType.Name(number)).lower()
+    except ValueError:
+        return str(number)
+
+
+def _numbers(tensor: "onnx.TensorProto | None") -> NDArray[np.float64] | None:
+    import onnx
+
+    if tensor is None:
+        return None
+    try:
+        return np.asarray(onnx.numpy_helper.to_array(tensor), np.float64)
+    except (KeyError, TypeError, ValueError):  # of no known type, of texts, or damaged
+        return None

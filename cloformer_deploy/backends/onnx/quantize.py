@@ -1,0 +1,215 @@
+"""ONNX with integers: pairs of QuantizeLinear and DequantizeLinear around the operators of a plan, weights as int8.
+
+Activations are unsigned: with signed ones ONNX Runtime is slow, and OpenVINO wrong. A runtime computes an operator
+between pairs in integers; everything else means what it says.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloformer_deploy.backends.base import Graph
+
+if TYPE_CHECKING:
+    import onnx
+
+    from cloformer_deploy.quantization.observers import Range
+    from cloformer_deploy.quantization.plan import Plan
+    from cloformer_deploy.quantization.preparation import Prepared
+
+    Nodes = list[onnx.NodeProto]
+
+MOVES = frozenset(
+    {"Relu", "Reshape", "Transpose", "Split", "Slice", "Pad", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
+)
+"""Operators that add no rounding of their own: a ReLU belongs to its convolution, the others move numbers."""
+WEIGHTED = ("Conv", "Gemm")
+HALVES = ("Sigmoid", "Sqrt")
+"""The first halves of a SiLU and of a reciprocal root, which are one operator each in the traced model."""
+OPSET_OF_16_BITS = 21
+"""The first whose QuantizeLinear knows uint16; nothing in the graph is an operator that changed since opset 20."""
+
+
+def quantized(
+    model: "onnx.ModelProto", graph: Graph, prepared: "Prepared"
+) -> tuple["onnx.ModelProto", dict[str, float]]:
+    """A float32 model with integers where the plan has them, and the shares clipped of the tensors that became some.
+
+    The model that is given, with its weights inside, is left as it is.
+    """
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    matches = _match(copy, graph, prepared) if prepared.plan.recipe.needs_calibration else {}
+    _Quantizer(copy.graph, prepared.plan, matches).rewrite()
+    if prepared.plan.recipe.activation_bits == 16:
+        copy.opset_import[0].version = OPSET_OF_16_BITS
+    shares = prepared.clipped(matches)
+    # An output's name has gone to the end of its pair; the integers are still called after it.
+    starts = [node for node in copy.graph.node if node.op_type == "QuantizeLinear"]
+    names = {node.input[0]: node.output[0].removesuffix("_quantized") for node in starts}
+    return copy, {name: shares[before] for name, before in names.items() if before in shares}
+
+
+def _match(model: "onnx.ModelProto", graph: Graph, prepared: "Prepared") -> dict[str, str]:
+    """The plan's tensor behind each of the model's, by running both."""
+    from cloformer_deploy.backends.interface import probe
+    from cloformer_deploy.backends.onnx.tensors import OnnxTensors
+    from cloformer_deploy.quantization.tensor_matching import fingerprints, identify
+
+    images, feed = probe(graph)
+    found = ((name, tensor.values) for name, tensor in OnnxTensors(model).run(feed).items())
+    return identify(fingerprints(prepared.traced, images), found)
+
+
+class _Quantizer:
+    """Rewrites one graph in place; `matches` has the plan's tensor behind each of its own."""
+
+    def __init__(self, graph: "onnx.GraphProto", plan: "Plan", matches: Mapping[str, str]) -> None:
+        self.graph = graph
+        self.plan = plan
+        self.matches = dict(matches)
+        self.constants = {item.name: item for item in graph.initializer}
+        self.users: dict[str, Nodes] = {}
+        for node in graph.node:
+            for name in node.input:
+                self.users.setdefault(name, []).append(node)
+        self.planned = [node for node in graph.node if self._is_planned(node)]
+        self.read: set[str] = set()
+        self.written: set[str] = set()
+        if plan.recipe.needs_calibration:
+            self.read = {name for node in self.planned for name in self._tensors_read(node)}
+            self.written = {self._result(node) for node in self.planned}
+        # Before anything is renamed.
+        self.ranges = {name: self._range(name) for name in self.read | self.written}
+
+    def _is_planned(self, node: "onnx.NodeProto") -> bool:
+        if not self.plan.recipe.needs_calibration:
+            return node.op_type in WEIGHTED
+        if node.op_type in MOVES:
+            return False
+        if node.op_type in HALVES and node.output[0] not in self.matches:
+            return any(self._is_planned(user) for user in self.users[node.output[0]])
+        return self.matches.get(node.output[0]) in self.plan.operators
+
+    def _tensors_read(self, node: "onnx.NodeProto") -> list[str]:
+        names = node.input[:1] if node.op_type in WEIGHTED else node.input
+        return [name for name in names if name not in self.constants]
+
+    def _result(self, node: "onnx.NodeProto") -> str:
+        """The tensor a node leaves to others: a ReLU behind it becomes part of it."""
+        users = self.users.get(node.output[0], [])
+        if len(users) == 1 and users[0].op_type == "Relu":
+            return str(users[0].output[0])
+        return str(node.output[0])
+
+    def _range(self, name: str) -> "Range":
+        """Of a tensor that is read or written."""
+        from cloformer_deploy.quantization.observers import Range
+        from cloformer_deploy.quantization.plan import sigmoid_range
+
+        if name in self.matches:
+            return self.plan.ranges[self.matches[name]]
+        (node,) = (node for node in self.planned if node.output[0] == name)
+        if node.op_type == "Sqrt":
+            return Range(0.0, self._range(node.input[0]).high ** 0.5)
+        return sigmoid_range(self.plan.activation_bits)
+
+    def rewrite(self) -> None:
+        nodes: Nodes = []
+        for value in self.graph.input:
+            nodes += self._pair(value.name)
+        planned = {node.output[0] for node in self.planned}
+        for node in self.graph.node:
+            if node.output[0] in planned and node.op_type in WEIGHTED:
+                nodes += self._weights(node)
+            for index, name in enumerate(node.input):
+                if name in self.written or (name in self.read and node.output[0] in planned):
+                    node.input[index] = f"{name}_dequantized"
+            nodes.append(node)
+            for name in node.output:
+                nodes += self._pair(name)
+        del self.graph.node[:]
+        self.graph.node.extend(nodes)
+        self._drop_unused()
+        self._keep_output_names()
+
+    def _pair(self, name: str) -> "Nodes":
+        """Quantize and dequantize a tensor, if the plan has a range for it."""
+        if name not in self.ranges:
+            return []
+        scale, zero_point = self.ranges[name].grid(self.plan.activation_bits)
+        dtype = np.uint8 if self.plan.activation_bits == 8 else np.uint16
+        parameters = [
+            self._constant(f"{name}_scale", np.float32(scale)),
+            self._constant(f"{name}_zero_point", np.asarray(zero_point, dtype)),
+        ]
+        return _quantize_dequantize(name, parameters)
+
+    def _weights(self, node: "onnx.NodeProto") -> "Nodes":
+        """Put integers in place of a node's weights and bias."""
+        import onnx
+
+        from cloformer_deploy.quantization.plan import weight_scales
+
+        weight = onnx.numpy_helper.to_array(self.constants[node.input[1]])
+        scales = weight_scales(weight, self.plan.recipe.weight_bits)
+        shaped = scales.reshape(-1, *[1] * (weight.ndim - 1))
+        levels = 2 ** (self.plan.recipe.weight_bits - 1) - 1
+        integers = np.clip(np.rint(weight / shaped), -levels, levels).astype(np.int8)
+        made = [self._dequantized(node, 1, integers, scales)]
+        if len(node.input) > 2 and self.plan.recipe.needs_calibration:
+            bias = onnx.numpy_helper.to_array(self.constants[node.input[2]])
+            steps = scales * np.float32(self.ranges[node.input[0]].grid(self.plan.activation_bits)[0])
+            made.append(self._dequantized(node, 2, np.rint(bias / steps).astype(np.int32), steps))
+        return made
+
+    def _dequantized(
+        self, node: "onnx.NodeProto", index: int, integers: NDArray[Any], scales: NDArray[np.float32]
+    ) -> "onnx.NodeProto":
+        import onnx
+
+        name = node.input[index]
+        parameters = [
+            self._constant(f"{name}_quantized", integers),
+            self._constant(f"{name}_scale", scales),
+            self._constant(f"{name}_zero_point", np.zeros(scales.shape, integers.dtype)),
+        ]
+        node.input[index] = f"{name}_dequantized"
+        return onnx.helper.make_node(
+            "DequantizeLinear", parameters, [node.input[index]], f"{name}_DequantizeLinear", axis=0
+        )
+
+    def _constant(self, name: str, values: NDArray[Any] | np.generic) -> str:
+        import onnx
+
+        self.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(values), name))
+        return name
+
+    def _keep_output_names(self) -> None:
+        """Give what a planned operator writes as an output of the graph through its pair too."""
+        for name in {value.name for value in self.graph.output} & self.written:
+            renamed = {name: f"{name}_exact", f"{name}_dequantized": name}
+            for node in self.graph.node:
+                for names in (node.input, node.output):
+                    names[:] = [renamed.get(each, each) for each in names]
+
+    def _drop_unused(self) -> None:
+        used = {name for node in self.graph.node for name in node.input}
+        kept = [item for item in self.graph.initializer if item.name in used]
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(kept)
+
+
+def _quantize_dequantize(name: str, parameters: list[str]) -> "Nodes":
+    import onnx
+
+    return [
+        onnx.helper.make_node("QuantizeLinear", [name, *parameters], [f"{name}_quantized"], f"{name}_QuantizeLinear"),
+        onnx.helper.make_node(
+            "DequantizeLinear", [f"{name}_quantized", *parameters], [f"{name}_dequantized"], f"{name}_DequantizeLinear"
+        ),
+    ]

@@ -1,0 +1,22 @@
+"""The process that runs onnxsim: `python -m cloformer_deploy.backends.onnx.simplify BEFORE AFTER`."""
+
+import sys
+
+from cloformer_deploy.system.subprocesses import end_with_parent
+
+
+def main(before: str, after: str) -> None:
+    """Simplify the ONNX file `before` into `after`."""
+    end_with_parent()
+    import onnx
+    import onnxsim
+
+    # The means that a lowering takes in two steps stay two.
+    simplified, sound = onnxsim.simplify(onnx.load(before), skipped_optimizers=["fuse_consecutive_reduce"])
+    if not sound:
+        sys.exit("onnxsim's own check failed")
+    onnx.save(simplified, after)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

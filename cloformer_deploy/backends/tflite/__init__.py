@@ -1,0 +1,1 @@
+"""TFLite files: writing, describing, quantizing and running them."""

@@ -1,0 +1,100 @@
+"""What a TFLite graph costs, and where it has integers, read off the file."""
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloformer_deploy.backends.base import GraphSummary, QuantizedTensor
+from cloformer_deploy.backends.quantized_tensors import on_grid
+
+
+def summarize(model: Any, names: list[str]) -> GraphSummary:
+    """Transposes, ranks, parameters and multiply-accumulates.
+
+    Args:
+        model: the schema's `ModelT`.
+        names: of each operator of the main graph, in order.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = model.subgraphs[0]
+    shapes = [tuple(map(int, tensor.shape)) if tensor.shape is not None else () for tensor in graph.tensors]
+    weights = (schema.TensorType.FLOAT32, schema.TensorType.FLOAT16, schema.TensorType.INT8)
+    return GraphSummary(
+        transposes=names.count("TRANSPOSE"),
+        max_rank=max(map(len, shapes), default=0),
+        parameters=sum(
+            prod(shape)
+            for tensor, shape in zip(graph.tensors, shapes, strict=True)
+            if tensor.type in weights and model.buffers[tensor.buffer].data is not None
+        ),
+        macs=sum(_macs(operator, name, shapes) for operator, name in zip(graph.operators, names, strict=True)),
+    )
+
+
+def integers(model: Any, shares: Mapping[str, float]) -> tuple[QuantizedTensor, ...]:
+    """The main graph's tensors with quantization parameters.
+
+    Args:
+        model: the schema's `ModelT`.
+        shares: of each tensor, by name, the share clipped.
+    """
+    found = []
+    for tensor in model.subgraphs[0].tensors:
+        if is_quantized(tensor):
+            name = tensor.name.decode(errors="replace")
+            constant = model.buffers[tensor.buffer].data is not None
+            scale, zero_point = (_numbers(part) for part in (tensor.quantization.scale, tensor.quantization.zeroPoint))
+            share = shares.get(name)
+            found.append(on_grid(name, tensor_type(tensor), scale, zero_point, constant=constant, clipped=share))
+    return tuple(found)
+
+
+def is_quantized(tensor: Any) -> bool:
+    """Whether a tensor has a scale."""
+    return tensor.quantization is not None and _numbers(tensor.quantization.scale) is not None
+
+
+def _numbers(values: Any) -> NDArray[np.float64] | None:
+    """None where there are none."""
+    return None if values is None or len(values) == 0 else np.asarray(values, np.float64)
+
+
+def tensor_type(tensor: Any) -> str:
+    """The element type of a tensor, such as int8."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    return enum_names(schema.TensorType).get(tensor.type, str(tensor.type)).lower()
+
+
+def enum_names(enumeration: type) -> dict[int, str]:
+    """The names in one of the schema's enumerations, by their numbers."""
+    return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
+
+
+def operator_name(code: Any) -> str:
+    """The name of an operator code: a built-in's, or `CUSTOM:` and its own."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    # Codes beyond 127 do not fit the older field, which then holds a placeholder.
+    number = max(code.builtinCode, code.deprecatedBuiltinCode)
+    name = enum_names(schema.BuiltinOperator).get(number, str(number))
+    return f"CUSTOM:{code.customCode.decode(errors='replace')}" if name == "CUSTOM" else name
+
+
+def _macs(operator: Any, name: str, shapes: list[tuple[int, ...]]) -> int:
+    """Outputs times the terms of the sum behind each."""
+    if name not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"):
+        return 0
+    first, second = (shapes[int(index)] for index in operator.inputs[:2])
+    out = prod(shapes[int(operator.outputs[0])])
+    if name == "CONV_2D":  # (out, rows, columns, in)
+        return out * prod(second[1:])
+    if name == "DEPTHWISE_CONV_2D":  # (1, rows, columns, channels)
+        return out * prod(second[:-1])
+    if name == "BATCH_MATMUL" and operator.builtinOptions is not None and operator.builtinOptions.adjX:
+        return out * first[-2]
+    return out * (second if name == "FULLY_CONNECTED" else first)[-1]

@@ -1,0 +1,113 @@
+"""TFLite with integers: LiteRT's own quantizer, told operator by operator what to do, with a plan's ranges.
+
+The quantizer chooses operators by the names of what they write, and finds ranges by the names of tensors. So every
+tensor is first named after its node in the plan, with a prefix where its operator shall compute in integers.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloformer_deploy.backends.base import Graph
+from cloformer_deploy.backends.tflite.describe import is_quantized, operator_name
+
+if TYPE_CHECKING:
+    from cloformer_deploy.quantization.plan import Plan
+    from cloformer_deploy.quantization.preparation import Prepared
+
+PLANNED = "planned:"
+REQUANTIZED = "_quantized"
+"""What the quantizer appends to a tensor's name where it makes integers of a float tensor."""
+MOVES = frozenset({"PAD", "SLICE", "SPLIT", "RESHAPE", "TRANSPOSE"})
+"""Operators that move numbers: integers where what they feed is."""
+
+
+def quantized(content: bytes, graph: Graph, prepared: "Prepared") -> tuple[bytes, dict[str, float]]:
+    """The integer form of a float32 file's bytes, and the shares clipped of the tensors that became integers."""
+    from ai_edge_litert.tools import flatbuffer_utils
+    from ai_edge_quantizer import qtyping, quantizer
+
+    plan = prepared.plan
+    model = flatbuffer_utils.read_model_from_bytearray(content)
+    matches = _match(content, graph, prepared) if plan.recipe.needs_calibration else {}
+    ranges = _prepare(model, plan, matches) if plan.recipe.needs_calibration else None
+    tool = quantizer.Quantizer(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
+    everything = qtyping.TFLOperationName.ALL_SUPPORTED
+    if ranges is None:
+        tool.add_weight_only_config(".*", everything, plan.recipe.weight_bits)
+    else:
+        tool.add_static_config(f"^{PLANNED}", everything, plan.activation_bits, plan.recipe.weight_bits)
+        # The interface stays float, also where the last operator is planned.
+        tool.update_quantization_recipe(".*", qtyping.TFLOperationName.OUTPUT, algorithm_key="no_quantize")
+    made = bytes(tool.quantize(ranges, enable_progress_report=False, enable_progress_bar=False).quantized_model)
+    if ranges is None:
+        return made, {}
+    return _finished(made, prepared.clipped({f"{node}:{index}": node for index, node in matches.items()}))
+
+
+def _finished(content: bytes, shares: Mapping[str, float]) -> tuple[bytes, dict[str, float]]:
+    """The file without the prefix, and the shares, known by the names the quantizer was given, by those it gave."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(content)
+    clipped = {}
+    for tensor in model.subgraphs[0].tensors:
+        name = tensor.name.decode().removeprefix(PLANNED)
+        tensor.name = name.encode()
+        share = shares.get(name.removesuffix(REQUANTIZED))
+        if is_quantized(tensor) and share is not None:
+            clipped[name] = share
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)), clipped
+
+
+def _match(content: bytes, graph: Graph, prepared: "Prepared") -> dict[int, str]:
+    """The plan's tensor behind each of the file's, by index, by running both."""
+    from cloformer_deploy.backends.interface import probe
+    from cloformer_deploy.backends.tflite.tensors import LiteRTTensors
+    from cloformer_deploy.quantization.tensor_matching import fingerprints, identify
+
+    images, feed = probe(graph)
+    found = ((name, tensor.values) for name, tensor in LiteRTTensors(content).run(feed).items())
+    matches = identify(fingerprints(prepared.traced, images), found)
+    return {int(name.rpartition(":")[2]): node for name, node in matches.items()}
+
+
+def _prepare(model: Any, plan: "Plan", matches: Mapping[int, str]) -> dict[str, dict[str, NDArray[np.float32]]]:
+    """Name the tensors of a file, in place, and give the range of each that is computed, by its name."""
+    from cloformer_deploy.quantization.plan import sigmoid_range
+
+    graph = model.subgraphs[0]
+    names = [operator_name(model.operatorCodes[operator.opcodeIndex]) for operator in graph.operators]
+    planned = _planned(graph.operators, names, plan, matches)
+    written = {int(tensor) for index in planned for tensor in graph.operators[index].outputs}
+    for index, tensor in enumerate(graph.tensors):
+        prefix = PLANNED if index in written else ""
+        tensor.name = f"{prefix}{matches.get(index, 'tensor')}:{index}".encode()
+    computed = {*graph.inputs, *(tensor for operator in graph.operators for tensor in operator.outputs)}
+    ranges = {}
+    for index in map(int, computed):  # of weights the quantizer takes their own
+        tensor = graph.tensors[index]
+        kept = plan.ranges.get(matches.get(index, ""), sigmoid_range(plan.activation_bits))
+        shape = (1,) * len(tensor.shape)
+        low, high = np.full(shape, kept.low, np.float32), np.full(shape, kept.high, np.float32)
+        ranges[tensor.name.decode()] = {"min": low, "max": high}
+    return ranges
+
+
+def _planned(operators: Sequence[Any], names: Sequence[str], plan: "Plan", matches: Mapping[int, str]) -> set[int]:
+    """The indices of the operators that shall compute in integers."""
+    planned: set[int] = set()
+    read: set[int] = set()
+    for index in reversed(range(len(operators))):
+        operator, name = operators[index], names[index]
+        output = int(operator.outputs[0])
+        if name in MOVES or output not in matches:  # a move, or half of a SiLU: as what it feeds
+            wanted = any(int(tensor) in read for tensor in operator.outputs)
+        else:
+            wanted = matches[output] in plan.operators
+        if wanted:
+            planned.add(index)
+            read.update(int(tensor) for tensor in operator.inputs)
+    return planned

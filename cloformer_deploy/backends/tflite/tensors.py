@@ -1,0 +1,64 @@
+"""Every tensor that a TFLite file computes: LiteRT without XNNPACK."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloformer_deploy.backends.base import FileTensor, TensorReader, Tensors
+from cloformer_deploy.errors import ToolError
+from cloformer_deploy.system.packages import require
+
+
+def open_tensors(path: Path) -> TensorReader:
+    """See `Backend.open_tensors`."""
+    require("ai_edge_litert", extra="tflite")
+    return LiteRTTensors(path.read_bytes())
+
+
+class LiteRTTensors:
+    """LiteRT without XNNPACK. A tensor's name is followed by its index, for names repeat. See `TensorReader`."""
+
+    def __init__(self, content: bytes) -> None:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # keeping all tensors is for debugging, it says, and takes memory
+                self._interpreter = Interpreter(
+                    model_content=content,
+                    experimental_preserve_all_tensors=True,
+                    experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+                )
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ToolError(f"LiteRT cannot show all tensors: {error}", "export it again") from error
+        (self._input,) = self._interpreter.get_input_details()
+        self.batch: int | None = int(self._input["shape"][0])
+        computed = {index for item in self._interpreter._get_ops_details() for index in item["outputs"]}
+        self._details = [
+            item
+            for item in self._interpreter.get_tensor_details()
+            if item["index"] in computed or item["index"] == self._input["index"]
+        ]
+
+    def run(self, images: NDArray[Any]) -> Tensors:
+        """See `TensorReader.run`."""
+        try:
+            self._interpreter.set_tensor(self._input["index"], np.ascontiguousarray(images.transpose(0, 2, 3, 1)))
+            self._interpreter.invoke()
+            read = [(item, self._interpreter.get_tensor(item["index"])) for item in self._details]
+        except (ValueError, RuntimeError) as error:
+            message = f"LiteRT failed on an input {images.dtype} {images.shape}: {error}"
+            raise ToolError(message, "export it again") from error
+        found = {}
+        for item, values in read:
+            scale, zero_point = item["quantization"]  # of the whole tensor: activations have no others
+            if values.dtype.kind == "f":
+                found[f"{item['name']}:{item['index']}"] = FileTensor(np.asarray(values, np.float32), False)
+            elif scale:
+                numbers = (values.astype(np.float32) - zero_point) * np.float32(scale)
+                found[f"{item['name']}:{item['index']}"] = FileTensor(numbers, True)
+        return found

@@ -1,0 +1,142 @@
+"""Which tensor of a file is which node of the traced model, and how its axes lie: found on a file that is sound.
+
+What the nodes of the traced model compute is compared with the tensors of the file, from the input on: each node
+computes from what the file itself has, so that what integers or float16 round on the way does not add up. A file of
+the same graph with a fault has the same names: the result is carried over to it by them.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx
+
+from cloformer_deploy.backends.base import Tensors
+from cloformer_deploy.blame.sqnr import sqnr_db
+from cloformer_deploy.quantization import graph
+from cloformer_deploy.quantization.tensor_matching import Fingerprint, fingerprint
+
+SMALLEST_SQNR_DB = 9.0
+"""Between a node and a tensor that is taken for it; of 8 bits alone it is 13 to 45 dB, of unlike tensors about 0."""
+_SURE_DB = 60.0
+_LOOSE = 0.3
+"""How far moments may lie apart for the numbers themselves to be compared."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """A node's tensor in the file: its name, and the order of its axes that gives the node's numbers."""
+
+    tensor: str
+    axes: tuple[int, ...]
+
+    def read(self, tensors: Tensors, shape: torch.Size) -> Tensor | None:
+        """The tensor as the node would have it; None where the file has none such."""
+        found = tensors.get(self.tensor)
+        if found is None or found.values.size != shape.numel() or found.values.ndim != len(self.axes):
+            return None
+        return torch.from_numpy(np.ascontiguousarray(found.values.transpose(self.axes))).reshape(shape)
+
+
+def align(
+    module: fx.GraphModule, images: Tensor, tensors: Tensors, rounded: Collection[str] = ()
+) -> Mapping[str, Match]:
+    """Find the tensor of each node that computes something; nodes without one are left out.
+
+    Args:
+        module: the traced model.
+        images: normalized (B, 3, H, W).
+        tensors: what a sound file computes from the same images.
+        rounded: nodes that leave integers: of their tensors those on a grid are meant, which are what others read.
+    """
+    aligner = _Aligner(module, tensors, rounded)
+    with torch.inference_mode():
+        aligner.run(images)
+    return aligner.matches
+
+
+class _Aligner(fx.Interpreter):
+    def __init__(self, module: fx.GraphModule, tensors: Tensors, rounded: Collection[str]) -> None:
+        super().__init__(module)
+        self._tensors, self._rounded = tensors, rounded
+        self._prints: dict[int, list[tuple[str, Fingerprint]]] = {}
+        for name, tensor in tensors.items():
+            self._prints.setdefault(tensor.values.size, []).append((name, fingerprint(tensor.values)))
+        self._taken: set[str] = set()
+        self.matches: dict[str, Match] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if not is_measured(n, value):
+            return value
+        match = self._find(n.name, value)
+        if match is None:
+            return value
+        self.matches[n.name] = match
+        self._taken.add(match.tensor)
+        return match.read(self._tensors, value.shape)
+
+    def _find(self, node: str, value: Tensor) -> Match | None:
+        wanted = value.numpy()
+        mine = fingerprint(wanted)
+        near = [
+            (name, *found)
+            for name, theirs in self._prints.get(wanted.size, ())
+            if name not in self._taken and _alike(mine, theirs)
+            for found in [_best_axes(wanted, self._tensors[name].values)]
+            if found[0] >= SMALLEST_SQNR_DB
+        ]
+        if node in self._rounded:
+            near = [item for item in near if self._tensors[item[0]].on_grid] or near
+        if not near:
+            return None
+        name, _, axes = max(near, key=lambda item: item[1])
+        return Match(name, axes)
+
+
+def is_measured(node: fx.Node, value: Any) -> bool:
+    """Whether a node makes numbers of its own: what only moves those of others is not told from them."""
+    return (
+        node.op in ("call_function", "placeholder")
+        and graph.kind(node) != "layout"
+        and isinstance(value, Tensor)
+        and value.is_floating_point()
+        and value.numel() > 1
+    )
+
+
+def _alike(mine: Fingerprint, theirs: Fingerprint) -> bool:
+    """Whether two tensors of one size may be the same: their root mean squares, and means over these."""
+    if not mine[1] > 0 or not theirs[1] > 0:
+        return False
+    return bool(abs(theirs[1] / mine[1] - 1) < _LOOSE and np.abs(mine[[2, 4]] - theirs[[2, 4]]).max() < _LOOSE)
+
+
+def _best_axes(wanted: NDArray[Any], found: NDArray[Any]) -> tuple[float, tuple[int, ...]]:
+    """The highest SQNR, dB, of any order of a tensor's axes against the wanted one, and that order."""
+    best: tuple[float, tuple[int, ...]] = (-np.inf, tuple(range(found.ndim)))
+    for axes in _orders(wanted.shape, found.shape):
+        moved = found.transpose(axes).reshape(wanted.shape)
+        made = sqnr_db(float(np.square(wanted).sum()), float(np.square(moved - wanted).sum()))
+        best = max(best, (made, axes))
+        if best[0] > _SURE_DB:
+            break
+    return best
+
+
+def _orders(wanted: tuple[int, ...], found: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """The orders of axes worth trying: axes of size 1 are put first, where they move nothing.
+
+    Where some order has the wanted sizes, only such are tried; else a reshape has to be the rest.
+    """
+    ones = [axis for axis, side in enumerate(found) if side == 1]
+    others = [axis for axis, side in enumerate(found) if side != 1]
+    orders = list(permutations(others))
+    sizes = [side for side in wanted if side != 1]
+    fitting = [order for order in orders if [found[axis] for axis in order] == sizes]
+    for order in fitting or orders:
+        yield (*ones, *order)

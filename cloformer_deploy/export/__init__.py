@@ -1,0 +1,1 @@
+"""Exporting weights to a bundle of artifacts."""

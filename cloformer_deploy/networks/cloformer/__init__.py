@@ -1,0 +1,21 @@
+"""CloFormer (arXiv 2303.17803) in PyTorch, with the published parameter names; the variants as data."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from cloformer_deploy.networks.cloformer.variants import INPUT_MULTIPLE, VARIANTS, Variant
+
+if TYPE_CHECKING:
+    from cloformer_deploy.networks.cloformer.attention import CloAttention
+    from cloformer_deploy.networks.cloformer.cloformer import CloFormer, create_model
+
+__all__ = ["INPUT_MULTIPLE", "VARIANTS", "CloAttention", "CloFormer", "Variant", "create_model"]
+
+# The variants are needed where torch is not (command-line choices, manifests), so what needs torch waits.
+_NEED_TORCH = {"CloAttention": "attention", "CloFormer": "cloformer", "create_model": "cloformer"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _NEED_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_NEED_TORCH[name]}"), name)

@@ -1,0 +1,191 @@
+"""CloFormer in PyTorch: a plain transcription of arXiv 2303.17803, with the published parameter names. NCHW."""
+
+from collections.abc import Iterator
+from typing import cast
+
+from torch import Tensor, nn
+
+from cloformer_deploy.networks.cloformer.attention import CloAttention
+from cloformer_deploy.networks.cloformer.variants import INPUT_MULTIPLE, VARIANTS, Variant
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """The only normalization inside blocks: statistics over (C, H, W) together, per sample, eps 1e-5."""
+    return nn.GroupNorm(1, channels)
+
+
+class ConvBNReLU(nn.Module):
+    """3x3 conv, BatchNorm, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 3, stride, 1),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) to (B, C_out, H / stride, W / stride)."""
+        out: Tensor = self.conv(x)
+        return out
+
+
+class PatchEmbed(nn.Module):
+    """The stem: four 3x3 convs with strides 2, 2, 1, 1, a 1x1 conv and a normalization; stride 4 in all."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv1 = ConvBNReLU(3, dim // 2, 2)
+        self.conv2 = ConvBNReLU(dim // 2, dim, 2)
+        self.conv3 = ConvBNReLU(dim, dim, 1)
+        self.conv4 = ConvBNReLU(dim, dim, 1)
+        self.conv5 = nn.Conv2d(dim, dim, 1)
+        self.layernorm: nn.Module = group_norm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map an image (B, 3, H, W) to (B, dim, H / 4, W / 4)."""
+        x = self.conv4(self.conv3(self.conv2(self.conv1(x))))
+        out: Tensor = self.layernorm(self.conv5(x))
+        return out
+
+
+class ConvFFN(nn.Module):
+    """1x1 conv, exact GELU, depthwise conv (which carries the stride), 1x1 conv."""
+
+    def __init__(self, in_channels: int, hidden: int, out_channels: int, kernel_size: int, stride: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(in_channels, hidden, 1)
+        self.act = nn.GELU()
+        self.dwconv = nn.Conv2d(hidden, hidden, kernel_size, stride, kernel_size // 2, groups=hidden)
+        self.fc2 = nn.Conv2d(hidden, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) to (B, C_out, H / stride, W / stride)."""
+        out: Tensor = self.fc2(self.dwconv(self.act(self.fc1(x))))
+        return out
+
+
+class CloBlock(nn.Module):
+    """Clo attention, then ConvFFN, each on the residual stream.
+
+    The last block of stages 1-3 down-samples: its ConvFFN has stride 2 and widens to `out_dim`, and a
+    dense strided conv, BatchNorm and 1x1 conv take the place of the identity skip.
+    """
+
+    def __init__(self, variant: Variant, stage: int, out_dim: int, stride: int) -> None:
+        super().__init__()
+        dim, kernel = variant.embed_dims[stage], variant.mlp_kernel_size
+        heads = variant.group_splits[stage]
+        self.norm1: nn.Module = group_norm(dim)
+        self.attn = CloAttention(dim, sum(heads), heads, variant.kernel_sizes[stage], variant.window_sizes[stage])
+        self.norm2: nn.Module = group_norm(dim)
+        self.downsample: nn.Module = nn.Identity()
+        if stride > 1:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(dim, dim, kernel, stride, kernel // 2),
+                nn.BatchNorm2d(dim),
+                nn.Conv2d(dim, out_dim, 1),
+            )
+        self.mlp: nn.Module = ConvFFN(dim, variant.mlp_ratio * dim, out_dim, kernel, stride)
+
+    def attend(self, x: Tensor) -> Tensor:
+        """The first half: x + attention, (B, C, H, W) to the same shape."""
+        out: Tensor = x + self.attn(self.norm1(x))
+        return out
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """The second half: skip + ConvFFN, (B, C, H, W) to (B, C_out, H / stride, W / stride)."""
+        out: Tensor = self.downsample(x) + self.mlp(self.norm2(x))
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C_out, H / stride, W / stride)."""
+        return self.feed_forward(self.attend(x))
+
+
+class CloLayer(nn.Module):
+    """One stage: blocks of one width; all but the last stage end in a down-sampling block."""
+
+    def __init__(self, variant: Variant, stage: int) -> None:
+        super().__init__()
+        dim = variant.embed_dims[stage]
+        depth = variant.depths[stage]
+        last_stage = stage == len(variant.embed_dims) - 1
+        self.blocks = nn.ModuleList(CloBlock(variant, stage, dim, 1) for _ in range(depth - (not last_stage)))
+        if not last_stage:
+            self.blocks.append(CloBlock(variant, stage, variant.embed_dims[stage + 1], 2))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the stage's feature map and its output (the next stage's input).
+
+        The feature map is the residual stream just before the last ConvFFN where that ConvFFN
+        down-samples, else the output itself.
+        """
+        for block in self.blocks[:-1]:
+            x = block(x)
+        last = cast(CloBlock, self.blocks[-1])
+        attended = last.attend(x)
+        out = last.feed_forward(attended)
+        return (attended if out.shape[-1] != attended.shape[-1] else out), out
+
+
+class CloFormer(nn.Module):
+    """The classifier. Input: normalized RGB, float32, (B, 3, H, W), H and W multiples of 32."""
+
+    def __init__(self, variant: Variant, num_classes: int = 1000) -> None:
+        super().__init__()
+        self.variant = variant
+        self.num_classes = num_classes
+        self.patch_embed = PatchEmbed(variant.embed_dims[0])
+        self.layers = nn.ModuleList(CloLayer(variant, stage) for stage in range(len(variant.embed_dims)))
+        self.norm: nn.Module = group_norm(variant.embed_dims[-1])
+        self.pool: nn.Module = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(variant.embed_dims[-1], num_classes)
+
+    @property
+    def blocks(self) -> Iterator[CloBlock]:
+        """The blocks of all stages, first to last."""
+        for layer in self.layers:
+            for block in cast(CloLayer, layer).blocks:
+                yield cast(CloBlock, block)
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The pyramid for detection and segmentation, finest first: strides 4, 8, 16, 32.
+
+        Each map is (B, embed_dims[i], H / stride, W / stride). For stages 1-3 it is the residual
+        stream just before the down-sampling ConvFFN, for stage 4 the stage's output.
+
+        Raises:
+            ValueError: H or W is not a multiple of 32.
+        """
+        height, width = x.shape[-2:]
+        if height % INPUT_MULTIPLE or width % INPUT_MULTIPLE:
+            raise ValueError(f"input height {height} and width {width} must be multiples of {INPUT_MULTIPLE}")
+        pyramid = []
+        x = self.patch_embed(x)
+        for layer in self.layers:
+            feature, x = layer(x)
+            pyramid.append(feature)
+        return pyramid
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, (B, num_classes), of an image batch (B, 3, H, W).
+
+        Raises:
+            ValueError: H or W is not a multiple of 32.
+        """
+        x = self.norm(self.features(x)[-1])
+        logits: Tensor = self.head(self.pool(x).flatten(1))
+        return logits
+
+
+def create_model(variant: str, num_classes: int = 1000) -> CloFormer:
+    """Build an untrained CloFormer by its variant's name (a key of `VARIANTS`), in training mode.
+
+    Raises:
+        ValueError: the variant is unknown.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r}; choose one of {', '.join(VARIANTS)}")
+    return CloFormer(VARIANTS[variant], num_classes)

@@ -1,9 +1,0 @@
-"""The operations of MIL programs that the interpreter executes, in torch on the CPU."""
-
-from cloformer_deploy.runtimes.coreml_interpreter.ops import compression, elementwise, layout, linear, normalization
-from cloformer_deploy.runtimes.coreml_interpreter.ops.registry import OPERATORS, Operator, Slot, bind
-
-__all__ = ["OPERATORS", "Operator", "Slot", "bind"]
-
-# Importing a module registers its operations.
-_MODULES = (compression, elementwise, layout, linear, normalization)

@@ -1,0 +1,1 @@
+"""Files, packages, processor cores and child processes of this machine."""

@@ -1,0 +1,1 @@
+"""Reading weights files and finding the weights that ship with the package."""

@@ -1,0 +1,246 @@
+"""Reading weights files safely, and telling variant and class count from them; writing the project's own.
+
+Nothing in a file is executed (`cloformer_deploy.weights.files`), and nothing in it is trusted: what a
+tensor claims to be is checked before memory is spent on it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cloformer_deploy.errors import CheckpointError
+from cloformer_deploy.networks.cloformer import VARIANTS, CloFormer, create_model
+from cloformer_deploy.system.files import replaced
+from cloformer_deploy.weights.files import COPY_AGAIN, SAVE_AGAIN, clipped, parse, read, safetensors_bytes
+
+WRAPPER_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")
+"""Where training scripts keep the state dict; the averaged (EMA) weights first, as timm prefers them."""
+
+_PREFIX = "module."
+_COUNTER = ".num_batches_tracked"
+_WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+_GIVE_PUBLISHED = f"pass weights of a published configuration ({', '.join(VARIANTS)}) under the published names"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights that were read and found complete.
+
+    Attributes:
+        name: what the weights are called: the file's name without its ending.
+        sha256: of the file's bytes.
+        variant: a key of `VARIANTS`.
+        num_classes: rows of the head.
+        labels: the name of each class in the head's order, where the file says.
+        state_dict: every entry of the variant's state dict, in its order; float32 (counters: int64),
+            contiguous, finite.
+
+    Raises:
+        CheckpointError: there is not one label for each class, or one occurs twice.
+    """
+
+    name: str
+    sha256: str
+    variant: str
+    num_classes: int
+    labels: tuple[str, ...] | None = None
+    state_dict: dict[str, Tensor] = field(repr=False, compare=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.labels is not None and len(self.labels) != self.num_classes:
+            raise CheckpointError(
+                f"the number of labels ({len(self.labels)}) is not that of the classes ({self.num_classes})",
+                "give one label for each class, in the order of the head's rows",
+            )
+        if self.labels is not None and len(set(self.labels)) != len(self.labels):
+            twice = next(label for label in self.labels if self.labels.count(label) > 1)
+            raise CheckpointError(f"the label {twice!r} occurs twice", "make the labels unique")
+
+
+def load_checkpoint(path: Path, variant: str | None = None) -> Checkpoint:
+    """Read a weights file: PyTorch (zip or legacy) or safetensors, told apart by content.
+
+    The state dict may be bare or under one of `WRAPPER_KEYS`, of which the first present is taken (EMA
+    before plain weights, as timm does); its keys may all be prefixed `module.`. Weights are converted
+    to float32. `num_batches_tracked`, which inference does not use, may be absent.
+
+    Args:
+        path: the file.
+        variant: the variant that the weights must be of; None takes whichever they are of.
+
+    Raises:
+        CheckpointError: the file cannot be read, or does not hold the weights of a variant.
+    """
+    if variant is not None and variant not in VARIANTS:
+        raise CheckpointError(f"there is no variant {variant!r}", f"choose one of {', '.join(VARIANTS)}")
+    try:
+        data = read(path)
+        content, labels = parse(data)
+        tensors = {name: _usable(name, value, len(data)) for name, value in _state_dict(content).items()}
+        variant, num_classes = _identify(tensors, variant)
+        state_dict = {
+            name: _converted(name, tensors[name]) if name in tensors else torch.zeros(shape, dtype=torch.int64)
+            for name, shape in _shapes(variant, num_classes).items()
+        }
+        digest = hashlib.sha256(data).hexdigest()
+        return Checkpoint(path.stem, digest, variant, num_classes, labels, state_dict=state_dict)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error.message}", error.hint) from error.__cause__
+
+
+def build_model(checkpoint: Checkpoint) -> CloFormer:
+    """Build the network with the checkpoint's weights, in eval mode; the weights are copied."""
+    # On the meta device nothing is initialized: no time is spent, and the random generator is left alone.
+    with torch.device("meta"):
+        model = create_model(checkpoint.variant, checkpoint.num_classes)
+    model.load_state_dict({name: tensor.clone() for name, tensor in checkpoint.state_dict.items()}, assign=True)
+    return model.eval()
+
+
+def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:
+    """A checkpoint as a safetensors file, with `variant` and `labels` (a JSON list) in its metadata.
+
+    The same checkpoint always gives the same bytes.
+    """
+    metadata = {"format": "pt", "variant": checkpoint.variant}
+    if checkpoint.labels is not None:
+        metadata["labels"] = json.dumps(checkpoint.labels, ensure_ascii=False)
+    return safetensors_bytes(checkpoint.state_dict, metadata)
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
+    """Write `checkpoint_bytes` to a file, which appears whole or not at all.
+
+    Returns:
+        The sha256 of the file.
+    """
+    data = checkpoint_bytes(checkpoint)
+    with replaced(path) as staged:
+        staged.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _state_dict(content: Any) -> dict[str, Any]:
+    # dict.items(x), not x.items(): the restricted unpickler lets a file set attributes on an OrderedDict.
+    if not isinstance(content, dict):
+        raise CheckpointError(f"the file holds a {type(content).__name__}, not a dictionary of tensors", SAVE_AGAIN)
+    entries = dict(dict.items(content))
+    wrapped = next((entries[key] for key in WRAPPER_KEYS if isinstance(entries.get(key), dict)), None)
+    state = entries if wrapped is None else dict(dict.items(wrapped))
+    if not any(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(
+            f"the file holds no tensors at its top or under {', '.join(WRAPPER_KEYS)} (keys: {_listed(state)})",
+            SAVE_AGAIN,
+        )
+    if not all(isinstance(name, str) for name in state):
+        raise CheckpointError("not every key of the state dict is a text", SAVE_AGAIN)
+    if all(name.startswith(_PREFIX) for name in state):
+        return {name.removeprefix(_PREFIX): value for name, value in state.items()}
+    return state
+
+
+def _usable(name: str, value: Any, file_bytes: int) -> Tensor:
+    """The entry as a plain dense tensor whose dtype and size can be converted."""
+    what = f"{clipped(name)} is"
+    if not isinstance(value, Tensor):
+        raise CheckpointError(f"{what} of type {type(value).__name__}, not a tensor", SAVE_AGAIN)
+    # Detached through the class: a file can give its tensors attributes that hide their methods.
+    tensor = Tensor.detach(value)
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type != "cpu":
+        raise CheckpointError(f"{what} sparse, quantized, nested or without data, not a dense tensor", SAVE_AGAIN)
+    counter = name.endswith(_COUNTER) and tensor.dtype == torch.int64
+    if tensor.dtype not in _WEIGHT_DTYPES and not counter:
+        raise CheckpointError(
+            f"{what} {str(tensor.dtype).removeprefix('torch.')}, not float32, float16, bfloat16 or float64",
+            "save the weights as float32",
+        )
+    # A stride of 0 makes one stored number a tensor of any size.
+    if tensor.nbytes > file_bytes:
+        raise CheckpointError(f"{what} {tensor.nbytes} bytes long in a file of {file_bytes}", SAVE_AGAIN)
+    return tensor
+
+
+@cache
+def _shapes_of_one_class(variant: str) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in create_model(variant, 1).state_dict().items()}
+
+
+def _shapes(variant: str, num_classes: int) -> dict[str, tuple[int, ...]]:
+    return {
+        name: (num_classes, *shape[1:]) if name.startswith("head.") else shape
+        for name, shape in _shapes_of_one_class(variant).items()
+    }
+
+
+def _identify(tensors: dict[str, Tensor], requested: str | None) -> tuple[str, int]:
+    """The variant and class count of the weights.
+
+    Raises:
+        CheckpointError: they are of no variant, or not of the requested one; told against the
+            requested variant, else against the nearest.
+    """
+    head = tensors.get("head.weight")
+    num_classes = head.shape[0] if head is not None and head.ndim else 1
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    differing = {}
+    for variant in VARIANTS:
+        wanted = _shapes(variant, num_classes)
+        differing[variant] = [
+            name
+            for name in wanted.keys() | found.keys()
+            if found.get(name) != wanted.get(name) and not (name.endswith(_COUNTER) and name not in found)
+        ]
+    nearest = min(differing, key=lambda variant: len(differing[variant]))
+    if requested not in (None, nearest) and not differing[nearest]:
+        raise CheckpointError(
+            f"these are {nearest} weights, not {requested}", f"leave --variant out, or pass --variant {nearest}"
+        )
+    variant = requested or nearest
+    wanted = _shapes(variant, num_classes)
+    if not wanted.keys() & found.keys():
+        raise CheckpointError(f"none of its {len(found)} tensors is CloFormer's ({_listed(found)})", _GIVE_PUBLISHED)
+    missing = [name for name in wanted if name not in found and not name.endswith(_COUNTER)]
+    extra = sorted(found.keys() - wanted.keys())
+    if missing or extra:
+        parts = [f"missing {len(missing)} of {len(wanted)} ({_listed(missing)})"] if missing else []
+        parts += [f"unknown {len(extra)} ({_listed(extra)})"] if extra else []
+        raise CheckpointError(f"the tensors are not those of {variant}: {', '.join(parts)}", _GIVE_PUBLISHED)
+    for name, shape in wanted.items():
+        if found.get(name, shape) != shape:
+            raise CheckpointError(f"{name} has shape {found[name]}, not {shape} as in {variant}", _GIVE_PUBLISHED)
+    if num_classes < 1:
+        raise CheckpointError("head.weight has 0 rows, so there is no class to tell", SAVE_AGAIN)
+    return variant, num_classes
+
+
+def _converted(name: str, tensor: Tensor) -> Tensor:
+    if name.endswith(_COUNTER):
+        return tensor.clone() if tensor.dtype == torch.int64 else torch.zeros((), dtype=torch.int64)
+    converted = tensor.to(torch.float32).clone(memory_format=torch.contiguous_format)
+    bad = ~torch.isfinite(converted)
+    if bad.any():
+        nan = int(torch.isnan(converted).sum())
+        infinite = int(bad.sum()) - nan
+        raise CheckpointError(
+            f"{name} has {nan} NaN and {infinite} infinite values (as float32) of {converted.numel()}",
+            "pass a checkpoint from before the training diverged",
+        )
+    if name.endswith("running_var") and (converted < 0).any():
+        raise CheckpointError(
+            f"{name} has {int((converted < 0).sum())} negative values, of which inference makes NaN", COPY_AGAIN
+        )
+    return converted
+
+
+def _listed(names: Iterable[Any]) -> str:
+    first = [clipped(name) if isinstance(name, str) else type(name).__name__ for name in names]
+    return ", ".join(first[:3]) + (", ..." if len(first) > 3 else "")

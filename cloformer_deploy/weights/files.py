@@ -1,0 +1,159 @@
+"""The bytes of a weights file: PyTorch's two formats and safetensors, read without executing anything.
+
+PyTorch files go through torch's restricted unpickler alone. What is in a file is not judged here,
+only whether it can be taken out safely; `cloformer_deploy.weights.checkpoints` says whether it is CloFormer's.
+"""
+
+import io
+import json
+import pickle
+import re
+import zipfile
+from argparse import Namespace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from cloformer_deploy.errors import CheckpointError
+
+MAX_FILE_BYTES = 2**30
+"""A file is read into memory whole; a training checkpoint of the largest variant has a quarter of this."""
+
+COPY_AGAIN = "copy or download the file again and compare its checksum with the source's"
+SAVE_AGAIN = 'where the weights were trained, save them again with torch.save(model.state_dict(), "weights.pth")'
+GIVE_WEIGHTS = "pass a PyTorch (.pth, .pt) or safetensors file of CloFormer weights"
+
+
+def read(path: Path) -> bytes:
+    """All bytes of a weights file.
+
+    Raises:
+        CheckpointError: there is no such file, or it is empty, too large or not readable.
+    """
+    if not path.exists():
+        raise CheckpointError("there is no such file", GIVE_WEIGHTS)
+    if not path.is_file():
+        what = "a directory" if path.is_dir() else "not a regular file"
+        raise CheckpointError(f"this is {what}, not a weights file", GIVE_WEIGHTS)
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise CheckpointError(f"{size} bytes are more than the {MAX_FILE_BYTES} that are read", SAVE_AGAIN)
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"the file cannot be read ({error.strerror})", "check its permissions") from error
+    if not data:
+        raise CheckpointError("the file is empty", COPY_AGAIN)
+    return data
+
+
+def parse(data: bytes) -> tuple[Any, tuple[str, ...] | None]:
+    """What a weights file holds, and the class labels in its metadata, by the format its first bytes announce.
+
+    Raises:
+        CheckpointError: the bytes are not of a known format, are damaged, or ask for code to be run.
+    """
+    try:
+        if data.startswith(b"PK\x03\x04"):
+            _check_zip(data)
+            return _unpickled(data), None
+        if data[:1] == b"\x80" and data[1:2] <= b"\x05":
+            _check_protocol(data)
+            return _unpickled(data), None
+        # The header's length, below 2**48, then the header.
+        if data[6:9] == b"\x00\x00{":
+            content = safetensors.torch.load(data)
+            return content, _labels(_split_safetensors(data)[0])
+    except CheckpointError:
+        raise
+    except Exception as error:
+        # Of a damaged file the readers raise whatever the broken part happens to trip: IndexError,
+        # struct.error, RuntimeError and more. All mean the same to the user.
+        told = str(error).rpartition("WeightsUnpickler error: ")[2].partition("\n")[0].strip()
+        reason = clipped(f"{type(error).__name__}: {told}" if told else type(error).__name__)
+        raise CheckpointError(f"the file is truncated or damaged ({reason})", COPY_AGAIN) from error
+    raise CheckpointError(
+        f"this is neither a PyTorch nor a safetensors file (it begins with {data[:8]!r})", GIVE_WEIGHTS
+    )
+
+
+def _check_zip(data: bytes) -> None:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        names = {PurePosixPath(name).name for name in entries}
+        if "constants.pkl" in names:
+            raise CheckpointError("this is a TorchScript archive, which is a program", SAVE_AGAIN)
+        if "data.pkl" not in names:
+            raise CheckpointError("this zip archive was not written by torch.save (it has no data.pkl)", GIVE_WEIGHTS)
+        for name, entry in entries.items():
+            # What is stored compressed could unpack to more than memory holds.
+            if entry.compress_type != zipfile.ZIP_STORED:
+                raise CheckpointError(f"{clipped(name)} in it is compressed, which torch.save never does", SAVE_AGAIN)
+            # Reading compares the checksum, as torch does not; torch writes 0 where it was told to leave it out.
+            if entry.CRC:
+                content = archive.read(entry)
+                if name.endswith("data.pkl"):
+                    _check_protocol(content)
+
+
+def _check_protocol(pickled: bytes) -> None:
+    if pickled[:2] != b"\x80\x02":
+        raise CheckpointError(
+            f"the file is pickled with protocol {pickled[1]}, torch's weights files with protocol 2", SAVE_AGAIN
+        )
+
+
+def _unpickled(data: bytes) -> Any:
+    try:
+        # timm's training checkpoints carry their command line as a Namespace. It has neither a constructor
+        # nor a __setstate__ that could act on what a file says: the restricted unpickler fills in its fields.
+        with torch.serialization.safe_globals([Namespace]):
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True, mmap=False)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        if named is None:
+            raise
+        raise CheckpointError(
+            f"the file asks for {clipped(named[1])}, and code in a weights file is never run", SAVE_AGAIN
+        ) from error
+
+
+def safetensors_bytes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """A safetensors file of the tensors; equal arguments give equal bytes."""
+    header, data = _split_safetensors(safetensors.torch.save(tensors, metadata))
+    # safetensors orders the metadata at random; the tensors' offsets count from the header's end, so it may change.
+    text = json.dumps(header, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def _split_safetensors(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """The decoded header and the bytes after it."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header: dict[str, Any] = json.loads(data[8:end])
+    return header, data[end:]
+
+
+def _labels(header: dict[str, Any]) -> tuple[str, ...] | None:
+    text = header.get("__metadata__", {}).get("labels")
+    if text is None:
+        return None
+    try:
+        labels = json.loads(text)
+    except (ValueError, RecursionError):
+        labels = None
+    if not isinstance(labels, list) or not all(isinstance(label, str) and label.isprintable() for label in labels):
+        raise CheckpointError(
+            f"the metadata's labels are not a JSON list of printable texts ({clipped(text)})",
+            "write them as a JSON list with one text for each class, or leave them out",
+        )
+    return tuple(labels)
+
+
+def clipped(text: str) -> str:
+    """One line of harmless characters, whatever a file put into the text."""
+    line = text if text.isprintable() else ascii(text)
+    return line if len(line) <= 80 else f"{line[:77]}..."

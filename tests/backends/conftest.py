@@ -1,0 +1,55 @@
+"""Real exports, each made once a session."""
+
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from cloformer_deploy.export.pipeline import Export, ExportRequest, export
+from cloformer_deploy.networks.cloformer import create_model
+from cloformer_deploy.progress import Silent
+
+Exporter = Callable[[dict[str, Tensor], ExportRequest], Export]
+
+
+@pytest.fixture(scope="session")
+def export_weights(tmp_path_factory: pytest.TempPathFactory) -> Exporter:
+    """Export a state dict as a request says; the request's weights and output are filled in."""
+
+    def run(state_dict: dict[str, Tensor], request: ExportRequest) -> Export:
+        folder = tmp_path_factory.mktemp("export")
+        weights = folder / "weights.pt"
+        torch.save(state_dict, weights)
+        return export(
+            ExportRequest(**{**vars(request), "weights": str(weights), "output": folder / "bundle"}), Silent()
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def small_weights() -> Callable[[str], dict[str, Tensor]]:
+    """Seeded random weights of a variant with 3 classes."""
+
+    def make(variant: str) -> dict[str, Tensor]:
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            return create_model(variant, 3).state_dict()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def old_runtime_python() -> Path:
+    """The Python of the environment that holds tflite-runtime 2.14 (`make test` builds it)."""
+    python = Path(__file__).resolve().parents[2] / ".venv-tflite-runtime" / "bin" / "python"
+    if not python.exists():
+        # Its wheels are Linux's; there, a continuous integration without it has failed to install it.
+        if os.environ.get("CI") and platform.system() == "Linux":
+            pytest.fail("the environment of tflite-runtime 2.14 is missing, which `make test` builds")
+        pytest.skip("needs the environment of tflite-runtime 2.14, which `make test` builds")
+    return python

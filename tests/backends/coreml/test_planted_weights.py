@@ -1,0 +1,57 @@
+"""A planted file computes what the edited model does, in every format and precision."""
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from benchmarks.faults import edits
+from benchmarks.faults.edits import Edit
+from benchmarks.faults.planting import plant
+from cloformer_deploy.backends.registry import runtime_for
+from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.data import probe_images
+from cloformer_deploy.validation import Drift, artifact_logits, reference_logits
+from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
+
+pytestmark = pytest.mark.integration
+
+EDITS: dict[str, Edit] = {
+    "zeroed": edits.zeroed("layers.1.blocks.0.attn.qkvs.0"),
+    "permuted": edits.rolled("layers.2.blocks.1.attn.convs.0"),
+    "transposed": edits.takes_transposed,
+    "relabeled": edits.labels_in_order(lambda classes: classes.roll(1)),
+}
+LEAST_DB = {"fp32": 100.0, "fp16": 50.0, "int8": 20.0}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_floats(name: str, image_bundle: Bundle, tmp_path: Path) -> None:
+    holds(image_bundle, EDITS[name], tmp_path)
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_integers(name: str, int8_bundle: Bundle, tmp_path: Path) -> None:
+    holds(int8_bundle, EDITS[name], tmp_path)
+
+
+def holds(healthy: Bundle, edit: Edit, folder: Path) -> None:
+    size, classes = healthy.manifest.input, healthy.manifest.num_classes
+    model = build_model(load_checkpoint(healthy.weights_path))
+    edited = copy.deepcopy(model)
+    edit(edited)
+    pixels = probe_images(3, size)
+    sound, expected = (reference_logits(each, pixels, size) for each in (model, edited))
+    for artifact in healthy.manifest.artifacts:
+        before = healthy.path(artifact).stat().st_mtime_ns
+        bundle, changed = plant(healthy, artifact, model, edit, folder / artifact.path)
+        bundle.verify()
+        assert changed
+        assert healthy.path(artifact).stat().st_mtime_ns == before
+        (listed,) = bundle.manifest.artifacts
+        session = runtime_for(artifact.format).open(bundle.path(listed))
+        logits = artifact_logits(session, pixels, size, artifact.input.kind, classes)
+        near, far = Drift(), Drift()
+        near.update(expected, logits, None)
+        far.update(sound, logits, None)
+        assert near.sqnr_db > max(LEAST_DB[artifact.precision], far.sqnr_db + 6), artifact.path

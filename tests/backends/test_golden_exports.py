@@ -1,0 +1,116 @@
+"""Exports of the golden weights give the published reference's logits, in every format."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+from cloformer_deploy.backends.inspection import inspect
+from cloformer_deploy.backends.registry import format_of, runtime_for
+from cloformer_deploy.backends.tflite.placement import Placement
+from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle.manifest import Artifact
+from cloformer_deploy.export.pipeline import Export, ExportRequest
+from cloformer_deploy.validation import Drift
+
+pytestmark = pytest.mark.integration
+
+FORMATS = ("onnx", "coreml", "tflite")
+FP32_MAX_ABS_DIFF = 1e-4
+FP16_SQNR_DB = (50.0, 90.0)
+"""float16 that is better than its 11 bits allow has not been converted."""
+
+
+BLOCKS = 12
+
+
+def check(bundle: Bundle, images: np.ndarray, expected: np.ndarray) -> None:
+    for artifact in bundle.manifest.artifacts:
+        found = runtime_for(artifact.format).open(bundle.path(artifact)).run(images)
+        drift = Drift()
+        drift.update(expected, found, None)
+        if artifact.precision == "fp32":
+            assert drift.max_abs_diff <= FP32_MAX_ABS_DIFF, artifact.path
+        else:
+            assert FP16_SQNR_DB[0] <= drift.sqnr_db <= FP16_SQNR_DB[1], artifact.path
+        check_graph(bundle, artifact)
+    assert {artifact.format for artifact in bundle.manifest.artifacts} == set(FORMATS)
+
+
+def check_graph(bundle: Bundle, artifact: Artifact) -> None:
+    """What the lowering is for: one partition, few axes, few transposes, nothing unsafe in float16."""
+    found = inspect(bundle.path(artifact))
+    assert found.problem is None
+    assert found.description.graph.max_rank <= 4, artifact.path
+    if artifact.format == "tflite":
+        assert found.xnnpack == Placement(1, {}), artifact.path
+    if artifact.format == "coreml":
+        assert found.description.graph.transposes == BLOCKS
+        assert found.float16 is not None
+        assert not found.float16.found, artifact.path
+        assert found.float16.longest_sum <= 4096
+        assert found.float16.images >= 1
+
+
+@pytest.mark.parametrize(
+    ("case", "precisions"),
+    [
+        ("xxs_seed0_2x3x224x224", ("fp32", "fp16")),
+        ("xxs_seed1_1x3x256x192", ("fp32",)),
+        ("xs_seed2_1x3x224x224", ("fp32",)),
+        ("s_seed3_1x3x224x224", ("fp32",)),
+    ],
+)
+def test_golden_logits(
+    case: str,
+    precisions: tuple[str, ...],
+    shared: Path,
+    golden_fill: ModuleType,
+    golden_state_dict: Callable[[str], dict[str, Tensor]],
+    export_weights: Callable[[dict[str, Tensor], ExportRequest], Export],
+) -> None:
+    variant, seed, shape = case.split("_")
+    batch, _, height, width = (int(side) for side in shape.split("x"))
+    request = ExportRequest(FORMATS, precisions, height=height, width=width, batch=batch)
+    made = export_weights(golden_state_dict(variant), request)
+    images = golden_fill.image(int(seed.removeprefix("seed")), batch, height, width)
+    check(made.bundle, images, np.load(shared / "golden" / f"{case}.npz")["logits"])
+
+
+@pytest.mark.parametrize(("format_name", "target"), [("onnx", "hexagon"), ("tflite", "ethos-u")])
+def test_golden_logits_for_other_targets(
+    format_name: str,
+    target: str,
+    shared: Path,
+    golden_fill: ModuleType,
+    golden_state_dict: Callable[[str], dict[str, Tensor]],
+    export_weights: Callable[[dict[str, Tensor], ExportRequest], Export],
+) -> None:
+    request = ExportRequest((format_name,), height=256, width=192, target=target)
+    made = export_weights(golden_state_dict("xxs"), request)
+    (artifact,) = made.bundle.manifest.artifacts
+    assert artifact.target == target
+    assert target in artifact.path
+    found = runtime_for(format_name).open(made.bundle.path(artifact)).run(golden_fill.image(1, 1, 256, 192))
+    expected = np.load(shared / "golden" / "xxs_seed1_1x3x256x192.npz")["logits"]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=FP32_MAX_ABS_DIFF)
+    # No mean over more than two axes, which neither NPU's compiler takes, in any of its shapes.
+    operators = format_of(made.bundle.path(artifact)).describe(made.bundle.path(artifact)).operators
+    assert operators.keys().isdisjoint({"InstanceNormalization", "GroupNormalization", "LayerNormalization"})
+    assert operators.get("ReduceMean", operators.get("MEAN", 0)) >= 4 * 2 * BLOCKS
+
+
+@pytest.mark.parametrize("variant", ["global", "local"])
+def test_the_ablations_export_too(
+    variant: str,
+    small_weights: Callable[[str], dict[str, Tensor]],
+    export_weights: Callable[[dict[str, Tensor], ExportRequest], Export],
+) -> None:
+    """Their files were run back against PyTorch by the export itself; one line of numbers makes sure it looked."""
+    made = export_weights(small_weights(variant), ExportRequest(FORMATS, height=64, width=96))
+    assert made.bundle.manifest.variant == variant
+    assert len(made.checks) == len(FORMATS)
+    assert all(0 < item.max_abs_diff <= FP32_MAX_ABS_DIFF for item in made.checks.values())

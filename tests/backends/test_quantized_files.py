@@ -1,0 +1,205 @@
+"""Files with integers compute what the simulation says, on the runtime they are for, and are as small as promised."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from cloformer_deploy.backends.base import InputKind
+from cloformer_deploy.backends.onnx.file import load_model
+from cloformer_deploy.backends.registry import FORMATS, runtime_for
+from cloformer_deploy.backends.tflite.describe import enum_names, operator_name
+from cloformer_deploy.backends.tflite.file import load_model as load_tflite
+from cloformer_deploy.backends.tflite.placement import Placement, placement
+from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.data import Preprocessing, make_calibration, open_calibration, probe_images
+from cloformer_deploy.data.calibration_making import RENDERED
+from cloformer_deploy.export.jobs import Job, run
+from cloformer_deploy.progress import Silent
+from cloformer_deploy.quantization.preparation import CalibrationBatches, observed, prepared
+from cloformer_deploy.quantization.recipes import RECIPES
+from cloformer_deploy.quantization.simulation import Simulation
+from cloformer_deploy.validation import Drift
+from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
+from cloformer_deploy.weights.zoo import resolve_weights
+
+pytestmark = pytest.mark.integration
+
+IMAGES = 8
+PUBLISHED_CLASSES = 1000
+
+Files = dict[tuple[str, str, str], Path]
+"""By format, target and precision."""
+
+
+def calibrate(side: int, folder: Path) -> Path:
+    """As `int8_bundle` is calibrated."""
+    path = folder / f"{side}.safetensors"
+    make_calibration(RENDERED, 32, 0, Preprocessing.published(side, side), path, Silent())
+    return path
+
+
+def sqnr_db(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+    drift = Drift()
+    drift.update(expected, found, None)
+    return drift.sqnr_db
+
+
+def run_file(path: Path, images: NDArray[np.generic]) -> NDArray[np.float32]:
+    session = runtime_for(next(name for name, item in FORMATS.items() if item.suffix == path.suffix)).open(path)
+    return np.concatenate([session.run(images[index : index + 1]) for index in range(len(images))])
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_a_file_agrees_with_the_simulation(int8_bundle: Bundle, tmp_path: Path, format_name: str) -> None:
+    (artifact,) = [item for item in int8_bundle.manifest.artifacts if item.format == format_name]
+    preprocessing = int8_bundle.manifest.input
+    calibration = open_calibration(calibrate(224, tmp_path))
+    images = CalibrationBatches(calibration, preprocessing, lambda text: None, lambda done: None)
+    reference = build_model(load_checkpoint(resolve_weights())).eval()
+    recipe = RECIPES[format_name, artifact.target]["int8"]
+    ready = prepared(observed(reference, format_name, artifact.target, recipe, images, (224, 224)), images)
+    shown = preprocessing.normalize(probe_images(IMAGES, preprocessing))
+    with torch.inference_mode():
+        floats = reference(torch.from_numpy(shown)).numpy()
+        simulated = Simulation(ready.traced, ready.plan).run(torch.from_numpy(shown)).numpy()
+    found = run_file(int8_bundle.path(artifact), shown)
+    error_db = sqnr_db(floats, simulated)
+    assert 25 < error_db < 60
+    assert sqnr_db(simulated, found) >= min(error_db + 10, 35)
+
+
+def test_tflite_is_one_partition(int8_bundle: Bundle) -> None:
+    (artifact,) = [item for item in int8_bundle.manifest.artifacts if item.format == "tflite"]
+    assert placement(int8_bundle.path(artifact)) == Placement(1, {})
+
+
+def test_exp_without_a_maximum_reads_products_of_integers(int8_bundle: Bundle) -> None:
+    """What `quantization.bounds` proves is true of the file: q and k are integers, which their ranges hold."""
+    (artifact,) = [item for item in int8_bundle.manifest.artifacts if item.format == "tflite"]
+    model = load_tflite(int8_bundle.path(artifact))
+    graph = model.subgraphs[0]
+    names = [operator_name(model.operatorCodes[operator.opcodeIndex]) for operator in graph.operators]
+    makers = {int(output): index for index, operator in enumerate(graph.operators) for output in operator.outputs}
+
+    def origins(tensor: int) -> set[str]:
+        """The operators whose numbers a tensor has, by way of those that only move them."""
+        name = names[makers[tensor]]
+        inputs = [int(index) for index in graph.operators[makers[tensor]].inputs if int(index) in makers]
+        if name in ("RESHAPE", "TRANSPOSE", "SPLIT", "SLICE", "CONCATENATION"):
+            return set().union(*map(origins, inputs))
+        return {name}
+
+    products = [makers[int(graph.operators[index].inputs[0])] for index, name in enumerate(names) if name == "EXP"]
+    unshifted = [index for index in products if names[index] == "BATCH_MATMUL"]
+    assert 1 <= len(unshifted) < len(products) == names.count("REDUCE_MAX") + len(unshifted)
+    for index in unshifted:
+        assert [origins(int(tensor)) for tensor in graph.operators[index].inputs] == [{"DEQUANTIZE"}] * 2
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_files_are_about_a_third_of_the_size(int8_bundle: Bundle, format_name: str) -> None:
+    """Also with the published number of classes, though the head stays float."""
+    (artifact,) = [item for item in int8_bundle.manifest.artifacts if item.format == format_name]
+    model = build_model(load_checkpoint(resolve_weights()))
+    more_classes = 4 * (PUBLISHED_CLASSES - model.num_classes) * (model.head.in_features + 1)
+    float32_bytes = 4 * sum(parameter.numel() for parameter in model.parameters())
+    assert artifact.bytes + more_classes <= 0.37 * (float32_bytes + more_classes)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Files, dict[tuple[str, str, str], float]]:
+    """What `int8_bundle` has not, and the SQNR of each where it was run back."""
+    folder = tmp_path_factory.mktemp("integers")
+    asked: list[tuple[str, str, tuple[str, ...], InputKind, int]] = [
+        ("onnx", "cpu", ("int8", "w8"), "image", 64),
+        # XNNPACK corrupts its heap as it loads int8 files of some small sizes.
+        ("tflite", "cpu", ("int8", "w8"), "image", 224),
+        ("onnx", "hexagon", ("int8", "w8a16"), "tensor", 64),
+        ("tflite", "ethos-u", ("int8", "w8a16"), "tensor", 64),
+    ]
+    calibrations = {side: calibrate(side, folder) for side in (64, 224)}
+    jobs = [
+        Job(
+            weights=resolve_weights(),
+            format=name,
+            target=target,
+            outputs={precision: folder / f"{target}-{precision}{FORMATS[name].suffix}" for precision in precisions},
+            preprocessing=Preprocessing.published(side, side),
+            input_kind=input_kind,
+            batch=1,
+            labels=None,
+            metadata={"variant": "xxs", "target": target},
+            ios=17,
+            calibration=calibrations[side],
+        )
+        for name, target, precisions, input_kind, side in asked
+    ]
+    found, sqnr = {}, {}
+    for job, checks in zip(jobs, run(jobs, Silent()), strict=True):
+        for check in checks:
+            found[job.format, job.target, check.precision] = job.outputs[check.precision]
+            sqnr[job.format, job.target, check.precision] = check.sqnr_db
+    return found, sqnr
+
+
+def test_every_other_precision_computes_the_model(files: tuple[Files, dict[tuple[str, str, str], float]]) -> None:
+    floors_db = {
+        ("onnx", "cpu", "int8"): 25.0,
+        ("onnx", "cpu", "w8"): 28.0,
+        ("tflite", "cpu", "int8"): 25.0,
+        ("tflite", "cpu", "w8"): 28.0,
+        ("onnx", "hexagon", "int8"): 15.0,
+        ("onnx", "hexagon", "w8a16"): 28.0,
+        ("tflite", "ethos-u", "int8"): 18.0,
+        ("tflite", "ethos-u", "w8a16"): 28.0,
+    }
+    assert set(files[1]) == set(floors_db)
+    assert {key: sqnr for key, sqnr in files[1].items() if not floors_db[key] < sqnr < 70} == {}
+
+
+@pytest.mark.parametrize("format_name", ["onnx", "tflite"])
+def test_pixels_can_be_given_to_integer_files(
+    files: tuple[Files, dict[tuple[str, str, str], float]], format_name: str
+) -> None:
+    description = FORMATS[format_name].describe(files[0][format_name, "cpu", "int8"])
+    assert [(item.name, item.dtype) for item in description.inputs] == [("image", "uint8")]
+    assert [(item.name, item.dtype) for item in description.outputs] == [("logits", "float32")]
+
+
+@pytest.mark.parametrize(("precision", "integer"), [("int8", "INT8"), ("w8a16", "INT16")])
+def test_ethos_u_files_hold_nothing_but_integers_inside(
+    files: tuple[Files, dict[tuple[str, str, str], float]], precision: str, integer: str
+) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = load_tflite(files[0]["tflite", "ethos-u", precision]).subgraphs[0]
+    names = enum_names(schema.TensorType)
+    inner = {int(index) for operator in graph.operators for index in operator.outputs} - set(graph.outputs)
+    assert {names[graph.tensors[index].type] for index in inner} == {integer}
+    assert [names[graph.tensors[index].type] for index in (*graph.inputs, *graph.outputs)] == ["FLOAT32", "FLOAT32"]
+
+
+@pytest.mark.parametrize("precision", ["int8", "w8a16"])
+def test_hexagon_files_round_whatever_is_computed(
+    files: tuple[Files, dict[tuple[str, str, str], float]], precision: str
+) -> None:
+    graph = load_model(files[0]["onnx", "hexagon", precision]).graph
+    users: dict[str, list[str]] = {}
+    for node in graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node.op_type)
+    outputs = {value.name for value in graph.output}
+    unrounded = Counter(
+        node.op_type
+        for node in graph.node
+        for name in node.output
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear")
+        and (name in outputs or set(users[name]) - {"QuantizeLinear"})
+    )
+    # A ReLU belongs to its convolution; what only moves numbers may do so a few times before they are rounded again.
+    assert set(unrounded) <= {"Conv", "Reshape", "Transpose", "Split", "Slice", "Pad"}
+    assert unrounded["Conv"] == 4

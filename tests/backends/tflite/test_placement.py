@@ -1,0 +1,63 @@
+"""What XNNPACK takes of a file, as LiteRT itself says."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.latency import convert, in_a_process
+from cloformer_deploy.backends.tflite.placement import Placement, _undelegated, placement
+from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.errors import ToolError
+from cloformer_deploy.lowering import lower
+from cloformer_deploy.networks.cloformer import create_model
+
+
+def node(name: str, inputs: list[int], outputs: list[int]) -> Mapping[str, Any]:
+    return {"op_name": name, "inputs": inputs, "outputs": outputs}
+
+
+@pytest.mark.parametrize(
+    ("delegates", "expected"),
+    [
+        ([], {"A": 1, "B": 1, "C": 1, "D": 1}),
+        ([([0], [4])], {}),
+        ([([0], [2]), ([3], [4])], {"C": 1}),
+        ([([0], [1]), ([3], [4])], {"B": 1, "C": 1}),
+        ([([1], [4])], {"A": 1}),
+        ([([0], [3])], {"D": 1}),
+    ],
+)
+def test_a_chain_of_four(delegates: list[tuple[list[int], list[int]]], expected: dict[str, int]) -> None:
+    operators = [node(name, [index], [index + 1]) for index, name in enumerate("ABCD")]
+    taken = [node("DELEGATE", *each) for each in delegates]
+    assert _undelegated(operators, taken, outputs=[4]) == expected
+
+
+def test_a_file_that_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.tflite"
+    path.write_bytes(b"\0\0\0\0TFL3" + bytes(100))
+    with pytest.raises(ToolError, match="LiteRT cannot prepare"):
+        placement(path)
+
+
+@pytest.mark.integration
+def test_the_lowered_graph_is_one_partition_and_the_plain_one_is_not(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = create_model("xxs", 3).eval()
+    for name, graph in (("plain", model), ("lowered", lower(model, "tflite", "cpu"))):
+        # In a process of its own: the converter brings JAX, and whoever has that must not fork any more.
+        in_a_process(convert, "tflite", graph, tmp_path / name)
+    assert placement(tmp_path / "lowered") == Placement(1, {})
+    plain = placement(tmp_path / "plain")
+    assert plain.partitions > 1
+    assert plain.undelegated["FULLY_CONNECTED"] > 0
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_exports_are_one_partition(image_bundle: Bundle, precision: str) -> None:
+    """But for the cast of the pixels, which comes before it: XNNPACK has none from uint8."""
+    assert placement(image_bundle.root / f"cloformer_xxs-{precision}.tflite") == Placement(1, {"CAST": 1})

@@ -1,5 +1,0 @@
-"""A failing assertion in the helper module explains itself, as it would in a test."""
-
-import pytest
-
-pytest.register_assert_rewrite("tests.checkpoints.weights_files")

@@ -1,0 +1,50 @@
+"""Requests that contradict themselves are refused before anything is read or written."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloformer_deploy.errors import RequestError
+from cloformer_deploy.export.pipeline import ExportRequest, export
+from cloformer_deploy.progress import Silent
+
+ONNX = ExportRequest(("onnx",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"formats": ("bogus",)}, "'bogus'"),
+        ({"formats": ()}, "no format"),
+        ({"precisions": ()}, "no precision"),
+        ({"precisions": ("int3",)}, "'int3'"),
+        ({"input_kind": "video"}, "'video'"),
+        ({"batch": 0}, "batch 0"),
+        ({"batch": 257}, "batch 257"),
+        ({"height": 225}, "225"),
+        ({"ios": 14}, "iOS 14"),
+        ({"formats": ("coreml",), "precisions": ("int8",), "ios": 16}, "iOS 16"),
+        ({"formats": ("coreml",), "precisions": ("p6",), "ios": 15}, "iOS 15"),
+        ({"target": "ane"}, "'ane'"),
+        ({"formats": ("tflite",), "batch": None}, "tflite files have a fixed batch"),
+        ({"formats": ("coreml",), "input_kind": "image", "batch": 2}, "one image, not 2"),
+        ({"variant": "xl"}, "'xl'"),
+        ({"max_drop_pp": 0.3}, "labeled images"),
+        ({"data": Path("images")}, "--data images"),
+        ({"max_drop_pp": -1.0, "data": Path("images")}, "--max-drop -1.0"),
+        ({"max_drop_pp": float("nan"), "data": Path("images")}, "--max-drop nan"),
+        ({"max_drop_pp": 0.3, "data": Path("images")}, "none was asked for"),
+        ({"max_drop_pp": 0.3, "data": Path("images"), "precisions": ("w8",)}, "none was asked for"),
+        ({"max_drop_pp": 0.3, "data": Path("images"), "precisions": ("int8",), "budget": 1}, "--budget 1"),
+    ],
+    ids=str,
+)
+def test_contradictions(changes: dict[str, Any], told: str, tmp_path: Path) -> None:
+    output = tmp_path / "bundle"
+    with pytest.raises(RequestError) as caught:
+        export(dataclasses.replace(ONNX, output=output, **changes), Silent())
+    assert told in caught.value.message
+    assert caught.value.hint
+    assert not output.exists()

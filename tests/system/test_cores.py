@@ -1,0 +1,19 @@
+"""How many cores there are to work on."""
+
+import os
+import sys
+
+import pytest
+
+from cloformer_deploy.system.cores import usable_cores
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process be kept to some cores")
+def test_only_the_cores_a_process_may_run_on_count() -> None:
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert usable_cores() == len(allowed)
