@@ -24,7 +24,7 @@ from benchmarks.faults.catalogue import FAULTS, MANY, SOME, Fault
 from benchmarks.faults.planting import alone, plant
 from benchmarks.faults.wrapping import convert_wrapped
 from cloformer_deploy.backends.registry import FORMATS
-from cloformer_deploy.blame import Reexport, blame, reexport
+from cloformer_deploy.blame import Reexported, blame, reexport
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import RenderedImages, make_calibration
@@ -70,7 +70,7 @@ class Checker:
         if accepted is None:
             raise RuntimeError("the healthy files fail the gate")
         self.baseline = accepted
-        self._fresh: dict[tuple[str, str], Reexport] = {}
+        self._fresh: dict[tuple[str, str], Reexported] = {}
 
     def artifact(self, format_name: str, precision: str) -> Artifact:
         """The healthy bundle's."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloformer_deploy.blame.blame import Blame, Distance, distance
+from cloformer_deploy.blame.reexport import Reexported
 from cloformer_deploy.export.jobs import run
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.quantization.plan import quantized_operators

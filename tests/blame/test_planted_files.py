@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cloformer_deploy.blame import Blame, Reexport, blame, propose, reexport
+from cloformer_deploy.blame import Blame, Reexported, blame, propose, reexport
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import probe_images
@@ -18,7 +18,7 @@ from tests.blame.planting import plant, weight_of
 pytestmark = pytest.mark.integration
 
 IMAGES = 1
-Files = tuple[Bundle, Artifact, Reexport]
+Files = tuple[Bundle, Artifact, Reexported]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -48,7 +48,7 @@ def sound(
     return find
 
 
-def look(bundle: Bundle, artifact: Artifact, fresh: Reexport) -> Blame:
+def look(bundle: Bundle, artifact: Artifact, fresh: Reexported) -> Blame:
     return blame(bundle, artifact, probe_images(IMAGES, bundle.manifest.input), Silent(), fresh=fresh)
 
 
