@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cloformer_deploy.errors import CloformerDeployError
+
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
@@ -25,3 +27,16 @@ def replaced(path: Path) -> Iterator[Path]:
         staged.replace(path)
     finally:
         staged.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Put a path in front of the message of any error of this package that is raised inside.
+
+    Raises:
+        CloformerDeployError: of the same class, with the same hint and cause.
+    """
+    try:
+        yield
+    except CloformerDeployError as error:
+        raise type(error)(f"{path}: {error.message}", error.hint) from error.__cause__ or error
