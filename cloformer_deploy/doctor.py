@@ -1,10 +1,10 @@
-"""What this machine can do: packages, formats, runtimes, devices and bundled weights. Imports none of them."""
+"""`doctor`: the packages, formats, runtimes, devices and bundled weights of this machine. Imports none of them."""
 
 import platform
 from dataclasses import dataclass
 
 from cloformer_deploy import __version__
-from cloformer_deploy.backends.registry import FORMATS, RUNTIMES
+from cloformer_deploy.backends.registry import BACKENDS
 from cloformer_deploy.bench.devices import DEVICES, Kind
 from cloformer_deploy.errors import CloformerDeployError, MissingPartError
 from cloformer_deploy.system.cores import usable_cores
@@ -16,7 +16,7 @@ BASE_PACKAGES = ("torch", "numpy", "pillow", "safetensors", "pydantic", "scipy",
 
 @dataclass(frozen=True)
 class Part:
-    """One thing and whether it works here: `detail` has versions or the lack, `remedy` the command that brings it."""
+    """One part and whether it works here: `detail` has versions or the lack, `remedy` the command that installs it."""
 
     name: str
     ready: bool
@@ -26,7 +26,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Survey:
-    """Everything `doctor` shows."""
+    """Everything that `doctor` shows."""
 
     tool_version: str
     python: str
@@ -38,18 +38,20 @@ class Survey:
 
 
 def survey() -> Survey:
-    """Look at this machine."""
+    """Survey this machine."""
     return Survey(
         tool_version=__version__,
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}, {usable_cores()} cores",
         extras=(
             _packages("base", BASE_PACKAGES, "pip install cloformer-deploy"),
-            *(_packages(item.extra, item.packages, install_command(item.extra)) for item in FORMATS.values()),
+            *(_packages(item.extra, item.packages, install_command(item.extra)) for item in BACKENDS.values()),
             _packages("report", ("jinja2", "matplotlib"), install_command("report")),
         ),
         runtimes=tuple(
-            _part(runtime.title, runtime.missing(), f"runs {runtime.format}") for runtime in RUNTIMES.values()
+            _part(runtime.title, runtime.missing(), f"runs {backend.name}")
+            for backend in BACKENDS.values()
+            for runtime in backend.runtimes
         ),
         devices=tuple(_part(kind.form, _lack(kind), kind.title) for kind in DEVICES.values()),
         weights=tuple(bundled_checkpoints()),

@@ -1,11 +1,15 @@
-"""What every format has in common: the graph it is given and the Protocol it follows."""
+"""The Protocols that every file format follows, and what they exchange. Heavy imports wait for the calls."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from cloformer_deploy.errors import MissingPartError
+from cloformer_deploy.backends.target import Target
+from cloformer_deploy.errors import MissingPartError, ToolError
+from cloformer_deploy.progress import Progress
+from cloformer_deploy.tasks import Output
+from cloformer_deploy.tasks.base import Outputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,40 +18,55 @@ if TYPE_CHECKING:
 
     from cloformer_deploy.data import Preprocessing
     from cloformer_deploy.quantization.preparation import Prepared
+    from cloformer_deploy.system.schema import Strict
 
 InputKind = Literal["tensor", "image"]
-INPUT_NAME, OUTPUT_NAME = "image", "logits"
+INPUT_NAME = "image"
 METADATA_PREFIX = "cloformer_deploy."
-"""Keys of this tool in a file's own metadata start with it; `metadata.py` lists them."""
+"""Prefix of this tool's keys in a file's own metadata; `metadata.py` lists them."""
+Feed: TypeAlias = "Mapping[str, NDArray[Any]]"
+"""Input arrays by name, in the network's layout (NCHW)."""
 
 
 @dataclass(frozen=True)
-class Graph:
-    """A lowered model and the interface its files shall have.
+class ExportSpec:
+    """A lowered model and the interface that its files shall have.
 
-    `model` takes the normalized image (B, 3, H, W), float32, and gives logits (B, classes). `batch` None
-    means dynamic. `metadata` goes into each file (without the prefix). `ios` is Core ML's minimum deployment target.
+    Attributes:
+        model: takes the normalized image (B, 3, H, W), float32, and returns `outputs`: one tensor, or several in order.
+        title: network and task in a few words.
+        outputs: names and meaning of what the model returns.
+        class_logits: name of the output that has one logit per class; None where there is none.
+        preprocessing: input size and normalization.
+        input_kind: `tensor` takes the normalized image, `image` RGB 0..255 with the normalization in the graph.
+        batch: batch size; None is dynamic.
+        labels: names of the classes.
+        metadata: goes into each file, without the prefix.
+        options: the format's own options, an instance of `Backend.options`.
+        quantized: for a quantized file: `model` is its model, and its plan says what becomes an integer.
     """
 
     model: "nn.Module"
+    title: str
+    outputs: tuple[Output, ...]
+    class_logits: str | None
     preprocessing: "Preprocessing"
     input_kind: InputKind
     batch: int | None
     labels: tuple[str, ...] | None
     metadata: Mapping[str, str]
-    ios: int
+    options: "Strict"
     quantized: "Prepared | None" = None
-    """Of a file with integers: `model` is its model, and `plan` says which."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """The example's shape, NCHW; a dynamic batch is traced with 2, for 1 would be taken as fixed."""
+        """The example's shape, NCHW; a dynamic batch is traced with 2, because 1 would be taken as fixed."""
         return (2 if self.batch is None else self.batch, 3, self.preprocessing.height, self.preprocessing.width)
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One input or output of a file; a dynamic axis of `shape` is its name."""
+    """One input or output of a file; a dynamic axis of `shape` is given by its name."""
 
     name: str
     shape: tuple[int | str, ...]
@@ -56,14 +75,14 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class GraphSummary:
-    """What a graph costs, read off the file.
+    """The cost of a graph, read from the file.
 
     Attributes:
-        transposes: operators that move data and compute nothing.
-        max_rank: axes of the tensor that has the most.
-        parameters: numbers in float tensors that are constant, quantized ones included.
+        transposes: operators that only move data.
+        max_rank: most axes of any tensor.
+        parameters: elements of the constant float tensors, quantized ones included.
         macs: multiply-accumulates of convolutions and matrix products in one run (a dynamic batch counts as 1);
-            None where the file does not say the shapes.
+            None where the file does not give the shapes.
     """
 
     transposes: int
@@ -74,20 +93,20 @@ class GraphSummary:
 
 @dataclass(frozen=True)
 class QuantizedTensor:
-    """A tensor whose values are scale * (integer - zero point), or are looked up in a palette.
+    """A tensor whose values are scale * (integer - zero point), or entries of a palette.
 
-    What a file does not tell is None.
+    Attributes that the file does not give are None.
 
     Attributes:
         name: in the file.
         dtype: of the integers: int8, uint16; uint6 indexes a palette of 64 values.
-        constant: whether the integers are in the file (weights, biases), or computed.
-        scale: the smallest and the largest.
-        channels: how many scales there are: 1 for the whole tensor; 0 with a palette.
-        zero_point: if it is the same for all channels.
-        low: the smallest value that the integers can stand for.
-        high: the largest.
-        clipped: the share of the values, over the calibration set, that were beyond what is kept; 0..1.
+        constant: True for integers stored in the file (weights, biases), False for computed ones.
+        scale: smallest and largest scale.
+        channels: number of scales: 1 for per-tensor; 0 with a palette.
+        zero_point: where it is the same for all channels.
+        low: smallest value that the integers can represent.
+        high: largest.
+        clipped: share of the values over the calibration set that lie outside the represented range; 0..1.
     """
 
     name: str
@@ -103,7 +122,7 @@ class QuantizedTensor:
 
 @dataclass(frozen=True)
 class Description:
-    """What a file says of itself: interface, operators by name, the graph's figures, integers, its own metadata."""
+    """What can be read from a file: interface, operators by name, cost, quantized tensors, its own metadata."""
 
     format: str
     precision: str | None
@@ -116,24 +135,168 @@ class Description:
     quantized: tuple[QuantizedTensor, ...]
 
 
-class Format(Protocol):
-    """A file format: how to write it and how to describe a file of it. Heavy imports wait for the call."""
+@dataclass(frozen=True)
+class Section:
+    """What a format's runtime shows about a file, beside its description.
+
+    Attributes:
+        name: key in JSON.
+        facts: JSON value of the key.
+        figures: rows of the table of figures: label and value.
+        findings: what is wrong or worth knowing, in sentences.
+        passed: what was checked and found in order, in sentences.
+    """
+
+    name: str
+    facts: Mapping[str, Any]
+    figures: tuple[tuple[str, str], ...] = ()
+    findings: tuple[str, ...] = ()
+    passed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FileTensor:
+    """A tensor that a file computes, in the file's own layout.
+
+    Attributes:
+        values: float32; integers are dequantized.
+        on_grid: the values are integers times a scale, or come straight from such.
+    """
+
+    values: "NDArray[np.float32]"
+    on_grid: bool
+
+
+Tensors = Mapping[str, FileTensor]
+"""Tensors by name, in the order of computation; only floats and dequantized integers."""
+
+
+class Session(Protocol):
+    """A loaded artifact, ready to run. Not for use from two threads at once."""
+
+    batch: int | None
+    """The batch size that the file is fixed to; None where it takes any."""
+
+    def run(self, feed: Feed) -> Outputs:
+        """Run one batch.
+
+        Args:
+            feed: arrays by input name. Images are (B, 3, H, W): normalized float32, or RGB uint8, as the file's input
+                kind asks for. A session whose file has another layout transposes, inputs and outputs.
+
+        Returns:
+            Arrays by output name, float32, channels first.
+
+        Raises:
+            ToolError: the runtime failed.
+        """
+        ...
+
+
+class TensorReader(Protocol):
+    """A loaded file whose every tensor can be read. No operator is fused, and no delegate takes part."""
+
+    batch: int | None
+    """See `Session.batch`."""
+
+    def run(self, feed: Feed) -> Tensors:
+        """Return everything that the file computes for a feed as `Session.run` takes it, and its inputs.
+
+        Raises:
+            ToolError: the runtime failed.
+        """
+        ...
+
+
+class Runtime(Protocol):
+    """A program that executes artifacts of one format."""
+
+    name: str
+    title: str
+
+    def missing(self) -> MissingPartError | None:
+        """Return what this runtime lacks on this machine, or None if it can run."""
+        ...
+
+    def version(self) -> str:
+        """Return the version, as far as it can change the computed numbers."""
+        ...
+
+    def open(self, path: Path, threads: int = 1) -> Session:
+        """Load an artifact.
+
+        Raises:
+            MissingPartError: the runtime is not installed here.
+            BundleError: the file is not one that the runtime can read.
+            ToolError: the runtime failed on it.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Opener:
+    """How `bench` opens files of a format on a device: a stand-alone Python file that is sent beside the runner.
+
+    Attributes:
+        path: file that defines `open_file(path, threads, unit)`, which returns a function from a dictionary of input
+            arrays to a dictionary of output arrays. Python 3.8, numpy and the runtime only.
+        modules: Python packages that run the format; the first that can be imported is used.
+        packages: what to install with pip on a device that lacks them.
+        units: compute units to measure on, one after the other; (None,) where there is no choice.
+        system: the only `platform.system()` that can run the format; None is any.
+    """
+
+    path: Path
+    modules: tuple[str, ...]
+    packages: str
+    units: tuple[str | None, ...] = field(default=(None,))
+    system: str | None = None
+
+
+class Backend(Protocol):
+    """A file format: how to write, describe, run and compare its files.
+
+    Attributes:
+        name: key in `backends.registry.BACKENDS`.
+        suffix: ending of its files.
+        extra: extra of this package that installs `packages`.
+        packages: distributions that make the files.
+        input_layout: layout of image tensors in its files.
+        targets: targets that a graph can be lowered for, by name; the first is the default.
+        dynamic_batch: files can leave the batch size open.
+        runtimes: what executes its files, the preferred one first.
+        opener: how `bench` runs its files.
+    """
 
     name: str
     suffix: str
     extra: str
-    """The extra of this package that brings `packages`, the ones that make the file."""
     packages: tuple[str, ...]
-    targets: tuple[str, ...]
-    """What the graph can be lowered for; the first is the default."""
+    input_layout: Literal["NCHW", "NHWC"]
+    targets: Mapping[str, Target]
     dynamic_batch: bool
+    runtimes: Sequence[Runtime]
+    opener: Opener
 
-    def convert(self, graph: Graph, outputs: Mapping[str, Path], note: Callable[[str], None]) -> Iterator[str]:
-        """Write one file for each precision of `outputs`, and yield the precision once its file is there.
+    @property
+    def options(self) -> "type[Strict]":
+        """Schema of the format's own options (iOS version, opset); every field has a default."""
+        ...
 
-        A graph that is quantized has one precision, and only its own.
+    def check(
+        self, options: "Strict", target: Target, precisions: Sequence[str], input_kind: str, batch: int | None
+    ) -> None:
+        """Check that files with these options and interface can be made, before any work.
 
-        `note` is told what the user should know (a step that fell back).
+        Raises:
+            RequestError: they cannot.
+        """
+        ...
+
+    def convert(self, spec: ExportSpec, paths: Mapping[str, Path], progress: Progress) -> Iterator[str]:
+        """Write one file for each precision of `paths`, and yield the precision once its file is there.
+
+        A quantized spec has one precision, its own.
 
         Raises:
             ToolError: the converter failed.
@@ -149,85 +312,34 @@ class Format(Protocol):
         """
         ...
 
-
-@dataclass(frozen=True)
-class FileTensor:
-    """What a tensor of a file holds, in the file's own layout.
-
-    Attributes:
-        values: float32; integers are dequantized.
-        on_grid: they are integers, or come straight from such.
-    """
-
-    values: "NDArray[np.float32]"
-    on_grid: bool
-
-
-Tensors = Mapping[str, FileTensor]
-"""By name, in the order of computation; only those that are floats, or stand for such."""
-
-
-class TensorReader(Protocol):
-    """A loaded file."""
-
-    batch: int | None
-    """As in `runtimes.Session`."""
-
-    def run(self, images: "NDArray[Any]") -> Tensors:
-        """Everything that the file computes for images as `runtimes.Session.run` takes them, and its input.
+    def inspect(self, path: Path, description: Description) -> Sequence[Section]:
+        """Load or run a file on its runtime, and return what that shows.
 
         Raises:
-            ToolError: the runtime failed.
+            CloformerDeployError, ValueError: it cannot be looked at, for example a foreign file.
         """
         ...
 
-
-class Session(Protocol):
-    """A loaded artifact, ready to run. Not for use from two threads at once."""
-
-    batch: int | None
-    """The batch size the file is fixed to; None where it takes any."""
-
-    def run(self, images: "NDArray[Any]") -> "NDArray[np.float32]":
-        """Logits (B, classes) of a batch (B, 3, H, W).
-
-        `images` is what the file's input kind asks for: normalized float32, or RGB uint8. It is always
-        NCHW here; a session whose file wants another layout transposes.
+    def open_tensors(self, path: Path) -> TensorReader:
+        """Load a file so that every tensor it computes can be read.
 
         Raises:
-            ToolError: the runtime failed.
+            MissingPartError: the runtime is not installed.
+            BundleError: the file is damaged.
+            ToolError: the runtime cannot run it.
         """
         ...
 
+    def weight_differences(self, path: Path, lowered: "nn.Module") -> list[str]:
+        """Return how the float weights in a file differ from the lowered model's; empty where that cannot be told.
 
-class Runtime(Protocol):
-    """Something that executes artifacts of one format. Heavy imports wait for the call."""
-
-    name: str
-    title: str
-    format: str
-
-    def missing(self) -> MissingPartError | None:
-        """What this runtime lacks on this machine, or None if it can run."""
-        ...
-
-    def version(self) -> str:
-        """What it is, as far as that can change the numbers it gives."""
-        ...
-
-    def open(self, path: Path, threads: int = 1) -> Session:
-        """Load an artifact.
-
-        Raises:
-            MissingPartError: the runtime is not installed here.
-            BundleError: the file is not one the runtime can read.
-            ToolError: the runtime failed on it.
+        Outputs alone are a weak check: a few hundred zeroed bytes move them by less than float16 does.
         """
         ...
 
 
 def package_missing(*modules: str, extra: str) -> MissingPartError | None:
-    """The error that `packages.require` raises, as a value."""
+    """Return the error that `packages.require` raises, as a value; None where nothing is missing."""
     from cloformer_deploy.system.packages import require
 
     try:
@@ -235,3 +347,9 @@ def package_missing(*modules: str, extra: str) -> MissingPartError | None:
     except MissingPartError as error:
         return error
     return None
+
+
+def run_failed(runtime: str, feed: Feed, cause: Exception) -> ToolError:
+    """Return the error of a runtime that failed on a feed."""
+    fed = ", ".join(f"{name} {values.dtype} {values.shape}" for name, values in feed.items())
+    return ToolError(f"{runtime} failed on the input {fed}: {cause}", "export it again")

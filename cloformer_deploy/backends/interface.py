@@ -1,17 +1,18 @@
-"""The graph's interface as modules around the model: raw pixels in, and the probabilities a classifier reports."""
+"""A graph's interface as modules around the model: raw pixels in, and probabilities beside the logits."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cloformer_deploy.backends.base import Graph
+from cloformer_deploy.backends.base import INPUT_NAME, ExportSpec
 from cloformer_deploy.data import Preprocessing, probe_images
 
 
 class NormalizedInput(nn.Module):
-    """Puts the normalization inside the graph: input RGB 0..255, uint8 or float32, (B, 3, H, W)."""
+    """A model with the normalization in front: input RGB 0..255, uint8 or float32, (B, 3, H, W)."""
 
     def __init__(self, model: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
@@ -23,34 +24,33 @@ class NormalizedInput(nn.Module):
         self.pixel_scale: Tensor
         self.pixel_shift: Tensor
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits of raw pixels."""
-        logits: Tensor = self.model(image.float() * self.pixel_scale + self.pixel_shift)
-        return logits
+    def forward(self, image: Tensor) -> Any:
+        """Return the model's outputs for raw pixels."""
+        return self.model(image.float() * self.pixel_scale + self.pixel_shift)
 
 
 class WithProbabilities(nn.Module):
-    """Gives the softmax beside the logits, for formats whose classifier interface wants it."""
+    """A classifier that returns the softmax beside its logits, for formats whose classifier interface needs it."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(logits, probabilities), each (B, classes)."""
+        """Return (logits, probabilities), each (B, classes)."""
         logits = self.model(image)
         return logits, logits.softmax(dim=-1)
 
 
-def probe(graph: Graph) -> tuple[Tensor, NDArray[Any]]:
-    """One batch of images, normalized as the model takes them (B, 3, H, W), and as the graph's interface does."""
-    pixels = probe_images(graph.shape[0], graph.preprocessing)
-    images = graph.preprocessing.normalize(pixels)
-    return torch.from_numpy(images), pixels if graph.input_kind == "image" else images
+def probe(spec: ExportSpec) -> tuple[Tensor, Mapping[str, NDArray[Any]]]:
+    """Return one batch of images, normalized for the model (B, 3, H, W), and as a feed for the file."""
+    pixels = probe_images(spec.shape[0], spec.preprocessing)
+    images = spec.preprocessing.normalize(pixels)
+    return torch.from_numpy(images), {INPUT_NAME: pixels if spec.input_kind == "image" else images}
 
 
-def with_interface(graph: Graph) -> nn.Module:
-    """The model that takes what the graph's input kind says."""
-    if graph.input_kind == "image":
-        return NormalizedInput(graph.model, graph.preprocessing).eval()
-    return graph.model
+def with_interface(spec: ExportSpec) -> nn.Module:
+    """Return the model with the input that the spec's input kind asks for."""
+    if spec.input_kind == "image":
+        return NormalizedInput(spec.model, spec.preprocessing).eval()
+    return spec.model

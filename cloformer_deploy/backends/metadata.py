@@ -1,32 +1,32 @@
-"""What each file says of itself, under the same keys in every format.
+"""Metadata that each file carries, under the same keys in every format.
 
-`variant`, `precision`, `target`, `weights_name`, `weights_sha256`, `tool_version` are plain text;
-`labels` (a list or null) and `preprocessing` (as in the manifest) are JSON. A file with integers has besides `recipe`,
-plain text, and if its recipe needs calibration `clipped`, JSON: by the tensor's name in the file, the share of its
-values over the calibration set that its range clips, 0..1. In the file each key has the prefix `cloformer_deploy.`.
+`task`, `variant`, `precision`, `target`, `weights_name`, `weights_sha256`, `tool_version` are plain text;
+`labels` (a list or null) and `preprocessing` (as in the manifest) are JSON. A quantized file also has `recipe`, plain
+text, and if its recipe needs calibration `clipped`, JSON: by the tensor's name in the file, the share of its values
+over the calibration set that lie outside its range, 0..1. In the file each key has the prefix `cloformer_deploy.`.
 """
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from cloformer_deploy.backends.base import METADATA_PREFIX, Graph
+from cloformer_deploy.backends.base import METADATA_PREFIX, ExportSpec
 
 _JSON_KEYS = frozenset({"clipped", "labels", "preprocessing"})
 
 
-def prefixed(graph: Graph, precision: str, clipped: Mapping[str, float]) -> dict[str, str]:
-    """The key-value pairs to write into a file of this precision."""
-    told = {**graph.metadata, "precision": precision}
-    if graph.quantized is not None:
-        told["recipe"] = graph.quantized.plan.recipe.name
+def prefixed(spec: ExportSpec, precision: str, clipped: Mapping[str, float]) -> dict[str, str]:
+    """Return the key-value pairs to write into a file of this precision."""
+    told = {**spec.metadata, "precision": precision}
+    if spec.quantized is not None:
+        told["recipe"] = spec.quantized.plan.recipe.name
     if clipped:
         told["clipped"] = json.dumps({name: float(f"{share:.3g}") for name, share in clipped.items()})
     return {METADATA_PREFIX + key: value for key, value in told.items()}
 
 
 def parsed(stored: Mapping[str, str]) -> dict[str, Any]:
-    """A file's own key-value pairs: ours without the prefix and with their JSON decoded, others as they are."""
+    """Return a file's own key-value pairs: ours without the prefix and with their JSON decoded, others as they are."""
     found: dict[str, Any] = {}
     for key, value in stored.items():
         short = key.removeprefix(METADATA_PREFIX)
@@ -35,7 +35,7 @@ def parsed(stored: Mapping[str, str]) -> dict[str, Any]:
             try:
                 found[short] = json.loads(value, parse_constant=_reject)
             except (ValueError, RecursionError):
-                continue  # not what this tool writes: shown as it stands
+                continue  # not written by this tool: kept as text
     return found
 
 

@@ -1,57 +1,91 @@
-"""The file formats and the runtimes that execute them."""
+"""The registry of file formats.
+
+To add a format: a folder (or file) with an object that follows `base.Backend`, and an entry in `BACKENDS`. The command
+line's choices, `doctor`, the manifest and the documentation read the registry.
+"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-from cloformer_deploy.backends.base import Format, Runtime, TensorReader
-from cloformer_deploy.backends.coreml import tensors as coreml_tensors
-from cloformer_deploy.backends.coreml.format import CoreMLFormat
-from cloformer_deploy.backends.coreml.runtime import CoreML, CoreMLInterpreter
-from cloformer_deploy.backends.onnx import tensors as onnx_tensors
-from cloformer_deploy.backends.onnx.format import OnnxFormat
-from cloformer_deploy.backends.onnx.runtime import OnnxRuntime
-from cloformer_deploy.backends.tflite import tensors as tflite_tensors
-from cloformer_deploy.backends.tflite.format import TFLiteFormat
-from cloformer_deploy.backends.tflite.runtime import LiteRT
+from cloformer_deploy.backends.base import Backend, Runtime
+from cloformer_deploy.backends.coreml.format import CoreMLBackend
+from cloformer_deploy.backends.onnx.format import OnnxBackend
+from cloformer_deploy.backends.target import FLOATS, ArtifactKey, Target
+from cloformer_deploy.backends.tflite.format import TFLiteBackend
 from cloformer_deploy.errors import BundleError
-from cloformer_deploy.quantization.recipes import RECIPES
+from cloformer_deploy.quantization.recipes import Recipe
 
-FORMATS: dict[str, Format] = {item.name: item for item in (OnnxFormat(), CoreMLFormat(), TFLiteFormat())}
-FLOATS = ("fp32", "fp16")
-PRECISIONS = (*FLOATS, *dict.fromkeys(precision for recipes in RECIPES.values() for precision in recipes))
-"""All precisions of all targets; `RECIPES` says which of the quantized ones a target has."""
-RUNTIMES: dict[str, Runtime] = {item.name: item for item in (OnnxRuntime(), LiteRT(), CoreML(), CoreMLInterpreter())}
-_READERS = {
-    "onnx": onnx_tensors.open_tensors,
-    "tflite": tflite_tensors.open_tensors,
-    "coreml": coreml_tensors.open_tensors,
-}
+if TYPE_CHECKING:
+    from torch import nn
+
+    _Model = TypeVar("_Model", bound=nn.Module)
+
+BACKENDS: dict[str, Backend] = {item.name: item for item in (OnnxBackend(), CoreMLBackend(), TFLiteBackend())}
 
 
-def format_of(path: Path) -> Format:
-    """The format a file's suffix names.
+def all_precisions() -> tuple[str, ...]:
+    """Return every precision of any format and target; a target's own are in `Target.precisions`."""
+    recipes = (target.recipes for item in BACKENDS.values() for target in item.targets.values())
+    return (*FLOATS, *dict.fromkeys(precision for named in recipes for precision in named))
+
+
+def all_targets() -> tuple[str, ...]:
+    """Return the name of every target of any format, sorted."""
+    return tuple(sorted({name for item in BACKENDS.values() for name in item.targets}))
+
+
+def default_target(format_name: str) -> str:
+    """Return the target that a format's files are for where none is asked for."""
+    return next(iter(BACKENDS[format_name].targets))
+
+
+def target_of(format_name: str, target_name: str) -> Target:
+    """Return a format's target by its name."""
+    return BACKENDS[format_name].targets[target_name]
+
+
+def recipe_of(key: ArtifactKey) -> Recipe | None:
+    """Return the quantization recipe of a kind of artifact; None for float precisions."""
+    return target_of(key.format, key.target).recipes.get(key.precision)
+
+
+def is_known(key: ArtifactKey) -> bool:
+    """Tell whether a kind of artifact exists."""
+    backend = BACKENDS.get(key.format)
+    return backend is not None and key.target in backend.targets and key.precision in all_precisions()
+
+
+def backend_of(path: Path) -> Backend:
+    """Return the format that a file's suffix names.
 
     Raises:
         BundleError: the suffix is of no known format.
     """
-    for item in FORMATS.values():
+    for item in BACKENDS.values():
         if path.suffix == item.suffix:
             return item
-    known = ", ".join(item.suffix for item in FORMATS.values())
+    known = ", ".join(item.suffix for item in BACKENDS.values())
     raise BundleError(f"{path} is no artifact: its suffix is none of {known}", "give an exported file or a bundle")
 
 
 def runtime_for(format_name: str) -> Runtime:
-    """The runtime that executes a format on this machine: the first that lacks nothing, else the last."""
-    candidates = [runtime for runtime in RUNTIMES.values() if runtime.format == format_name]
-    return next((runtime for runtime in candidates if runtime.missing() is None), candidates[-1])
+    """Return the runtime that executes a format on this machine: the first that lacks nothing, else the last."""
+    runtimes = BACKENDS[format_name].runtimes
+    return next((runtime for runtime in runtimes if runtime.missing() is None), runtimes[-1])
 
 
-def open_tensors(format_name: str, path: Path) -> TensorReader:
-    """Load a file of a format so that every tensor it computes can be read.
+def lower(model: "_Model", format_name: str, target_name: str, *, integer: bool = False) -> "_Model":
+    """Return a copy of a model with a target's rewrites, in evaluation mode.
 
-    Raises:
-        MissingPartError: the runtime is not installed.
-        BundleError: the file is damaged.
-        ToolError: the runtime cannot run it.
+    Args:
+        model: of a known network family.
+        format_name: a format.
+        target_name: one of its targets.
+        integer: the convolutions will be computed in integers.
     """
-    return _READERS[format_name](path)
+    from cloformer_deploy import lowering
+    from cloformer_deploy.networks import network_of
+
+    target, known = target_of(format_name, target_name), network_of(model).rewrites
+    names = target.integer_rewrites if integer else target.rewrites
+    return lowering.lower(model, [known[name] for name in names if name in known])

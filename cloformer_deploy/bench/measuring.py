@@ -12,7 +12,7 @@ from cloformer_deploy.backends.registry import runtime_for
 from cloformer_deploy.bench.devices.base import Answer, Device, Load, Measured, Request
 from cloformer_deploy.bench.protocol import Protocol, noisy, speedup, throttled
 from cloformer_deploy.bench.results import Result, keep_results, read_results
-from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import RenderedImages
 from cloformer_deploy.errors import BundleError, CloformerDeployError, ToolError

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.errors import BundleError
 from cloformer_deploy.system.files import replaced
 

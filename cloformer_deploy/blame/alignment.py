@@ -1,8 +1,8 @@
-"""Which tensor of a file is which node of the traced model, and how its axes lie: found on a file that is sound.
+"""Match tensors of a file to nodes of the traced model, and find the order of their axes, on a sound file.
 
-What the nodes of the traced model compute is compared with the tensors of the file, from the input on: each node
-computes from what the file itself has, so that what integers or float16 round on the way does not add up. A file of
-the same graph with a fault has the same names: the result is carried over to it by them.
+The nodes' results are compared with the tensors of the file, from the input on: each node computes from what the file
+itself has, so that the rounding of integers or float16 does not accumulate. A faulty file of the same graph has the
+same tensor names: the matching is carried over to it by name.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from cloformer_deploy.backends.base import Tensors
-from cloformer_deploy.blame.sqnr import sqnr_db
 from cloformer_deploy.quantization import graph
 from cloformer_deploy.quantization.tensor_matching import Fingerprint, fingerprint
+from cloformer_deploy.tasks.distances import sqnr_db
 
 SMALLEST_SQNR_DB = 9.0
 """Between a node and a tensor that is taken for it; of 8 bits alone it is 13 to 45 dB, of unlike tensors about 0."""

@@ -1,7 +1,6 @@
-"""What to do about a file: export it again, or leave some layers float; and which, by files that were made and run."""
+"""Propose a fix for a file: export it again, or exclude layers from quantization, found by making and running files."""
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,31 +9,28 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cloformer_deploy.backends.registry import target_of
 from cloformer_deploy.blame.blame import Blame, Distance, distance
 from cloformer_deploy.blame.reexport import Reexported
 from cloformer_deploy.export.jobs import run
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.quantization.plan import quantized_operators
-from cloformer_deploy.quantization.recipes import RECIPES
 from cloformer_deploy.quantization.search import search
 from cloformer_deploy.quantization.sensitivity import exclusion_pattern
-from cloformer_deploy.validation.verdict import THRESHOLDS
 
 GAIN_DB = 3.0
-"""What leaving layers float shall bring a file that passes already, and exporting again to be advised."""
+"""Gain that excluding layers must bring to a file that passes already, and a re-export to be advised."""
 EXPORTS = 4
-"""Files that a search makes at most."""
+"""Largest number of files that a search makes."""
 _UNMET = 1000.0
-"""The shortfall, dB, of a file that a gain in SQNR alone does not mend."""
-
-_BLOCK = r"layers\.\d+\.blocks\.\d+"
+"""Shortfall, dB, of a file that fails for another reason than its SQNR."""
 
 Advice = Literal["export_again", "exclude_layers", "nothing"]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A file that was made and run: what it left float besides, and how far it is from PyTorch."""
+    """A file that was made and run: its additional excluded layers, and its distance from PyTorch."""
 
     excluded_layers: tuple[str, ...]
     file: Distance
@@ -45,11 +41,11 @@ class Fix:
     """What to do.
 
     Attributes:
-        advice: `export_again` where a fresh export is better as it is; `leave_float` where some parts in float reach
+        advice: `export_again` where a re-export is better as it is; `leave_float` where some parts in float reach
             the goal; else `nothing`.
         goal_db: the SQNR that was searched for; None where nothing was.
         excluded_layers: the fewest parts in float that reach it, as `sensitivity.exclusion_pattern` takes them.
-        file: of the file with these, run; of the fresh export, where that is the advice.
+        file: of the file with these, run; of the re-export, where that is the advice.
         trials: every file that was made.
     """
 
@@ -60,35 +56,41 @@ class Fix:
     trials: tuple[Trial, ...] = ()
 
 
-def propose(found: Blame, fresh: Reexported, pixels: NDArray[np.uint8], folder: Path, progress: Progress) -> Fix:
-    """Find what to do about a file that was looked at.
+def propose(found: Blame, reexported: Reexported, pixels: NDArray[np.uint8], folder: Path, progress: Progress) -> Fix:
+    """Propose a fix for a file.
 
     Args:
-        found: what `blame` came to on the same images.
-        fresh: what it was held against.
+        found: the result of `blame` on the same images.
+        reexported: the re-export that it was compared with.
         pixels: RGB uint8 (n, 3, H, W).
         folder: where files may be made.
-        progress: told what is going on.
+        progress: is told what is going on.
 
     Raises:
         RequestError, MissingPartError, ToolError: a conversion or a run failed.
     """
-    fresh_passes = _passes(found, found.fresh)
-    if fresh_passes and (found.faults or _db(found.fresh) >= _db(found.file) + GAIN_DB):
-        return Fix("export_again", file=found.fresh)
-    recipe = RECIPES[found.format, found.target].get(found.precision)
-    if recipe is None or not recipe.needs_calibration or found.fresh.sqnr_db is None:
+    reexport_passes = _passes(found, reexported, found.reexported)
+    if reexport_passes and (found.faults or _db(found.reexported) >= _db(found.file) + GAIN_DB):
+        return Fix("export_again", file=found.reexported)
+    calibrated = target_of(found.format, found.target).calibrated(found.precision)
+    if not calibrated or found.reexported.sqnr_db is None:
         return Fix("nothing")
-    goal = found.fresh.sqnr_db + GAIN_DB if fresh_passes else THRESHOLDS[found.precision]["sqnr_db"]
-    names = _candidates(found, fresh)
-    return _Search(found, fresh, pixels, folder, progress, goal).run(names) if names else Fix("nothing", goal_db=goal)
+    goal = (
+        found.reexported.sqnr_db + GAIN_DB
+        if reexport_passes
+        else reexported.task.thresholds(found.precision)["sqnr_db"]
+    )
+    names = _candidates(found, reexported)
+    return (
+        _Search(found, reexported, pixels, folder, progress, goal).run(names) if names else Fix("nothing", goal_db=goal)
+    )
 
 
-def _passes(found: Blame, file: Distance) -> bool:
-    """Whether a file is within what `validate` allows its precision; of few images one may differ in any case."""
-    limits = THRESHOLDS[found.precision]
-    differing = round((1 - file.top1_agreement) * found.n)
-    allowed = math.ceil((1 - limits["top1_agreement"]) * found.n)
+def _passes(found: Blame, reexported: Reexported, file: Distance) -> bool:
+    """Tell whether a file is within the limits of its precision; of few images one may differ in any case."""
+    limits = reexported.task.thresholds(found.precision)
+    differing = round((1 - file.agreement) * found.n)
+    allowed = math.ceil((1 - limits["agreement"]) * found.n)
     return file.non_finite == 0 and _db(file) >= limits["sqnr_db"] and differing <= allowed
 
 
@@ -96,54 +98,49 @@ def _db(file: Distance) -> float:
     return -np.inf if file.sqnr_db is None or file.non_finite else file.sqnr_db
 
 
-def _candidates(found: Blame, fresh: Reexported) -> dict[str, float]:
-    """The parts of the model that have integers and how much noise each makes, worst first; as many as can be bisected.
+def _candidates(found: Blame, reexported: Reexported) -> dict[str, float]:
+    """Return the quantized parts of the model and the noise of each, worst first; as many as can be bisected.
 
-    A part is an attention, a ConvFFN, a down-sampling path or the stem. Single layers in float gain little: a tensor
-    between two is rounded as long as either is in integers.
+    A part is what `Network.part_of` says, such as an attention. Single layers in float gain little: a tensor between
+    two layers is rounded as long as either is quantized.
     """
     parts: dict[str, float] = {}
-    planned = _planned(found, fresh)
+    planned = _planned(found, reexported)
     for layer in found.layers:
         if layer.path and not planned.isdisjoint(layer.nodes):
-            parts[_part(layer.path)] = parts.get(_part(layer.path), 0.0) + layer.logit_noise
+            part = reexported.network.part_of(layer.path)
+            parts[part] = parts.get(part, 0.0) + layer.output_noise
     ordered = sorted(parts, key=lambda name: parts[name], reverse=True)
-    # The search keeps the last of them in integers; what is left are lists of 1 to 15, one of which is found by four.
+    # The search never excludes the last one; four files find one of the remaining lists of 1 to 15 parts.
     return {name: parts[name] for name in ordered[: 2**EXPORTS]}
 
 
-def _part(path: str) -> str:
-    """The part that a layer is in, as `sensitivity.exclusion_pattern` takes it."""
-    if re.fullmatch(_BLOCK, path):
-        return f"{path}$"
-    within = re.match(rf"{_BLOCK}\.[^.]+|[^.]+", path) if not re.fullmatch(r"layers\.\d+", path) else None
-    return within[0] if within else path
-
-
-def _planned(found: Blame, fresh: Reexported) -> frozenset[str]:
-    (excluded_layers,) = fresh.job.excluded_layers.values()
-    recipe = RECIPES[found.format, found.target][found.precision]
-    return quantized_operators(fresh.traced, recipe, [exclusion_pattern(name) for name in excluded_layers])
+def _planned(found: Blame, reexported: Reexported) -> frozenset[str]:
+    (excluded_layers,) = reexported.job.excluded_layers.values()
+    recipe = target_of(found.format, found.target).recipes[found.precision]
+    return quantized_operators(
+        reexported.traced, recipe, [exclusion_pattern(reexported.network, name) for name in excluded_layers]
+    )
 
 
 class _Search:
-    """Makes files with some layers float, runs each, and remembers."""
+    """Makes files with some layers in float, runs each, and keeps the results."""
 
     def __init__(
         self,
         found: Blame,
-        fresh: Reexported,
+        reexported: Reexported,
         pixels: NDArray[np.uint8],
         folder: Path,
         progress: Progress,
         goal_db: float,
     ) -> None:
-        self._found, self._fresh, self._pixels = found, fresh, pixels
+        self._found, self._reexported, self._pixels = found, reexported, pixels
         self._folder, self._progress, self._goal_db = folder, progress, goal_db
         self._trials: list[Trial] = []
 
     def run(self, noise: dict[str, float]) -> Fix:
-        """The fewest of these parts, worst first."""
+        """Find the fewest of these parts, worst first, that reach the goal in float."""
         outcome = search(
             list(noise),
             evaluate=self._shortfall,
@@ -158,19 +155,19 @@ class _Search:
         return Fix("exclude_layers", self._goal_db, held.excluded_layers, held.file, trials)
 
     def _shortfall(self, excluded_layers: tuple[str, ...]) -> float:
-        """How many dB a file is short of the goal, which the search takes for the drop it has to hold."""
-        file = self._made(excluded_layers) if excluded_layers else self._found.fresh
-        return self._goal_db - _db(file) if _passes(self._found, file) else _UNMET
+        """Return by how many dB a file misses the goal; the search treats this as the drop."""
+        file = self._made(excluded_layers) if excluded_layers else self._found.reexported
+        return self._goal_db - _db(file) if _passes(self._found, self._reexported, file) else _UNMET
 
     def _made(self, excluded_layers: Sequence[str]) -> Distance:
         count = len(self._trials) + 1
-        self._progress.step(f"Exporting with {len(excluded_layers)} parts float, file {count} of at most {EXPORTS}")
-        job, folder = self._fresh.job, self._folder / f"trial-{count}"
+        self._progress.step(f"Exporting with {len(excluded_layers)} parts in float, file {count} of at most {EXPORTS}")
+        job, folder = self._reexported.job, self._folder / f"trial-{count}"
         folder.mkdir()
-        ((precision, path),) = job.outputs.items()
+        ((precision, path),) = job.paths.items()
         output = folder / path.name
         kept = {precision: (*job.excluded_layers[precision], *excluded_layers)}
-        run([job.model_copy(update={"outputs": {precision: output}, "excluded_layers": kept})], self._progress)
-        file = distance(output, self._fresh, self._pixels)
+        run([job.model_copy(update={"paths": {precision: output}, "excluded_layers": kept})], self._progress)
+        file = distance(output, self._reexported, self._pixels)
         self._trials.append(Trial(tuple(excluded_layers), file))
         return file

@@ -1,4 +1,4 @@
-"""The whole of the `blame` command: a file of a bundle, the images, what is wrong and what to do."""
+"""The whole of the `blame` command: locate a file in its bundle, blame it on images, propose a fix."""
 
 import tempfile
 from dataclasses import dataclass
@@ -10,22 +10,23 @@ from numpy.typing import NDArray
 from cloformer_deploy.blame.blame import Blame, blame
 from cloformer_deploy.blame.fix import Fix, propose
 from cloformer_deploy.blame.reexport import reexport
-from cloformer_deploy.bundle.bundle import MANIFEST_NAME, Bundle
+from cloformer_deploy.bundle import MANIFEST_NAME, Bundle
 from cloformer_deploy.bundle.manifest import Artifact
-from cloformer_deploy.data import ImageSet, RenderedImages, open_folder
+from cloformer_deploy.data import Dataset
 from cloformer_deploy.errors import BundleError, RequestError
 from cloformer_deploy.export.float_layers import ExcludedLayers
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.packages import require
+from cloformer_deploy.tasks import TASKS
 
 DEFAULT_IMAGES = 32
-"""Of fewer, one image's noise may be half of all."""
+"""Default number of images; with fewer, one image may contribute half of the noise."""
 PLOT_SUFFIXES = (".svg", ".png")
 
 
 @dataclass(frozen=True)
 class Investigation:
-    """What was found, on which images, and what to do about it."""
+    """The result of `blame` on named images, and the proposed fix."""
 
     images: str
     blame: Blame
@@ -33,8 +34,8 @@ class Investigation:
     weights_sha256: str
 
     @property
-    def recipe(self) -> ExcludedLayers | None:
-        """By which export leaves the layers float that `fix` names; None where it names none."""
+    def exclusions(self) -> ExcludedLayers | None:
+        """The exclusion file that export takes, with the layers that `fix` names; None where it names none."""
         if self.fix.advice != "exclude_layers":
             return None
         return ExcludedLayers(
@@ -55,7 +56,7 @@ def locate(path: Path) -> tuple[Bundle, Artifact]:
     if not path.exists():
         raise BundleError(f"{path} does not exist", "give an exported file inside its bundle")
     whole = path.resolve()
-    if path.is_dir() and (path / MANIFEST_NAME).exists() and path.suffix != ".mlpackage":
+    if path.is_dir() and (path / MANIFEST_NAME).exists():
         names = ", ".join(item.path for item in Bundle.open(path).manifest.artifacts) or "none"
         raise BundleError(f"{path} is a bundle", f"give one of its artifacts: {names}")
     try:
@@ -70,54 +71,50 @@ def locate(path: Path) -> tuple[Bundle, Artifact]:
     raise BundleError(f"{path} is not listed in its bundle's manifest", f"give one that is: {names}")
 
 
-def check_outputs(plot: Path | None, fix: Path | None) -> None:
-    """Make sure, before minutes of work, that files can be written where they were asked for.
+def check_outputs(plot: Path | None, exclusions: Path | None) -> None:
+    """Check, before minutes of work, that files can be written where they were asked for.
 
     Raises:
         RequestError: they cannot.
-        MissingPartError: what draws plots is not installed.
+        MissingPartError: the package that draws plots is not installed.
     """
     if plot is not None:
         if plot.suffix not in PLOT_SUFFIXES:
             raise RequestError(f"--plot {plot} is neither SVG nor PNG", "end its name in .svg or .png")
         require("matplotlib", extra="report")
-    for option, path in (("--plot", plot), ("--fix", fix)):
+    for option, path in (("--plot", plot), ("--write-exclusions", exclusions)):
         if path is not None and (path.is_dir() or not path.parent.is_dir()):
             raise RequestError(f"{option} {path} cannot be written there", "name a file in a folder that exists")
 
 
 def investigate(
-    path: Path, data: Path | None, limit: int | None, calibration: Path | None, progress: Progress
+    path: Path, data: Path | None, max_images: int | None, calibration: Path | None, progress: Progress
 ) -> Investigation:
-    """Look into one artifact, and search for what to do about it.
+    """Blame one artifact, and propose a fix.
 
     Args:
         path: its file.
-        data: a folder of images; None are rendered ones.
-        limit: how many images at most; None is `DEFAULT_IMAGES`.
+        data: images in the task's form; None takes the task's bundled images.
+        max_images: at most so many; None is `DEFAULT_IMAGES`.
         calibration: the file it was calibrated on; None is the set that ships.
-        progress: told what is going on.
+        progress: is told what is going on.
 
     Raises:
         BundleError, RequestError, MissingPartError, ToolError: see `locate`, `blame` and `propose`.
     """
     bundle, artifact = locate(path)
     manifest = bundle.manifest
-    count = limit or DEFAULT_IMAGES
-    images: ImageSet
-    if data is None:
-        images = RenderedImages("test", range(count), labeled=False)
-    else:
-        images = open_folder(data, manifest.num_classes, manifest.labels).limited(count)
+    task = TASKS[manifest.task]
+    images = task.open_data(data, manifest.num_classes, manifest.labels).limited(max_images or DEFAULT_IMAGES)
     progress.step("Reading images")
     pixels = _pixels(images, bundle)
     with tempfile.TemporaryDirectory(prefix="cloformer-deploy-") as folder:
-        fresh = reexport(bundle, artifact, Path(folder), calibration, progress)
-        found = blame(bundle, artifact, pixels, progress, fresh=fresh)
-        fix = propose(found, fresh, pixels, Path(folder), progress)
+        made = reexport(bundle, artifact, Path(folder), calibration, progress)
+        found = blame(bundle, artifact, pixels, progress, reexported=made)
+        fix = propose(found, made, pixels, Path(folder), progress)
     return Investigation(images.name, found, fix, manifest.weights.sha256)
 
 
-def _pixels(images: ImageSet, bundle: Bundle) -> NDArray[np.uint8]:
-    parts = [batch.pixels for batch in images.batches(bundle.manifest.input, DEFAULT_IMAGES)]
+def _pixels(images: Dataset, bundle: Bundle) -> NDArray[np.uint8]:
+    parts = [batch.pixels for batch in images.batches(bundle.manifest.preprocessing, DEFAULT_IMAGES)]
     return np.concatenate(parts)

@@ -1,28 +1,16 @@
-"""Nodes of a traced model grouped into the layers that a person knows: the modules of the published architecture."""
+"""Group the nodes of a traced model into layers: the modules of the published architecture."""
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from torch import fx
 
+from cloformer_deploy.networks.base import Network
 from cloformer_deploy.quantization import graph
 
 WEIGHTED = ("conv", graph.DEPTHWISE, "linear")
 INPUT = "input"
-"""The path of what is done to an image before the model."""
-_BRANCHES = (
-    (r"\.branches\.(\d+)\.[qkv]\.0$", r".attn.qkvs.\1"),
-    (r"\.branches\.(\d+)\.[qkv]\.1$", r".attn.convs.\1"),
-    (r"\.branches\.(\d+)\.gate\b", r".attn.act_blocks.\1"),
-    (r"\.branches\.\d+\.q$", ".attn.global_q"),
-    (r"\.branches\.\d+\.kv$", ".attn.global_kv"),
-    (r"\.branches\.\d+\.avgpool$", ".attn.avgpool"),
-    (r"\.branches\.\d+\.attention\b", ".attn.global_attention"),
-    (r"\.branches\.\d+\.proj$", ".attn.proj"),
-    (r"\.branches\.\d+$", ".attn"),
-)
-"""What a lowering that gives each branch convolutions of its own calls the parts of a `CloAttention`."""
+"""Path of the operators that precede the model, such as the normalization."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +18,9 @@ class Group:
     """The nodes of one layer, in order.
 
     Attributes:
-        path: of its module, as in the published state dict.
-        kind: of the operator that is most of it, as in `graph.KINDS`.
-        nodes: their names.
+        path: module name, as in the published state dict.
+        kind: kind of its main operator, as in `graph.KINDS`.
+        nodes: names of its nodes.
     """
 
     path: str
@@ -40,19 +28,11 @@ class Group:
     nodes: tuple[str, ...]
 
 
-def published_path(path: str, modules: Collection[str]) -> str:
-    """The module of the published architecture that a module of a lowered one is, or is part of."""
-    for pattern, name in _BRANCHES:
-        path = re.sub(pattern, name, path)
-    while path and path not in modules:
-        path = path.rpartition(".")[0]
-    return path
-
-
-def group(traced: fx.GraphModule, matched: Collection[str], modules: Collection[str]) -> list[Group]:
-    """The layers that nodes of a file are part of.
+def group(network: Network, traced: fx.GraphModule, matched: Collection[str], modules: Collection[str]) -> list[Group]:
+    """Return the layers that nodes of a file belong to.
 
     Args:
+        network: the model's family.
         traced: the lowered model.
         matched: names of the nodes whose tensors are known.
         modules: names of the published architecture's modules.
@@ -61,7 +41,7 @@ def group(traced: fx.GraphModule, matched: Collection[str], modules: Collection[
     for node in traced.graph.nodes:
         if node.name in matched:
             owner = _owner(node, matched)
-            path = INPUT if node.op == "placeholder" else published_path(graph.path(owner), modules)
+            path = INPUT if node.op == "placeholder" else network.published_path(graph.path(owner), modules)
             members.setdefault(path, []).append(node)
     return [
         Group(path, _kind([_owner(node, matched) for node in nodes]), tuple(node.name for node in nodes))
@@ -70,7 +50,7 @@ def group(traced: fx.GraphModule, matched: Collection[str], modules: Collection[
 
 
 def _owner(node: fx.Node, matched: Collection[str]) -> fx.Node:
-    """The convolution that a file fused with what is behind it, or the node itself."""
+    """Return the convolution that a file fused with the operators after it, or the node itself."""
     behind = [node]
     while behind:
         found = behind.pop(0)
@@ -92,7 +72,7 @@ def _kind(owners: list[fx.Node]) -> str:
 
 
 def ancestors_among(traced: fx.GraphModule, names: Collection[str]) -> Mapping[str, bool]:
-    """Of each of some nodes, whether it computes from another of them."""
+    """Tell for each of some nodes whether it depends on another of them."""
     behind: dict[fx.Node, bool] = {}
     for node in traced.graph.nodes:
         behind[node] = any(item.name in names or behind[item] for item in node.all_input_nodes)

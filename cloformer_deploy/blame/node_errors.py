@@ -1,7 +1,7 @@
-"""PyTorch and a file side by side: what each node of the traced model adds to the error, and what that does to logits.
+"""Compare a file with PyTorch node by node: the error that each node of the traced model adds.
 
-Each node computes from the file's own tensors, and its result is then replaced by the file's. So a difference is the
-error that this node alone adds; what came from before it is on both sides.
+Each node computes from the file's own tensors, and its result is then replaced by the file's. A difference is thus the
+error that this node alone adds; earlier errors are on both sides.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,19 +13,19 @@ from torch import Tensor, fx
 
 from cloformer_deploy.backends.base import Tensors
 from cloformer_deploy.blame.alignment import Match, is_measured
-from cloformer_deploy.blame.sqnr import sqnr_db
+from cloformer_deploy.tasks.distances import sqnr_db
 
 
 @dataclass
 class NodeError:
-    """Running sums over images.
+    """Running sums over images, of one node.
 
     Attributes:
         signal: energy of what the node computes from the file's tensors.
         noise: energy of the error that the node adds.
         exact: energy of the tensor in the float model.
         drift: energy of its difference to the file's: of all errors so far.
-        non_finite: whether NaN or infinity came out where all that went in was finite.
+        non_finite: NaN or infinity came out, although every input was finite.
     """
 
     signal: float = 0.0
@@ -36,21 +36,21 @@ class NodeError:
 
     @property
     def sqnr_db(self) -> float:
-        """Of this node alone."""
+        """SQNR of this node alone, dB."""
         return sqnr_db(self.signal, float("inf") if self.non_finite else self.noise)
 
     @property
     def cumulative_db(self) -> float:
-        """Of all up to it."""
+        """SQNR of all nodes up to it, dB."""
         return sqnr_db(self.exact, self.drift)
 
 
 Errors = dict[str, NodeError]
-"""By node, in the order of the model."""
+"""Errors by node name, in the order of the model."""
 
 
 class Walk(fx.Interpreter):
-    """Walks one file along the traced model, batch by batch.
+    """Runs the traced model with the tensors of one file, batch by batch.
 
     Args:
         module: the traced model.
@@ -66,7 +66,7 @@ class Walk(fx.Interpreter):
         self.errors: Errors = {}
 
     def step(self, floats: Mapping[fx.Node, Any], tensors: Tensors) -> dict[str, Tensor]:
-        """Go along with one batch: the error that each node adds.
+        """Run one batch, and return the error that each node adds.
 
         Args:
             floats: what the float model computes (see `float_values`).
@@ -94,7 +94,7 @@ class Walk(fx.Interpreter):
         error.exact += _energy(exact)
         error.drift += _energy(found - exact)
         if not bool(torch.isfinite(value).all()):
-            return  # came from before
+            return  # an earlier node gave NaN or infinity
         if not bool(torch.isfinite(found).all()):
             error.non_finite = True
             return
@@ -104,14 +104,14 @@ class Walk(fx.Interpreter):
 
 
 class _Values(fx.Interpreter):
-    """Keeps every value."""
+    """Keeps the value of every node."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module, garbage_collect_values=False)
 
 
 def float_values(module: fx.GraphModule, images: Tensor) -> dict[fx.Node, Any]:
-    """What each node of a traced model computes for normalized images (B, 3, H, W)."""
+    """Return the value of each node of a traced model for normalized images (B, 3, H, W)."""
     runner = _Values(module)
     with torch.inference_mode():
         runner.run(images)
@@ -126,13 +126,17 @@ class Injection(fx.Interpreter):
         self._wanted = frozenset(nodes)
         self._moved = _downstream(module, self._wanted)
 
-    def logits(self, floats: Mapping[fx.Node, Any], errors: Mapping[str, Tensor]) -> Tensor:
-        """(B, classes), with `floats` what the model computes undisturbed, and `errors` by node."""
+    def outputs(self, floats: Mapping[fx.Node, Any], errors: Mapping[str, Tensor]) -> Any:
+        """Return the disturbed outputs.
+
+        Args:
+            floats: what the model computes undisturbed, by node.
+            errors: error to add, by node name.
+        """
         self._errors = errors
         held = {node: value for node, value in floats.items() if node not in self._moved}
         with torch.inference_mode():
-            out: Tensor = _only(self.run(*_inputs(floats), initial_env=held))
-        return out
+            return self.run(*_inputs(floats), initial_env=held)
 
     def run_node(self, n: fx.Node) -> Any:
         """See `fx.Interpreter.run_node`."""
@@ -141,7 +145,7 @@ class Injection(fx.Interpreter):
 
 
 def _downstream(module: fx.GraphModule, names: frozenset[str]) -> set[fx.Node]:
-    """The nodes of these names, and all that depend on them."""
+    """Return the nodes of these names, and all that depend on them."""
     moved: set[fx.Node] = set()
     for node in module.graph.nodes:
         if node.name in names or node.op == "output" or any(item in moved for item in node.all_input_nodes):
@@ -149,24 +153,18 @@ def _downstream(module: fx.GraphModule, names: frozenset[str]) -> set[fx.Node]:
     return moved
 
 
-def logits_of(floats: Mapping[fx.Node, Any]) -> Tensor:
-    """The float model's answer, (B, classes)."""
+def outputs_of(floats: Mapping[fx.Node, Any]) -> Any:
+    """Return the float model's outputs: a tensor or a tuple of tensors."""
     (output,) = (node for node in floats if node.op == "output")
-    return _only(floats[output])
+    return floats[output]
 
 
 def _inputs(floats: Mapping[fx.Node, Any]) -> list[Tensor]:
     return [value for node, value in floats.items() if node.op == "placeholder"]
 
 
-def _only(value: Any) -> Tensor:
-    """A traced model answers with a tensor or a tuple of one."""
-    out: Tensor = value[0] if isinstance(value, (tuple, list)) else value
-    return out
-
-
 def batches(images: Tensor, size: int) -> Iterator[Tensor]:
-    """Images in batches of one size; the last is filled up with its last image."""
+    """Yield images in batches of one size; the last is filled up with its last image."""
     for part in torch.split(images, size):
         yield torch.cat([part, part[-1:].expand(size - len(part), -1, -1, -1)]) if len(part) < size else part
 

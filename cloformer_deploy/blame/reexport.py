@@ -1,30 +1,24 @@
-"""The file that a bundle's weights give today, made the way export made the one in question, to hold that against."""
+"""Export an artifact again from a bundle's weights, in the same way, as the reference of `blame`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloformer_deploy.backends.coreml.format import IOS_TARGETS
-from cloformer_deploy.backends.registry import FORMATS
-from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.backends.registry import BACKENDS, lower, target_of
+from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import CalibrationSet, default_calibration, open_calibration
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.export.jobs import Job, run
-from cloformer_deploy.export.pipeline import file_metadata
+from cloformer_deploy.export.jobs import Job, Source, registering_modules, run
+from cloformer_deploy.networks import NETWORKS, Network
 from cloformer_deploy.progress import Progress
-from cloformer_deploy.quantization.recipes import RECIPES
 from cloformer_deploy.system.packages import installed_version, require
+from cloformer_deploy.tasks import TASKS, Task
 from cloformer_deploy.validation.evaluation import reference_model
 
 if TYPE_CHECKING:
-    from torch import fx
-
-    from cloformer_deploy.networks.cloformer import CloFormer
-
-_FIRST_SPECIFICATION = 6
-"""The version of Core ML's specification that iOS 15 brought; each iOS since brought the next."""
+    from torch import fx, nn
 
 
 @dataclass(frozen=True)
@@ -33,17 +27,21 @@ class Reexported:
 
     Attributes:
         path: the file.
-        job: which made it; others like it make it with more left float.
+        job: the job that made it; jobs like it make it with more layers excluded.
+        network: family of the model.
+        task: the model's.
         reference: PyTorch's model.
-        traced: the lowered model as a graph, float, before what only integers ask for.
-        rounded: the nodes of `traced` that leave integers.
-        calibration: what its ranges were measured on; None where it has none.
-        findings: what is remarkable about how it was made.
+        traced: the lowered model as a graph, in float, before rewrites that only integers need.
+        rounded: names of the nodes of `traced` whose outputs are integers.
+        calibration: the set that its ranges were measured on; None where it has none.
+        findings: what differs in the way it was made, in sentences.
     """
 
     path: Path
     job: Job
-    reference: "CloFormer"
+    network: Network
+    task: Task
+    reference: "nn.Module"
     traced: "fx.GraphModule"
     rounded: frozenset[str]
     calibration: CalibrationSet | None
@@ -62,11 +60,11 @@ def reexport(
 
     Args:
         bundle: whose weights are taken.
-        artifact: one that it lists; its file is looked at for the iOS it is for alone.
-        folder: where the new file goes, and what belongs to it.
+        artifact: its manifest entry.
+        folder: where the new file goes.
         calibration: a file that `calibrate` wrote; None is the set that ships, if the artifact was made with it.
-        progress: told what is going on.
-        sound: a file that is known to be what the export would make, to be taken in its place.
+        progress: is told what is going on.
+        sound: a file that is known to be what the export would make; nothing is converted then.
 
     Raises:
         BundleError: the weights are not those of the manifest.
@@ -74,46 +72,44 @@ def reexport(
         MissingPartError: the converter is not installed.
         ToolError: it failed.
     """
-    from cloformer_deploy.lowering import lower
     from cloformer_deploy.quantization import graph
 
     bundle.verify_weights()
-    manifest, precision = bundle.manifest, artifact.precision
-    packages = FORMATS[artifact.format].packages
-    require(*(package.replace("-", "_") for package in packages), extra=FORMATS[artifact.format].extra)
-    recipe = RECIPES[artifact.format, artifact.target].get(precision)
-    calibrated = recipe is not None and recipe.needs_calibration
+    manifest, precision, backend = bundle.manifest, artifact.precision, BACKENDS[artifact.format]
+    require(*(package.replace("-", "_") for package in backend.packages), extra=backend.extra)
+    calibrated = backend.targets[artifact.target].calibrated(precision)
     images = _images(artifact, calibration) if calibrated else None
+    source = Source.of(manifest, bundle.weights_path)
+    network, task = NETWORKS[source.network], TASKS[source.task]
     reference = reference_model(bundle)
     path = folder / artifact.path
     job = Job(
-        weights=bundle.weights_path,
+        source=source,
         format=artifact.format,
         target=artifact.target,
-        outputs={precision: path},
-        preprocessing=manifest.input,
+        paths={precision: path},
         input_kind=artifact.input.kind,
         batch=None if artifact.input.batch == "dynamic" else artifact.input.batch,
-        labels=manifest.labels,
-        metadata=file_metadata(manifest, artifact.target),
-        ios=_ios(bundle.path(artifact)) if artifact.format == "coreml" else IOS_TARGETS[0],
+        options=dict(artifact.options),
         calibration=calibration,
         excluded_layers={precision: artifact.excluded_layers},
         observed=folder / "observed.pt" if calibrated else None,
+        modules=registering_modules(artifact.format, source),
     )
     rounded: frozenset[str] = frozenset()
     if images is not None:
-        traced, rounded = _observe(job, reference, images, progress)
+        traced, rounded = _observe(job, network, reference, images, progress)
     else:
-        size = (manifest.input.height, manifest.input.width)
+        size = (source.preprocessing.height, source.preprocessing.width)
         traced = graph.trace(lower(reference, artifact.format, artifact.target), *size)
     if sound is None:
         run([job], progress)
-    return Reexported(sound or path, job, reference, traced, rounded, images, tuple(_findings(artifact, images)))
+    findings = tuple(_findings(artifact, images))
+    return Reexported(sound or path, job, network, task, reference, traced, rounded, images, findings)
 
 
 def _images(artifact: Artifact, calibration: Path | None) -> CalibrationSet:
-    """The set that an artifact was made with, or that is given in its place."""
+    """Return the set that an artifact was made with, or that is given in its place."""
     if calibration is not None:
         return open_calibration(calibration)
     found = default_calibration()
@@ -127,59 +123,46 @@ def _images(artifact: Artifact, calibration: Path | None) -> CalibrationSet:
 
 
 def _findings(artifact: Artifact, images: CalibrationSet | None) -> Iterator[str]:
-    """What about the way an artifact was made is not as in the fresh export."""
+    """Yield how an artifact was made differently from the re-export."""
     if images is not None and artifact.calibration is not None and artifact.calibration.sha256 != images.sha256:
         theirs, ours = artifact.calibration.sha256[:12], images.sha256[:12]
-        yield f"it was calibrated on set {theirs}, the fresh export that it is held against on {ours}"
+        yield f"it was calibrated on set {theirs}, the re-export that it is compared with on {ours}"
     for package, version in artifact.created_with.items():
         if version != installed_version(package):
-            yield f"it was made with {package} {version}, the fresh export with {installed_version(package)}"
+            yield f"it was made with {package} {version}, the re-export with {installed_version(package)}"
 
 
 def _observe(
-    job: Job, reference: "CloFormer", images: CalibrationSet, progress: Progress
+    job: Job, network: Network, reference: "nn.Module", images: CalibrationSet, progress: Progress
 ) -> tuple["fx.GraphModule", frozenset[str]]:
-    """Measure ranges here, once for all files that are made of the job; the graph, and what of it leaves integers."""
+    """Measure ranges once for all files that are made of the job; return the graph, and the nodes it rounds."""
     from cloformer_deploy.quantization.plan import quantized_operators
     from cloformer_deploy.quantization.preparation import CalibrationBatches, observed, save_observed
     from cloformer_deploy.quantization.sensitivity import exclusion_pattern
 
-    (precision,) = job.outputs
-    recipe = RECIPES[job.format, job.target][precision]
-    batches = CalibrationBatches(
-        images,
-        job.preprocessing,
-        step=lambda text: progress.step(f"{text} for {job.format} {precision}"),
-        advance=lambda done: progress.advance(done, len(images)),
-    )
-    base = observed(
-        reference, job.format, job.target, recipe, batches, (job.preprocessing.height, job.preprocessing.width)
-    )
+    (precision,) = job.paths
+    target = target_of(job.format, job.target)
+    recipe, known = target.recipes[precision], network.rewrites
+    rewrites = [known[name] for name in target.integer_rewrites if name in known]
+    batches = CalibrationBatches(images, job.source.preprocessing, f"{job.format} {precision}", progress)
+    base = observed(reference, network, rewrites, recipe, batches)
     if job.observed is not None:
         save_observed(base, job.observed)
-    patterns = [exclusion_pattern(name) for name in job.excluded_layers[precision]]
+    patterns = [exclusion_pattern(network, name) for name in job.excluded_layers[precision]]
     rounded = quantized_operators(base.traced, recipe, patterns) if recipe.rounds_outputs else frozenset()
     return base.traced, rounded
 
 
-def _ios(path: Path) -> int:
-    """The deployment target that a package was exported for."""
-    from cloformer_deploy.backends.coreml.interpreter import Package
-
-    version = int(Package.load(path).spec.specificationVersion) - _FIRST_SPECIFICATION
-    return IOS_TARGETS[min(max(version, 0), len(IOS_TARGETS) - 1)]
-
-
-def file_differences(suspect: Path, fresh: Path, format_name: str) -> Iterator[str]:
-    """How a file differs from a fresh one in what can be read off it: its operators, and the ranges of its integers."""
-    theirs, ours = (FORMATS[format_name].describe(path) for path in (suspect, fresh))
+def file_differences(suspect: Path, reexported: Path, format_name: str) -> Iterator[str]:
+    """Yield how a file differs from a re-export in its operators and in the ranges of its integers."""
+    theirs, ours = (BACKENDS[format_name].describe(path) for path in (suspect, reexported))
     for name in sorted({*theirs.operators, *ours.operators}):
         counts = theirs.operators.get(name, 0), ours.operators.get(name, 0)
         if counts[0] != counts[1]:
-            yield f"it has {counts[0]} operators {name}, a fresh export {counts[1]}"
+            yield f"it has {counts[0]} operators {name}, a re-export {counts[1]}"
     grids = {item.name: (item.low, item.high) for item in ours.quantized if not item.constant}
     found = {item.name: (item.low, item.high) for item in theirs.quantized if not item.constant}
     shared = grids.keys() & found.keys()
     other = sum(grids[name] != found[name] for name in shared)
     if other:
-        yield f"{other} of {len(shared)} activations have other ranges than in a fresh export"
+        yield f"{other} of {len(shared)} activations have other ranges than in a re-export"

@@ -1,6 +1,7 @@
-"""Bundles: the folder an export writes, and its manifest."""
+"""Bundles: the folder that an export writes, and its manifest."""
 
-from cloformer_deploy.bundle.bundle import Bundle, BundleWriter, digest, size_bytes
+from cloformer_deploy.bundle.bundle import Bundle, digest, size_bytes
 from cloformer_deploy.bundle.manifest import MANIFEST_NAME
+from cloformer_deploy.bundle.writer import BundleWriter
 
 __all__ = ["MANIFEST_NAME", "Bundle", "BundleWriter", "digest", "size_bytes"]

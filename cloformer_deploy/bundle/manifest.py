@@ -1,27 +1,34 @@
-"""The manifest: what a bundle says it holds. JSON, checked against this schema whenever it is read."""
+"""The manifest of a bundle: JSON, checked against this schema whenever it is read."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from cloformer_deploy.backends.base import InputKind
-from cloformer_deploy.backends.registry import FORMATS, PRECISIONS
+from cloformer_deploy.backends.registry import is_known
+from cloformer_deploy.backends.target import ArtifactKey
 from cloformer_deploy.data import Preprocessing
-from cloformer_deploy.networks.cloformer import VARIANTS
+from cloformer_deploy.networks import NETWORKS
+from cloformer_deploy.system.schema import Sha256, Strict
+from cloformer_deploy.tasks import TASKS
 
 MANIFEST_NAME = "manifest.json"
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-# A plain name: a manifest never leads out of its bundle, nor to a hidden file.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=200)]
+"""A plain file name: a manifest cannot name a file outside its bundle, nor a hidden one."""
+Scalar = str | int | float | bool
+Value = Scalar | tuple[Scalar | tuple[Scalar, ...], ...]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Weights(Strict):
+    """The weights that the artifacts were made of.
 
-
-class Weights(_Part):
-    """`sha256` is of the file the user gave, `file_sha256` of the canonical copy `file` in the bundle."""
+    Attributes:
+        name: file name without its ending, or the name of bundled weights.
+        sha256: of the file that the user gave.
+        file: canonical copy in the bundle.
+        file_sha256: of that copy.
+    """
 
     name: str
     sha256: Sha256
@@ -29,33 +36,55 @@ class Weights(_Part):
     file_sha256: Sha256
 
 
-class Interface(_Part):
-    """An artifact's input: `tensor` is normalized float32, `image` RGB 0..255 with the normalization inside."""
+class Interface(Strict):
+    """An artifact's input.
+
+    Attributes:
+        kind: `tensor` is normalized float32, `image` is RGB 0..255 with the normalization inside.
+        batch: batch size.
+    """
 
     kind: InputKind
     batch: Annotated[int, Field(ge=1)] | Literal["dynamic"]
 
 
-class Calibration(_Part):
-    """The calibration set a quantized artifact was made with."""
+class OutputTensor(Strict):
+    """One output of an artifact; a dynamic axis of `shape` is given by its name."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str
+
+
+class Calibration(Strict):
+    """The calibration set that a quantized artifact was made with."""
 
     sha256: Sha256
     n: int
     seed: int
 
 
-class CalibrationImages(_Part):
-    """Which images a calibration set had, so that none of them is validated on: `image_digest` of each."""
+class CalibrationImages(Strict):
+    """The images of a calibration set, as `image_digest` of each, so that none of them is used for validation."""
 
     sha256: Sha256
     images: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")], ...]
 
 
-class Artifact(_Part):
-    """One exported file (or .mlpackage folder); `sha256` is `digest` of it.
+class Artifact(Strict):
+    """One exported file (or .mlpackage folder).
 
-    `excluded_layers` names what an accuracy limit or a recipe file kept out of its integers (see
-    `quantization.sensitivity.exclusion_pattern`).
+    Attributes:
+        path: file name in the bundle.
+        format, precision, target: its kind.
+        sha256: `digest` of it.
+        bytes: size.
+        input: interface of the input.
+        outputs: names, shapes and dtypes as the file has them.
+        options: the format's own options, such as `ios` or `opset`.
+        created_with: versions of the packages that made it.
+        calibration: the set that its ranges were measured on; None without one.
+        excluded_layers: modules that an accuracy limit or an exclusion file kept in float, beside the recipe's.
     """
 
     path: FileName
@@ -65,34 +94,68 @@ class Artifact(_Part):
     sha256: Sha256
     bytes: int
     input: Interface
+    outputs: tuple[OutputTensor, ...]
+    options: Mapping[str, Scalar]
     created_with: Mapping[str, str]
     calibration: Calibration | None = None
     excluded_layers: tuple[str, ...] = ()
 
+    @property
+    def key(self) -> ArtifactKey:
+        """Its kind; a bundle has at most one artifact of each."""
+        return ArtifactKey(self.format, self.precision, self.target)
 
-class Manifest(_Part):
-    """What a bundle holds."""
 
-    schema_version: Literal[1]
+class Manifest(Strict):
+    """The contents of a bundle.
+
+    Attributes:
+        schema_version: of this schema.
+        tool_version: version that wrote the manifest last.
+        task: key of `tasks.TASKS`.
+        network: key of `networks.NETWORKS`.
+        variant: configuration of the network.
+        architecture: the configuration under its published keys.
+        assumed: what the weights did not say and the export assumed.
+        labels: names of the classes, if known.
+        weights: what the artifacts were made of.
+        preprocessing: input size and normalization.
+        artifacts: sorted by kind.
+        calibrations: images of the calibration sets that artifacts were made with.
+    """
+
+    schema_version: Literal[2]
     tool_version: str
+    task: str
+    network: str
     variant: str
-    num_classes: Annotated[int, Field(ge=1)]
+    architecture: Mapping[str, Value]
+    assumed: tuple[str, ...] = ()
     labels: tuple[str, ...] | None
     weights: Weights
-    input: Preprocessing
+    preprocessing: Preprocessing
     artifacts: tuple[Artifact, ...] = ()
     calibrations: tuple[CalibrationImages, ...] = ()
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs of the head."""
+        return int(str(self.architecture["num_classes"]))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for item in self.artifacts:
-            known = FORMATS.get(item.format)
-            if known is None or item.precision not in PRECISIONS or item.target not in known.targets:
+            if not is_known(item.key):
                 raise ValueError(f"unknown kind of artifact: {item.format} {item.precision} for {item.target}")
-        if self.variant not in VARIANTS:
-            raise ValueError(f"unknown variant {self.variant!r}")
-        if self.labels is not None and len(self.labels) != self.num_classes:
-            raise ValueError(f"{len(self.labels)} labels for {self.num_classes} classes")
+        if self.task not in TASKS:
+            raise ValueError(f"unknown task {self.task!r}")
+        if self.network not in NETWORKS or self.variant not in NETWORKS[self.network].variants:
+            raise ValueError(f"unknown variant {self.variant!r} of network {self.network!r}")
+        classes = self.architecture.get("num_classes")
+        if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1:
+            raise ValueError(f"architecture.num_classes {classes!r} is not a positive number")
+        if self.labels is not None and len(self.labels) != classes:
+            raise ValueError(f"{len(self.labels)} labels for {classes} classes")
         names = [MANIFEST_NAME, self.weights.file, *(artifact.path for artifact in self.artifacts)]
         if len(set(names)) != len(names):
             raise ValueError("a file is listed twice")
@@ -100,10 +163,10 @@ class Manifest(_Part):
 
 
 def weights_name(file_sha256: str) -> str:
-    """The name of the copy of the weights: of its own checksum, so that a new copy never replaces one still listed."""
+    """Return the name of the copy of the weights: after its checksum, so that no copy replaces one still listed."""
     return f"weights-{file_sha256[:12]}.safetensors"
 
 
 def artifact_name(variant: str, precision: str, target: str, default_target: str, suffix: str) -> str:
-    """`cloformer_{variant}-{precision}{suffix}`, with `-{target}` before the suffix where it is not the default."""
+    """Return `cloformer_{variant}-{precision}{suffix}`, with `-{target}` before the suffix if it is not the default."""
     return f"cloformer_{variant}-{precision}" + ("" if target == default_target else f"-{target}") + suffix

@@ -44,7 +44,7 @@ class _Commands(TyperGroup):
             raise
         except (typer.Exit, typer.Abort):
             raise
-        except BrokenPipeError:  # whoever read the answer has seen enough; Python must not try to flush the rest
+        except BrokenPipeError:  # the reader went away; Python must not try to flush the rest
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(EXIT_CLOSED_PIPE) from None
         except KeyboardInterrupt:
@@ -84,7 +84,7 @@ app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="CloFormer on phones and edge boards: export to ONNX, Core ML and TFLite, held against PyTorch.",
+    help="CloFormer on phones and edge boards: export to ONNX, Core ML and TFLite, compared with PyTorch.",
 )
 app.command("export")(export.command)
 app.command("calibrate")(calibrate.command)

@@ -44,7 +44,7 @@ def command(
     """Measure latency, on this machine or where the model will live; artifacts take turns, so that ratios hold."""
     from cloformer_deploy.bench import MLPERF, Protocol, bench
     from cloformer_deploy.bench.devices import Options, open_device
-    from cloformer_deploy.bundle.bundle import Bundle
+    from cloformer_deploy.bundle import Bundle
     from cloformer_deploy.report.bench import bench_json, bench_tables
 
     options = Options(python, adb, benchmark_binary, download)

@@ -13,19 +13,21 @@ def command(
     images: Annotated[
         str,
         typer.Argument(
-            help="A folder of images, its sub-folders being classes; or rendered, for the rendered task.",
+            help="Folder of images, one sub-folder per class; or rendered, for the rendered task.",
             metavar="IMAGES",
         ),
     ],
     output: Annotated[Path, typer.Option(help="The file to write.", metavar="FILE")],
     count: Annotated[
-        int, typer.Option(min=1, max=100_000, help="How many images, evenly over the classes.", metavar="N")
+        int, typer.Option(min=1, max=100_000, help="Number of images, evenly over the classes.", metavar="N")
     ] = 256,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Another seed, other images.", metavar="S")] = 0,
-    input_size: Annotated[str, typer.Option(help="Height and width, multiples of 32.", metavar="N|HxW")] = "224",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the choice.", metavar="S")] = 0,
+    input_size: Annotated[
+        str, typer.Option(help="Height and width in pixels, multiples of 32.", metavar="N|HxW")
+    ] = "224",
     as_json: JsonOption = False,
 ) -> None:
-    """Choose images to quantize with, and write their pixels into one file."""
+    """Choose calibration images, and write their pixels into one file."""
     height, width = parse_size(input_size)
 
     from cloformer_deploy.data import Preprocessing, make_calibration

@@ -14,10 +14,10 @@ from cloformer_deploy.cli.options import (
     DataOption,
     JsonOption,
     LimitOption,
-    kept_results,
     print_json,
     print_tables,
     progress,
+    result_cache,
 )
 from cloformer_deploy.errors import CheckFailedError, RequestError
 
@@ -29,22 +29,31 @@ def command(
     config: ConfigOption = None,
     baseline: BaselineOption = None,
     update_baseline: Annotated[
-        bool, typer.Option("--update-baseline", help="Accept this build: write --baseline, and do not compare with it.")
+        bool, typer.Option("--update-baseline", help="Accept this build: write --baseline instead of comparing.")
     ] = False,
-    accepted: Annotated[
+    baseline_bundle: Annotated[
         Path | None,
-        typer.Option(help="The bundle that was accepted last, where slowdown is limited.", metavar="DIR"),
+        typer.Option(
+            help="Bundle of the last accepted build, needed to limit slowdown.", metavar="DIR", show_default="none"
+        ),
     ] = None,
-    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.", metavar="FILE")] = None,
-    summary: Annotated[Path | None, typer.Option(help="Write a Markdown summary here.", metavar="FILE")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write a JUnit XML report.", metavar="FILE")] = None,
+    summary: Annotated[Path | None, typer.Option(help="Write a Markdown summary.", metavar="FILE")] = None,
     cache: CacheOption = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute everything anew, and keep nothing.")] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither read nor write cached results.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fail (exit code 1) if an artifact got worse than PyTorch or the last accepted build allow."""
+    """Fail (exit code 1) if an artifact is worse than its limits against PyTorch or the last accepted build."""
     from cloformer_deploy.bench import Protocol
-    from cloformer_deploy.bundle.bundle import Bundle
-    from cloformer_deploy.gate import gate, latency_checks, open_accepted, read_baseline, read_config, write_baseline
+    from cloformer_deploy.bundle import Bundle
+    from cloformer_deploy.gate import (
+        gate,
+        latency_checks,
+        open_baseline_bundle,
+        read_baseline,
+        read_config,
+        write_baseline,
+    )
     from cloformer_deploy.report import ci
     from cloformer_deploy.report.gate import gate_json, gate_tables
 
@@ -52,9 +61,9 @@ def command(
         raise RequestError("--update-baseline has no file to write", "give it with --baseline")
     limits = read_config(config)
     known = None if baseline is None or update_baseline else read_baseline(baseline)
-    with progress() as steps, nullcontext() if no_cache else kept_results(cache, steps) as store:
+    with progress() as steps, nullcontext() if no_cache else result_cache(cache, steps) as store:
         opened = Bundle.open(bundle)
-        latency = latency_checks(opened, limits, open_accepted(accepted), Protocol(), steps)
+        latency = latency_checks(opened, limits, open_baseline_bundle(baseline_bundle), Protocol(), steps)
         result = gate(opened, data, limit, limits, known, store, latency, steps)
     if junit is not None:
         ci.write_report(junit, ci.junit(result))
@@ -69,8 +78,8 @@ def command(
         print_tables(*gate_tables(result))
     if result.failed:
         if update_baseline:
-            typer.echo(f"{baseline} is left as it was: a build that failed is not accepted.", err=True)
+            typer.echo(f"{baseline} was not changed: a failed build is not accepted.", err=True)
         raise typer.Exit(CheckFailedError.exit_code)
-    if update_baseline and baseline is not None and result.accepted is not None:
-        write_baseline(baseline, result.accepted)
-        typer.echo(f"{baseline} is this build now: commit it.", err=True)
+    if update_baseline and baseline is not None and result.new_baseline is not None:
+        write_baseline(baseline, result.new_baseline)
+        typer.echo(f"{baseline} now holds this build: commit it.", err=True)

@@ -12,9 +12,10 @@ def command(
     path: Annotated[Path, typer.Argument(help="An exported file, or a bundle.", metavar="ARTIFACT|BUNDLE")],
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a file holds and costs, and how its runtime takes it: XNNPACK's partitions, hazards in float16."""
+    """Show what a file holds and costs, and what its runtime shows: XNNPACK partitions, float16 hazards."""
     from cloformer_deploy.backends.inspection import inspect
-    from cloformer_deploy.bundle.bundle import MANIFEST_NAME, Bundle
+    from cloformer_deploy.backends.registry import BACKENDS
+    from cloformer_deploy.bundle import MANIFEST_NAME, Bundle
     from cloformer_deploy.errors import BundleError
     from cloformer_deploy.report import (
         bundle_json,
@@ -25,7 +26,7 @@ def command(
 
     if not path.is_file() and not path.is_dir():
         raise BundleError(f"{path} is no file or folder", "give an exported file or a bundle")
-    if path.is_dir() and path.suffix != ".mlpackage":
+    if path.is_dir() and path.suffix not in {item.suffix for item in BACKENDS.values()}:
         bundle = Bundle.open(path)
         files = [bundle.path(item) for item in bundle.manifest.artifacts]
         with progress() as steps:
@@ -33,7 +34,7 @@ def command(
             bundle.verify()
             inspected = []
             for file in files:
-                steps.step(f"Looking into {file.name}")
+                steps.step(f"Inspecting {file.name}")
                 inspected.append(inspect(file))
         if as_json:
             print_json(bundle_json(bundle, inspected))
@@ -43,7 +44,7 @@ def command(
     if path.name == MANIFEST_NAME:
         raise BundleError(f"{path} is a manifest", f"give its folder, {path.parent}")
     with progress() as steps:
-        steps.step(f"Looking into {path}")
+        steps.step(f"Inspecting {path}")
         inspection = inspect(path)
     if as_json:
         print_json(inspection_json(inspection))

@@ -1,4 +1,4 @@
-"""What several commands share: options, parsing of values, progress on stderr, JSON on stdout."""
+"""Shared by several commands: options, parsing of values, progress on stderr, JSON on stdout."""
 
 import json
 import re
@@ -20,33 +20,41 @@ if TYPE_CHECKING:
 DataOption = Annotated[
     Path | None,
     typer.Option(
-        help="ImageSet: one sub-folder a class, or a flat folder.", metavar="DIR", show_default="rendered images"
+        help="Images: one sub-folder per class, or a flat folder without labels.",
+        metavar="PATH",
+        show_default="rendered images",
     ),
 ]
 LimitOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Use N images at most, evenly over the classes; of rendered images, just N.", metavar="N"),
+    typer.Option(
+        "--limit",
+        min=1,
+        help="Use at most N images, spread evenly over the classes; of rendered images, exactly N.",
+        metavar="N",
+        show_default="all",
+    ),
 ]
 ConfigOption = Annotated[
     Path | None,
-    typer.Option(help="The limits, in TOML.", metavar="FILE", show_default="drift.toml if it is there"),
+    typer.Option(help="Limits, in TOML.", metavar="FILE", show_default="drift.toml if it exists"),
 ]
 BaselineOption = Annotated[
     Path | None,
-    typer.Option(help="The last accepted build; compared with as well.", metavar="FILE"),
+    typer.Option(help="Results of the last accepted build, to compare with.", metavar="FILE", show_default="none"),
 ]
 CacheOption = Annotated[
     Path | None,
-    typer.Option(help="Where results are kept.", metavar="DIR", show_default="~/.cache/cloformer-deploy"),
+    typer.Option(help="Folder for cached results.", metavar="DIR", show_default="~/.cache/cloformer-deploy"),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """`N` or `HxW` as (height, width).
+    """Parse `N` or `HxW` as (height, width).
 
     Raises:
-        RequestError: neither.
+        RequestError: it is neither.
     """
     sides = re.fullmatch(r"([0-9]{1,9})(?:[xX]([0-9]{1,9}))?", text)
     if sides is None:
@@ -55,10 +63,10 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def parse_batch(text: str) -> int | None:
-    """`N` or `dynamic` (None).
+    """Parse `N` or `dynamic` (None).
 
     Raises:
-        RequestError: neither.
+        RequestError: it is neither.
     """
     if text == "dynamic":
         return None
@@ -68,7 +76,7 @@ def parse_batch(text: str) -> int | None:
 
 
 def parse_cores(text: str) -> tuple[int, ...]:
-    """`0,2-3` as (0, 2, 3).
+    """Parse `0,2-3` as (0, 2, 3).
 
     Raises:
         RequestError: it is not such a list.
@@ -102,7 +110,7 @@ def print_tables(*tables: "Table | str") -> None:
 
 @contextmanager
 def progress() -> Iterator["_Steps"]:
-    """Progress on stderr: a live line on a terminal, one line a step elsewhere."""
+    """Show progress on stderr: a live line on a terminal, one line per step elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -114,8 +122,8 @@ def progress() -> Iterator["_Steps"]:
 
 
 @contextmanager
-def kept_results(folder: Path | None, steps: "_Steps") -> Iterator["Cache"]:
-    """The store of results, and a warning at the end if it could keep none."""
+def result_cache(folder: Path | None, steps: "_Steps") -> Iterator["Cache"]:
+    """Open the cache of results; warn at the end if it could keep none."""
     from cloformer_deploy.validation.cache import Cache, default_folder
 
     store = Cache(folder or default_folder())
@@ -124,7 +132,7 @@ def kept_results(folder: Path | None, steps: "_Steps") -> Iterator["Cache"]:
     finally:
         store.close()
     if store.problem:
-        steps.warn(f"nothing is kept in the cache: {store.problem}")
+        steps.warn(f"results are not cached: {store.problem}")
 
 
 class _Steps:

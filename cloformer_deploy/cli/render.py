@@ -10,12 +10,12 @@ from cloformer_deploy.errors import RequestError
 
 
 def command(
-    output: Annotated[Path, typer.Option(help="The folder to write, one sub-folder a class.", metavar="DIR")],
+    output: Annotated[Path, typer.Option(help="Folder to write, one sub-folder per class.", metavar="DIR")],
     split: Annotated[
         str, typer.Option(help="train, validation, calibration or test; no image is in two.", metavar="SPLIT")
     ] = "test",
-    first: Annotated[int, typer.Option(min=0, help="The first image's index.", metavar="N")] = 0,
-    count: Annotated[int, typer.Option(min=1, help="How many images.", metavar="N")] = 1000,
+    first: Annotated[int, typer.Option(min=0, help="Index of the first image.", metavar="N")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Number of images.", metavar="N")] = 1000,
     as_json: JsonOption = False,
 ) -> None:
     """Write images of the rendered task, on which the bundled weights were trained, as PNG files."""

@@ -12,17 +12,17 @@ from cloformer_deploy.cli.options import (
     DataOption,
     JsonOption,
     LimitOption,
-    kept_results,
     print_json,
     print_tables,
     progress,
+    result_cache,
 )
 
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="A folder that export wrote.", metavar="BUNDLE")],
     output: Annotated[
-        Path | None, typer.Option(help="The page.", metavar="FILE.html", show_default="BUNDLE/report.html")
+        Path | None, typer.Option(help="HTML file to write.", metavar="FILE.html", show_default="BUNDLE/report.html")
     ] = None,
     data: DataOption = None,
     limit: LimitOption = None,
@@ -33,7 +33,7 @@ def command(
 ) -> None:
     """Write one HTML page: accuracy, latency, drift by class, operators, versions and the commands behind them."""
     from cloformer_deploy.bench import read_results
-    from cloformer_deploy.bundle.bundle import Bundle
+    from cloformer_deploy.bundle import Bundle
     from cloformer_deploy.gate import gate, read_baseline, read_config
     from cloformer_deploy.report.html import (
         DEFAULT_NAME,
@@ -51,7 +51,7 @@ def command(
     measured = read_results(opened)
     limits = read_config(config)
     known = None if baseline is None else read_baseline(baseline)
-    with progress() as steps, kept_results(cache, steps) as store:
+    with progress() as steps, result_cache(cache, steps) as store:
         result = gate(opened, data, limit, limits, known, store, {}, steps)
         asked = Asked(data, limit, config, baseline, cache, output)
         found = gathered(opened, result, measured, asked, steps)

@@ -16,7 +16,7 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Compare every artifact of a bundle with PyTorch on the same images."""
-    from cloformer_deploy.bundle.bundle import Bundle
+    from cloformer_deploy.bundle import Bundle
     from cloformer_deploy.report import validation_json, validation_tables
     from cloformer_deploy.validation import validate
 
@@ -26,7 +26,7 @@ def command(
         print_json(validation_json(result))
     else:
         print_tables(*validation_tables(result))
-    # The answer is out already, in the form that was asked for: only the exit code is left to say.
+    # The answer is printed; only the exit code is left.
     if result.failed:
         raise typer.Exit(CheckFailedError.exit_code)
     if result.missing:

@@ -63,7 +63,11 @@ class Dataset(ImageSet, Protocol):
         ...
 
     def select(self, indices: Sequence[int]) -> "Dataset":
-        """Some of them, by their places, in this order."""
+        """Return some of the images, by their indices, in this order."""
+        ...
+
+    def limited(self, max_images: int | None) -> "Dataset":
+        """Return at most so many images, spread evenly so that every class keeps its share; all without a number."""
         ...
 
 

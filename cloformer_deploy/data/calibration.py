@@ -105,12 +105,14 @@ class CalibrationSet:
         return DataError(f"{self.name}: {what} is not as its manifest says", hint)
 
 
-def open_calibration(path: Path) -> CalibrationSet:
-    """The set in a file that `calibrate` wrote; of its pixels nothing is read yet.
+def open_calibration(path: Path | None) -> CalibrationSet:
+    """Open the set in a file that `calibrate` wrote, or without a path the one that ships. No pixels are read yet.
 
     Raises:
         DataError: no such file, not readable, not a calibration set, or damaged.
     """
+    if path is None:
+        return default_calibration()
     manifest, _ = read_header(path)
     return CalibrationSet(str(path), manifest, False, partial(read_pixels, path))
 

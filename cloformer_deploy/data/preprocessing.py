@@ -13,7 +13,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cloformer_deploy.errors import DataError, RequestError
-from cloformer_deploy.networks.cloformer import INPUT_MULTIPLE
+from cloformer_deploy.networks.base import INPUT_MULTIPLE
 
 MAX_SIDE = 2048
 MAX_PIXELS = 100_000_000

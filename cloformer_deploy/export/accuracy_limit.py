@@ -1,4 +1,4 @@
-"""A request for an accuracy limit: what it needs, and what the processes that hold it are told."""
+"""A request for an accuracy limit: its checks, and what the searching processes are given."""
 
 import hashlib
 import math
@@ -6,22 +6,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from cloformer_deploy.data import CalibrationSet, ImageFolder, Preprocessing, image_digest, open_folder
+from cloformer_deploy.data import CalibrationSet, Dataset, image_digest
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.export.jobs import AccuracyLimit
+from cloformer_deploy.export.jobs import AccuracyLimit, Source
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.quantization.search import DEFAULT_BUDGET, SMALLEST_BUDGET
+from cloformer_deploy.tasks import TASKS
 
 if TYPE_CHECKING:
-    from cloformer_deploy.weights.checkpoints import Checkpoint
+    from hashlib import _Hash
 
 _BATCH = 32
 
 
 def check_limit(max_drop_pp: float | None, data: Path | None, budget: int, calibrated: bool) -> None:
-    """Make sure that a limit can be asked for like this; `calibrated` says whether any artifact has ranges.
+    """Check that a limit can be asked for like this.
+
+    Args:
+        max_drop_pp: the limit, percentage points; None is no limit.
+        data: labeled images.
+        budget: evaluations that the search for one file may use.
+        calibrated: whether any requested artifact has integer activations.
 
     Raises:
         RequestError: it cannot.
@@ -31,62 +36,52 @@ def check_limit(max_drop_pp: float | None, data: Path | None, budget: int, calib
             raise RequestError(f"--data {data} is for an accuracy limit, and none was given", "add --max-drop PP")
         return
     if not math.isfinite(max_drop_pp) or not 0 <= max_drop_pp <= 100:
-        raise RequestError(
-            f"--max-drop {max_drop_pp} is no limit on a drop", "give percentage points from 0 to 100, such as 0.3"
-        )
+        raise RequestError(f"--max-drop {max_drop_pp} must be 0 to 100", "give percentage points, such as 0.3")
     if data is None:
-        raise RequestError("--max-drop needs labeled images to hold it on", "add --data DIR, one sub-folder a class")
+        raise RequestError(
+            "--max-drop needs labeled images", "add --data PATH, with labels: see docs/accuracy-control.md"
+        )
     if budget < SMALLEST_BUDGET:
         raise RequestError(
-            f"--budget {budget} is too small: PyTorch's own pass is one evaluation, a file's another",
+            f"--budget {budget} is too small: PyTorch takes one evaluation, a file another",
             f"give {SMALLEST_BUDGET} or more; {DEFAULT_BUDGET} lets every search end",
         )
     if not calibrated:
         raise RequestError(
-            "--max-drop is for precisions whose activations become integers, and none was asked for",
+            "--max-drop is for precisions with integer activations, and none was asked for",
             "add --precision int8, or leave --max-drop out",
         )
 
 
 def accuracy_limit(
-    max_drop_pp: float,
-    data: Path,
-    budget: int,
-    checkpoint: "Checkpoint",
-    calibration: CalibrationSet,
-    preprocessing: Preprocessing,
-    progress: Progress,
+    max_drop_pp: float, data: Path, budget: int, source: Source, calibration: CalibrationSet, progress: Progress
 ) -> AccuracyLimit:
-    """Look at all images once, and say what the limit is held on.
+    """Read all images once, check that none leaks from the calibration set, and return the limit.
 
     Raises:
-        DataError: a image cannot be used, or is one of the calibration set's.
-        RequestError: they have no labels.
+        DataError: an image cannot be used, or is one of the calibration set's.
+        RequestError: the images have no labels.
     """
-    # Only now: it takes torch, which a refused request need not wait for.
+    # Imported here: it takes torch, which a rejected request need not wait for.
     from cloformer_deploy.validation import check_no_leakage
 
-    images = open_folder(data, checkpoint.num_classes, checkpoint.labels)
+    task = TASKS[source.task]
+    images = task.open_data(data, source.num_classes, source.labels)
     if images.labels is None:
-        raise RequestError(
-            f"{data} is a flat folder: without labels there is no accuracy to hold", "give one sub-folder a class"
-        )
+        raise RequestError(f"{data} has no labels: there is no accuracy to measure", f"give {task.labels_hint}")
     for warning in images.warnings:
         progress.warn(warning)
     progress.step("Looking for images of the calibration set")
-    seen = hashlib.sha256(np.asarray(images.labels, np.int64).tobytes())
-    check_no_leakage(
-        _digests(images, preprocessing, seen, progress), {calibration.name: calibration.image_digests}, str(data)
-    )
+    seen = hashlib.sha256(str([int(label) for label in images.labels]).encode())
+    digests = _digests(images, source, seen, progress)
+    check_no_leakage(digests, {calibration.name: calibration.image_digests}, str(data))
     return AccuracyLimit(max_drop_pp=max_drop_pp, budget=budget, data=data, data_sha256=seen.hexdigest())
 
 
-def _digests(
-    images: ImageFolder, preprocessing: Preprocessing, seen: "hashlib._Hash", progress: Progress
-) -> Iterator[str]:
-    """That of each image, and all of them counted into one."""
+def _digests(images: Dataset, source: Source, seen: "_Hash", progress: Progress) -> Iterator[str]:
+    """Yield the digest of each image, and add all pixels to `seen`."""
     done = 0
-    for batch in images.batches(preprocessing, _BATCH):
+    for batch in images.batches(source.preprocessing, _BATCH):
         seen.update(batch.pixels.tobytes())
         yield from map(image_digest, batch.pixels)
         done += len(batch.pixels)
@@ -94,6 +89,6 @@ def _digests(
 
 
 def state_path(output: Path, artifact: str) -> Path:
-    """Where the search for an artifact keeps what it has found: beside the bundle, which holds finished files only."""
+    """Return where the search for an artifact keeps its state: beside the bundle, which holds finished files only."""
     root = output.absolute()
     return root.parent / f".{root.name}.{artifact}.search.json"

@@ -1,40 +1,47 @@
-"""A conversion as a job for a process of its own.
+"""Conversions as jobs for processes of their own.
 
-Converters print, warn, grow and now and then crash; in a process of their own their noise goes to a log, their
-memory is given back, and a crash is an error message. The process also runs each file it wrote and compares it
-with PyTorch, because a file that was not loaded and run is not done.
+Converters print, warn, use much memory and sometimes crash. In a process of its own their output goes to a log, their
+memory is freed, and a crash becomes an error message. The process also runs each file that it wrote and compares it
+with PyTorch: a file that was not loaded and run is not done.
 """
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from cloformer_deploy.backends.base import InputKind
+from cloformer_deploy.backends.registry import BACKENDS
+from cloformer_deploy.backends.target import ArtifactKey
+from cloformer_deploy.bundle.manifest import Manifest, Scalar
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.errors import CheckFailedError, CloformerDeployError, MissingPartError, RequestError, ToolError
+from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.cores import usable_cores
-from cloformer_deploy.system.subprocesses import python_command
+from cloformer_deploy.system.schema import Strict
+from cloformer_deploy.system.subprocesses import Process, own_process
+from cloformer_deploy.tasks import TASKS
 
 LOG_LINES_SHOWN = 3
 
 
-class AccuracyLimit(BaseModel):
-    """How much top-1 may fall, on which labeled images, and how many evaluations each precision may take to hold it.
+class AccuracyLimit(Strict):
+    """A limit on the drop of the task's metric, for each quantized file of a job.
 
-    `data_sha256` is of the labels and all pixels.
+    Attributes:
+        max_drop_pp: largest drop, percentage points.
+        budget: evaluations that the search for one file may use.
+        data: labeled images.
+        data_sha256: of their targets and pixels.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     max_drop_pp: float
     budget: int
@@ -42,56 +49,113 @@ class AccuracyLimit(BaseModel):
     data_sha256: str
 
 
-class Job(BaseModel):
-    """Convert one checkpoint to one format in one or more precisions.
+class Source(Strict):
+    """What files are made of: the canonical copy of the weights, and what the manifest says about it.
 
-    `outputs` maps each precision to the file to write; `batch` None is a dynamic batch.
+    Attributes:
+        weights: path of the copy, made by this process or checked against its manifest.
     """
 
-    model_config = ConfigDict(frozen=True)
-
     weights: Path
+    weights_name: str
+    weights_sha256: str
+    tool_version: str
+    network: str
+    variant: str
+    task: str
+    num_classes: int
+    labels: tuple[str, ...] | None
+    preprocessing: Preprocessing
+
+    @classmethod
+    def of(cls, manifest: Manifest, weights: Path) -> "Source":
+        """Return the source that a manifest describes."""
+        return cls(
+            weights=weights,
+            weights_name=manifest.weights.name,
+            weights_sha256=manifest.weights.sha256,
+            tool_version=manifest.tool_version,
+            num_classes=manifest.num_classes,
+            **{name: getattr(manifest, name) for name in ("network", "variant", "task", "labels", "preprocessing")},
+        )
+
+    def metadata(self, target: str) -> dict[str, str]:
+        """Return the metadata of each file; see `backends.metadata`."""
+        return {
+            "tool_version": self.tool_version,
+            "task": self.task,
+            "variant": self.variant,
+            "target": target,
+            "weights_name": self.weights_name,
+            "weights_sha256": self.weights_sha256,
+            "labels": json.dumps(self.labels, ensure_ascii=False),
+            "preprocessing": self.preprocessing.model_dump_json(),
+        }
+
+
+class Job(Strict):
+    """Conversion of one source to one format, in one or more precisions.
+
+    Attributes:
+        source: what the files are made of.
+        format: key of `backends.registry.BACKENDS`.
+        target: one of the format's targets.
+        paths: file to write for each precision.
+        input_kind: see `backends.base.ExportSpec`.
+        batch: batch size; None is dynamic.
+        options: the format's own, as JSON values.
+        calibration: file that `calibrate` wrote; None is the set that ships.
+        limit: accuracy limit of the quantized files; None is no limit.
+        states: file for each precision in which its accuracy search keeps what it has found.
+        excluded_layers: for each precision, modules that stay float beside the recipe's.
+        observed: file that `preparation.save_observed` wrote for these weights and this one recipe; None measures.
+        modules: modules that register the format, the network and the task; the worker imports them.
+    """
+
+    source: Source
     format: str
     target: str
-    outputs: dict[str, Path]
-    preprocessing: Preprocessing
+    paths: dict[str, Path]
     input_kind: InputKind
     batch: int | None
-    labels: tuple[str, ...] | None
-    metadata: dict[str, str]
-    ios: int
+    options: dict[str, Scalar]
     calibration: Path | None = None
-    """A file that `calibrate` wrote; None is the set that ships."""
     limit: AccuracyLimit | None = None
-    states: dict[str, Path] = {}
-    """Of each precision, where its search keeps what it has found."""
-    excluded_layers: dict[str, tuple[str, ...]] = {}
-    """Of each precision, the modules that stay float (see `sensitivity.exclusion_pattern`), besides its recipe's."""
+    states: dict[str, Path] = Field(default_factory=dict)
+    excluded_layers: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     observed: Path | None = None
-    """What `preparation.save_observed` wrote of these weights and this one recipe; None: observe them."""
+    modules: tuple[str, ...] = ()
+
+    def key(self, precision: str) -> ArtifactKey:
+        """Return the kind of one of its files."""
+        return ArtifactKey(self.format, precision, self.target)
 
 
-class Accuracy(BaseModel):
-    """What an accuracy limit came to for one file: the drop is paired, on `n` labeled images."""
+def registering_modules(format_name: str, source: Source) -> tuple[str, ...]:
+    """Return the modules that define a format, a network and a task, wherever they were registered from."""
+    entries = (BACKENDS[format_name], NETWORKS[source.network], TASKS[source.task])
+    return tuple(dict.fromkeys(type(entry).__module__ for entry in entries))
 
-    model_config = ConfigDict(frozen=True)
+
+class Accuracy(Strict):
+    """Result of the accuracy search for one file; the drop is paired, on `n` labeled images."""
 
     max_drop_pp: float
-    top1_drop_pp: float
-    top1_drop_ci95_pp: tuple[float, float]
+    metric: str
+    drop_pp: float
+    drop_ci95_pp: tuple[float, float]
     n: int
     evaluations: int
     budget: int
     excluded_layers: tuple[str, ...]
 
 
-class Check(BaseModel):
-    """How far a written file was from PyTorch on a few probe images when it was run back.
+class Check(Strict):
+    """Distance of a written file from PyTorch, on a few images on which it was run.
 
-    `accuracy` is of a file that was searched for under a limit.
+    Attributes:
+        accuracy: of a file that was searched for under a limit.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     precision: str
     runtime: str
@@ -101,27 +165,24 @@ class Check(BaseModel):
     accuracy: Accuracy | None = None
 
 
-Worker: TypeAlias = "subprocess.Popen[str]"
-
-
 class _Workers:
-    """The processes of an export; once stopped, none goes on and none starts."""
+    """The processes of an export; after `stop`, none goes on and none starts."""
 
     def __init__(self, count: int) -> None:
-        # Two processes of as many threads as there are cores are several times slower than one after the other.
-        threads = max(1, usable_cores() // count)
-        self._environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
-        self._started: list[Worker] = []
+        # Two processes with as many threads as there are cores are several times slower than one after the other.
+        self._environment = {"OMP_NUM_THREADS": str(max(1, usable_cores() // count))}
+        self._started: list[Process] = []
         self._stopped = False
 
-    def start(self, log: IO[str]) -> Worker:
-        command = python_command("cloformer_deploy.export.worker")
-        pipe = subprocess.PIPE
-        worker = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True, env=self._environment)
-        self._started.append(worker)
-        if self._stopped:  # looked at after the append, as `stop` sets it before it reads the list
-            worker.kill()
-        return worker
+    @contextlib.contextmanager
+    def start(self, log: IO[str]) -> Iterator[Process]:
+        with own_process(
+            "cloformer_deploy.export.worker", stdout=subprocess.PIPE, stderr=log, environment=self._environment
+        ) as worker:
+            self._started.append(worker)
+            if self._stopped:  # read after the append, as `stop` sets it before it reads the list
+                worker.kill()
+            yield worker
 
     def stop(self) -> None:
         self._stopped = True
@@ -130,15 +191,15 @@ class _Workers:
 
 
 def run(jobs: Sequence[Job], progress: Progress) -> list[list[Check]]:
-    """Run jobs side by side, one a core, each in a process of its own; if one fails, the others are ended.
+    """Run jobs side by side, one per core, each in a process of its own; if one fails, the others are ended.
 
     Returns:
         For each job one check for each precision.
 
     Raises:
-        ToolError: a converter or runtime failed or crashed, or a file is not what PyTorch computes.
+        ToolError: a converter or runtime failed or crashed, or a file does not compute what PyTorch does.
         MissingPartError: a package is missing.
-        CheckFailedError: a file cannot be held within its accuracy limit.
+        CheckFailedError: no file meets the accuracy limit.
         RequestError: a calibration set or image is damaged, which shows as it is read.
     """
     workers = _Workers(len(jobs))
@@ -155,45 +216,37 @@ def run(jobs: Sequence[Job], progress: Progress) -> list[list[Check]]:
 
 def _run(job: Job, progress: Progress, workers: _Workers) -> list[Check]:
     with tempfile.TemporaryFile("w+") as log, progress.lane() as lane:
-        process = workers.start(log)
-        try:
+        with workers.start(log) as process:
             checks = list(_follow(process, job, lane))
             code = process.wait()
-        finally:
-            process.kill()
-            process.communicate()
         if code < 0:
             name = signal.Signals(-code).name
             hint = "try again, or report this"
             if -code == signal.SIGKILL:
                 hint = "if memory ran out, export one format at a time, or a smaller input"
             raise ToolError(f"the {job.format} converter was killed by {name}{_tail(log)}", hint)
-        if code > 0:  # what converters raise has been told as an event: this is a fault of ours
+        if code > 0:  # converters' exceptions arrive as events: this is a bug of this package
             log.seek(0)
             raise RuntimeError(f"the {job.format} worker ended with exit code {code}:\n{log.read()}")
     return checks
 
 
-def _follow(process: Worker, job: Job, progress: Progress) -> Iterator[Check]:
+def _follow(process: Process, job: Job, progress: Progress) -> Iterator[Check]:
+    """Send a job, and yield the checks among the worker's events."""
     if process.stdin is None or process.stdout is None:
         raise ValueError("the worker's pipes are missing")
-    # The pipe stays open: its end is how the worker learns that this process is gone.
     with contextlib.suppress(BrokenPipeError):  # it has crashed already, which its exit code tells
         process.stdin.write(job.model_dump_json() + "\n")
         process.stdin.flush()
     for line in process.stdout:
         event: dict[str, Any] = json.loads(line)
         match event.pop("event"):
-            case "step":
-                progress.step(event["text"])
-            case "advance":
-                progress.advance(event["done"], event["total"])
-            case "warning":
-                progress.warn(event["text"])
             case "checked":
                 yield Check.model_validate(event)
             case "error":
                 raise _error(**event)
+            case method:  # of `Progress`
+                getattr(progress, method)(**event)
 
 
 def _error(exit_code: int, message: str, hint: str) -> CloformerDeployError:

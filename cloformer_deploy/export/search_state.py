@@ -1,68 +1,71 @@
-"""What a search under an accuracy limit has found so far, in a file beside the output: an interrupted one goes on."""
+"""The state of an accuracy search, in a file beside the output: an interrupted search goes on from there."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.files import replaced
+from cloformer_deploy.system.schema import Sha256, Strict
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Share = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+Evidence = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
 
 
-class Evaluated(_Part):
-    """One file over all images: which blocks it left float, its `digest`, and its paired drop of top-1."""
+class Evaluated(Strict):
+    """One file, evaluated on all images.
+
+    Attributes:
+        excluded_layers: blocks that it keeps in float.
+        sha256: `digest` of the file.
+        drop_pp: paired drop of the task's metric, percentage points.
+        drop_ci95_pp: its 95 % interval.
+    """
 
     excluded_layers: tuple[str, ...]
     sha256: Sha256
-    drop_pp: Share
-    drop_ci95_pp: tuple[Share, Share]
+    drop_pp: float
+    drop_ci95_pp: tuple[float, float]
 
 
-class State(_Part):
+class State(Strict):
     """Every finished evaluation of one search.
 
     Attributes:
         schema_version: of this file.
-        key: everything that an evaluation depends on; results under another are worthless.
-        expected: the class that PyTorch gives each image, once it has seen them.
-        noise: of each block that was measured.
-        files: those that were evaluated.
+        key: digest of everything that an evaluation depends on; results under another key are useless.
+        expected: PyTorch's evidence of each image (`Task.evidence`), hexadecimal; None until it has run.
+        noise: error of the outputs by quantized block, of those that were measured.
+        files: files that were evaluated.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     key: Sha256
-    expected: tuple[int, ...] | None = None
-    noise: dict[str, Share] = {}
+    expected: tuple[Evidence, ...] | None = None
+    noise: dict[str, float] = Field(default_factory=dict)
     files: tuple[Evaluated, ...] = ()
 
 
-def read_state(path: Path, key: str, classes: int, images: int, warn: Callable[[str], None]) -> State:
-    """The state under a key; a new one where there is none, or where it is damaged, which is warned of."""
+def read_state(path: Path, key: str, images: int, progress: Progress) -> State:
+    """Return the state under a key; a new one where there is none, or where it is damaged, with a warning."""
     try:
         state = State.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return State(key=key)
     except (OSError, ValidationError):
-        warn(f"{path} is damaged: the search starts anew")
+        progress.warn(f"{path} is damaged: the search starts again")
         return State(key=key)
     if state.key != key:
         return State(key=key)
-    expected = (0,) * images if state.expected is None else state.expected
-    if len(expected) != images or not all(0 <= index < classes for index in expected):
-        warn(f"{path} is damaged: the search starts anew")
+    lengths = {len(item) for item in state.expected or ()}
+    if state.expected is not None and (len(state.expected) != images or len(lengths) > 1):
+        progress.warn(f"{path} is damaged: the search starts again")
         return State(key=key)
     return state
 
 
 def write_state(path: Path, state: State) -> None:
-    """Put a state in place of the one before, whole or not at all.
+    """Replace the state in a file, whole or not at all.
 
     Raises:
         OSError: the folder cannot be written.

@@ -1,205 +1,225 @@
 """The process that runs one conversion job: `python -m cloformer_deploy.export.worker`.
 
-One line of JSON on standard input is the job; lines of JSON on standard output are its events. Whatever a
-converter prints goes to standard error.
+One line of JSON on standard input is the job; lines of JSON on standard output are its events. Converters print to
+standard error.
 """
 
+import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from cloformer_deploy.backends.base import Graph
-from cloformer_deploy.backends.registry import FLOATS, FORMATS
-from cloformer_deploy.data import default_calibration, open_calibration
+from cloformer_deploy.backends.base import ExportSpec
+from cloformer_deploy.backends.registry import BACKENDS, lower, target_of
+from cloformer_deploy.backends.target import FLOATS
+from cloformer_deploy.data import open_calibration
 from cloformer_deploy.errors import CloformerDeployError, ToolError
 from cloformer_deploy.export.jobs import Accuracy, Check, Job
-from cloformer_deploy.quantization.recipes import RECIPES
+from cloformer_deploy.networks import NETWORKS
+from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.subprocesses import end_with_parent
+from cloformer_deploy.tasks import TASKS
 
 if TYPE_CHECKING:
-    from cloformer_deploy.networks.cloformer import CloFormer
-    from cloformer_deploy.quantization.preparation import Prepared
+    from torch import nn
 
-Tell = Callable[..., None]
-"""Sends an event: its name, and its values by keyword."""
+    from cloformer_deploy.quantization.preparation import Prepared
 
 PROBE_IMAGES = 3
 SQNR_FLOOR_DB: Mapping[bool, float] = {True: 30.0, False: 5.0}
-"""Below this a float file (True), or one with integers, does not compute the model at all; how much drift is too much
-is for `validate` to say. The probe images are rendered ones, which the model may know nothing of."""
+"""Below this SQNR a float file (True) or a quantized one does not compute the model at all. How much drift is too much
+is decided by `validate`: the probe images are rendered ones, for which the model may not be trained."""
+
+
+class Events:
+    """Progress and results as lines of JSON. See `Progress`."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def send(self, event: str, **values: Any) -> None:
+        """Write one event."""
+        print(json.dumps({"event": event, **values}), file=self._file)
+
+    def step(self, text: str) -> None:
+        """See `Progress.step`."""
+        self.send("step", text=text)
+
+    def advance(self, done: int, total: int) -> None:
+        """See `Progress.advance`."""
+        self.send("advance", done=done, total=total)
+
+    def warn(self, text: str) -> None:
+        """See `Progress.warn`."""
+        self.send("warn", text=text)
+
+    def lane(self) -> AbstractContextManager[Progress]:
+        """See `Progress.lane`: a worker does one thing at a time."""
+        return nullcontext(self)
 
 
 def main() -> None:
     """Run the job on standard input."""
-    events = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    events = Events(os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     job = Job.model_validate_json(sys.stdin.readline())
     end_with_parent()
-
-    def tell(event: str, **values: Any) -> None:
-        print(json.dumps({"event": event, **values}), file=events)
-
+    for module in job.modules:
+        importlib.import_module(module)
     try:
-        _convert(job, tell)
+        _Conversion(job, events).run()
     except CloformerDeployError as error:
-        tell("error", exit_code=error.exit_code, message=error.message, hint=error.hint)
+        events.send("error", exit_code=error.exit_code, message=error.message, hint=error.hint)
 
 
-def _convert(job: Job, tell: Tell) -> None:
-    import torch
+class _Conversion:
+    """One job at work."""
 
-    from cloformer_deploy.lowering import lower
-    from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
+    def __init__(self, job: Job, events: Events) -> None:
+        import torch
 
-    torch.manual_seed(0)
-    reference = build_model(load_checkpoint(job.weights))
-    floats = {precision: path for precision, path in job.outputs.items() if precision in FLOATS}
-    if floats:
-        _write(_graph(job, lower(reference, job.format, job.target)), floats, job, reference, tell)
-    for precision in job.outputs.keys() - floats.keys():
-        _quantize(reference, job, precision, tell)
+        from cloformer_deploy.weights.checkpoints import build_from_copy
 
+        torch.manual_seed(0)
+        source = job.source
+        self.job, self.events = job, events
+        self.network, self.task = NETWORKS[source.network], TASKS[source.task]
+        self.reference = build_from_copy(source.weights, source.network, source.variant, source.num_classes)
 
-def _graph(job: Job, model: "CloFormer", prepared: "Prepared | None" = None) -> Graph:
-    return Graph(
-        model=model,
-        preprocessing=job.preprocessing,
-        input_kind=job.input_kind,
-        batch=job.batch,
-        labels=job.labels,
-        metadata=job.metadata,
-        ios=job.ios,
-        quantized=prepared,
-    )
+    def run(self) -> None:
+        """Write and check every file."""
+        floats = {precision: path for precision, path in self.job.paths.items() if precision in FLOATS}
+        if floats:
+            self._write(self._spec(lower(self.reference, self.job.format, self.job.target)), floats)
+        for precision in self.job.paths.keys() - floats.keys():
+            self._quantize(precision)
 
+    def _spec(self, model: "nn.Module", prepared: "Prepared | None" = None) -> ExportSpec:
+        job, backend = self.job, BACKENDS[self.job.format]
+        return ExportSpec(
+            model=model,
+            title=f"{self.network.title}-{job.source.variant}, {self.task.name}",
+            outputs=self.task.outputs,
+            class_logits=self.task.class_logits,
+            preprocessing=job.source.preprocessing,
+            input_kind=job.input_kind,
+            batch=job.batch,
+            labels=job.source.labels,
+            metadata=job.source.metadata(job.target),
+            options=backend.options.model_validate(job.options),
+            quantized=prepared,
+        )
 
-def _quantize(reference: "CloFormer", job: Job, precision: str, tell: Tell) -> None:
-    """Write a file with integers, under the job's accuracy limit where its recipe has ranges."""
-    from cloformer_deploy.quantization.preparation import (
-        CalibrationBatches,
-        load_observed,
-        observed,
-        prepared,
-        weights_only,
-    )
-    from cloformer_deploy.quantization.sensitivity import check_needless, exclusion_pattern
+    def _quantize(self, precision: str) -> None:
+        """Write a quantized file, under the job's accuracy limit if its activations become integers."""
+        from cloformer_deploy.quantization import preparation
+        from cloformer_deploy.quantization.sensitivity import check_exclusions, exclusion_pattern
 
-    recipe, output = RECIPES[job.format, job.target][precision], job.outputs[precision]
-    size = (job.preprocessing.height, job.preprocessing.width)
-    if not recipe.needs_calibration:
-        made = weights_only(reference, job.format, job.target, recipe, size)
-        _write(_graph(job, made.model, made), {precision: output}, job, reference, tell)
-        return
-    images = default_calibration() if job.calibration is None else open_calibration(job.calibration)
-    batches = CalibrationBatches(
-        images,
-        job.preprocessing,
-        step=lambda text: tell("step", text=f"{text} for {job.format} {precision}"),
-        advance=lambda done: tell("advance", done=done, total=len(images)),
-    )
-    if job.observed is not None:
-        base = load_observed(job.observed, recipe, size)
-    else:
-        base = observed(reference, job.format, job.target, recipe, batches, size)
-    if job.limit is None:
-        names = job.excluded_layers.get(precision, ())
-        check_needless(base.traced, recipe, names)
-        made = prepared(base, batches, [exclusion_pattern(name) for name in names])
-        _write(_graph(job, made.model, made), {precision: output}, job, reference, tell)
-        return
-    from cloformer_deploy.export.accuracy_search import AccuracySearch
+        job = self.job
+        target = target_of(job.format, job.target)
+        recipe, path = target.recipes[precision], job.paths[precision]
+        size = (job.source.preprocessing.height, job.source.preprocessing.width)
+        if not recipe.needs_calibration:
+            made = preparation.weights_only(lower(self.reference, job.format, job.target), recipe, size)
+            self._write(self._spec(made.model, made), {precision: path})
+            return
+        calibration = open_calibration(job.calibration)
+        images = preparation.CalibrationBatches(
+            calibration, job.source.preprocessing, f"{job.format} {precision}", self.events
+        )
+        if job.observed is not None:
+            base = preparation.load_observed(job.observed, recipe, size)
+        else:
+            known = self.network.rewrites
+            rewrites = [known[name] for name in target.integer_rewrites if name in known]
+            base = preparation.observed(self.reference, self.network, rewrites, recipe, images)
+        if job.limit is None:
+            names = job.excluded_layers.get(precision, ())
+            check_exclusions(self.network, base.traced, recipe, names)
+            made = preparation.prepared(base, images, [exclusion_pattern(self.network, name) for name in names])
+            self._write(self._spec(made.model, made), {precision: path})
+            return
+        from cloformer_deploy.export.accuracy_search import AccuracySearch
 
-    def write(excluded_layers: Sequence[str], path: Path) -> Graph:
-        made = prepared(base, batches, [exclusion_pattern(block) for block in excluded_layers])
-        graph = _graph(job, made.model, made)
-        for _ in _converted(graph, {precision: path}, job, tell):
-            pass
-        return graph
+        def write(excluded: Sequence[str], candidate: Path) -> ExportSpec:
+            patterns = [exclusion_pattern(self.network, block) for block in excluded]
+            made = preparation.prepared(base, images, patterns)
+            spec = self._spec(made.model, made)
+            for _ in self._converted(spec, {precision: candidate}):
+                pass
+            return spec
 
-    graph, accuracy = AccuracySearch(job, job.limit, precision, reference, base, images.sha256, write, tell).hold()
-    _check(output, job, precision, reference, graph, tell, accuracy)
+        search = AccuracySearch(job, job.limit, precision, self.reference, base, calibration.sha256, write, self.events)
+        spec, accuracy = search.run()
+        self._check(path, precision, spec, accuracy)
 
+    def _write(self, spec: ExportSpec, paths: Mapping[str, Path]) -> None:
+        """Write files of one model, run each, and report how far from the reference it is."""
+        for precision in self._converted(spec, paths):
+            self._check(paths[precision], precision, spec)
 
-def _write(graph: Graph, outputs: Mapping[str, Path], job: Job, reference: "CloFormer", tell: Tell) -> None:
-    """Write files of one model, run each back, and tell how far from the reference it was."""
-    for precision in _converted(graph, outputs, job, tell):
-        _check(outputs[precision], job, precision, reference, graph, tell)
+    def _check(self, path: Path, precision: str, spec: ExportSpec, accuracy: Accuracy | None = None) -> None:
+        self.events.step(f"Running {self.job.format} {precision}")
+        check = check_file(path, self.job, precision, self.reference, spec)
+        self.events.send("checked", **check.model_copy(update={"accuracy": accuracy}).model_dump())
 
-
-def _check(
-    path: Path,
-    job: Job,
-    precision: str,
-    reference: "CloFormer",
-    graph: Graph,
-    tell: Tell,
-    accuracy: Accuracy | None = None,
-) -> None:
-    tell("step", text=f"Running {job.format} {precision}")
-    check = check_file(path, job, precision, reference, graph)
-    tell("checked", **check.model_copy(update={"accuracy": accuracy}).model_dump())
-
-
-def _converted(graph: Graph, outputs: Mapping[str, Path], job: Job, tell: Tell) -> Iterator[str]:
-    """The precisions whose files are written, one after the other."""
-    written = FORMATS[job.format].convert(graph, outputs, lambda text: tell("warning", text=text))
-    return _each(written, outputs, job, tell)
-
-
-def _each(written: Iterator[str], outputs: Iterable[str], job: Job, tell: Tell) -> Iterator[str]:
-    """Iterate the converter, turning what it raises into a `ToolError`; each wait is a step."""
-    for precision in outputs:
-        tell("step", text=f"Converting to {job.format} {precision}")
-        try:
-            done = next(written)
-        except CloformerDeployError:
-            raise
-        except Exception as error:
-            cause = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-            raise ToolError(f"conversion to {job.format} {precision} failed: {cause}", "report this") from error
-        if done != precision:
-            raise ToolError(f"conversion to {job.format} gave {done} where {precision} was due", "report this")
-        yield precision
+    def _converted(self, spec: ExportSpec, paths: Mapping[str, Path]) -> Iterator[str]:
+        """Yield each precision once its file is written; turn what the converter raises into a `ToolError`."""
+        name = self.job.format
+        written = BACKENDS[name].convert(spec, paths, self.events)
+        for precision in paths:
+            self.events.step(f"Converting to {name} {precision}")
+            try:
+                done = next(written)
+            except CloformerDeployError:
+                raise
+            except Exception as error:
+                cause = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+                raise ToolError(f"conversion to {name} {precision} failed: {cause}", "report this") from error
+            if done != precision:
+                raise ToolError(f"conversion to {name} gave {done} where {precision} was due", "report this")
+            yield precision
 
 
-def check_file(path: Path, job: Job, precision: str, reference: "CloFormer", graph: Graph) -> Check:
+def check_file(path: Path, job: Job, precision: str, reference: "nn.Module", spec: ExportSpec) -> Check:
     """Load a file, run it on probe images and compare it with PyTorch.
 
     Raises:
-        ToolError: it does not run, gives NaN or Inf where PyTorch does not, or computes something else.
+        ToolError: it does not run, gives NaN or infinity where PyTorch does not, or computes something else.
     """
     from cloformer_deploy.backends.registry import runtime_for
     from cloformer_deploy.data import probe_images
-    from cloformer_deploy.validation import Drift, artifact_logits, reference_logits, weight_failures
+    from cloformer_deploy.system.files import naming
+    from cloformer_deploy.tasks.distances import image_distances, summarize
+    from cloformer_deploy.validation import artifact_outputs, reference_outputs
 
     runtime = runtime_for(job.format)
     session = runtime.open(path)
-    pixels = probe_images(PROBE_IMAGES, job.preprocessing)
-    drift = Drift()
-    expected = reference_logits(reference, pixels, job.preprocessing)
-    try:
-        found = artifact_logits(session, pixels, job.preprocessing, job.input_kind, reference.num_classes)
-    except ToolError as error:
-        raise ToolError(f"{path.name}: {error.message}", error.hint) from error
-    drift.update(expected, found, None)
-    failures = weight_failures(path, job.format, graph.model)
+    pixels = probe_images(PROBE_IMAGES, job.source.preprocessing)
+    expected = reference_outputs(reference, job.source.preprocessing.normalize(pixels), spec.outputs)
+    with naming(path.name):
+        found = artifact_outputs(session, pixels, job.source.preprocessing, job.input_kind, expected)
+    figures = summarize(image_distances(expected, found, spec.outputs))
+    failures = BACKENDS[job.format].weight_differences(path, spec.model)
     if failures:
         raise ToolError(f"{path.name} does not hold PyTorch's weights: {failures[0]}", "report this")
-    if drift.non_finite or drift.sqnr_db < SQNR_FLOOR_DB[precision in FLOATS]:
-        what = f"NaN or Inf on {drift.non_finite}" if drift.non_finite else f"{drift.sqnr_db:.1f} dB SQNR over"
+    sqnr_db = figures.sqnr_db if figures.sqnr_db is not None else float("-inf")
+    if figures.non_finite or sqnr_db < SQNR_FLOOR_DB[precision in FLOATS]:
+        what = f"NaN or Inf on {figures.non_finite}" if figures.non_finite else f"{sqnr_db:.1f} dB SQNR over"
         raise ToolError(
-            f"{path.name} does not compute what PyTorch does: {what} of {drift.n} probe images",
+            f"{path.name} does not compute what PyTorch does: {what} of {PROBE_IMAGES} probe images",
             "choose a higher precision; if this is fp32, report it",
         )
     return Check(
         precision=precision,
         runtime=runtime.name,
-        n=drift.n,
-        max_abs_diff=drift.max_abs_diff,
-        sqnr_db=drift.sqnr_db,
+        n=PROBE_IMAGES,
+        max_abs_diff=figures.max_abs_diff or 0.0,
+        sqnr_db=sqnr_db,
     )
 
 

@@ -1,13 +1,14 @@
 """The drift gate: a bundle against PyTorch and against the last build that was accepted, with intervals."""
 
-from cloformer_deploy.gate.baseline import Baseline, read_baseline, write_baseline
-from cloformer_deploy.gate.checks import Check
+from cloformer_deploy.gate.baseline import Baseline, BaselineArtifact, read_baseline, write_baseline
 from cloformer_deploy.gate.config import DriftConfig, Limits, read_config
-from cloformer_deploy.gate.judging import Cell, Gate, gate
-from cloformer_deploy.gate.latency import latency_checks, open_accepted
+from cloformer_deploy.gate.judge import Cell, Gate, gate
+from cloformer_deploy.gate.latency import latency_checks, open_baseline_bundle
+from cloformer_deploy.validation.checks import Check
 
 __all__ = [
     "Baseline",
+    "BaselineArtifact",
     "Cell",
     "Check",
     "DriftConfig",
@@ -15,7 +16,7 @@ __all__ = [
     "Limits",
     "gate",
     "latency_checks",
-    "open_accepted",
+    "open_baseline_bundle",
     "read_baseline",
     "read_config",
     "write_baseline",

@@ -1,28 +1,32 @@
-"""The baseline: the figures of the last build that was accepted, in a file that is committed beside the code."""
+"""The baseline: the results of the last build that was accepted, in a file that is committed beside the code."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from cloformer_deploy.bundle.manifest import Artifact, Sha256
+from cloformer_deploy.backends.target import ArtifactKey
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.system.files import replaced
+from cloformer_deploy.system.schema import Sha256, Strict, first_error
 
-Bits = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
-"""One for each image, the first in the highest bit of the first byte."""
+Packed = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
+"""Evidence of all images (`Task.evidence`), in order, hexadecimal; each image's has the same length."""
 ImageId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class BaselineArtifact(Strict):
+    """The results of one artifact of the accepted build.
 
-
-class Accepted(_Part):
-    """One artifact's figures; `agrees` and `right` are `pack`ed, the latter None without labels."""
+    Attributes:
+        format, precision, target: its kind.
+        sha256: of the file.
+        bytes: size of the file.
+        operators: number of operators.
+        sqnr_ci95_db: 95 % interval of its SQNR.
+        evidence: its evidence of each image.
+    """
 
     format: str
     precision: str
@@ -31,48 +35,58 @@ class Accepted(_Part):
     bytes: Annotated[int, Field(gt=0)]
     operators: Annotated[int, Field(gt=0)]
     sqnr_ci95_db: tuple[float, float]
-    agrees: Bits
-    right: Bits | None
+    evidence: Packed
 
-    def is_of(self, artifact: Artifact) -> bool:
-        """Whether it is the same kind of artifact."""
-        return (self.format, self.precision, self.target) == (artifact.format, artifact.precision, artifact.target)
+    @property
+    def key(self) -> ArtifactKey:
+        """Its kind."""
+        return ArtifactKey(self.format, self.precision, self.target)
 
 
-class Baseline(_Part):
-    """All of a build: `images` has an identity of each, in order."""
+class Baseline(Strict):
+    """The results of a build.
 
-    schema_version: Literal[1] = 1
+    Attributes:
+        schema_version: of this file.
+        tool_version: version that wrote it.
+        task: of the build.
+        weights_sha256: of the weights file.
+        images: an identity of each image, in order.
+        artifacts: of the build.
+    """
+
+    schema_version: Literal[2] = 2
     tool_version: str
+    task: str
     weights_sha256: Sha256
     images: tuple[ImageId, ...]
-    artifacts: tuple[Accepted, ...]
+    artifacts: tuple[BaselineArtifact, ...]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        size = 2 * -(-len(self.images) // 8)
         for item in self.artifacts:
-            if any(bits is not None and len(bits) != size for bits in (item.agrees, item.right)):
+            if not self.images or len(item.evidence) // 2 % len(self.images) or not item.evidence:
                 raise ValueError(f"{item.format} {item.precision} is not of {len(self.images)} images")
         return self
 
-    def accepted(self, artifact: Artifact) -> Accepted | None:
-        """What was accepted of the same kind of artifact."""
-        return next((item for item in self.artifacts if item.is_of(artifact)), None)
+    def artifact(self, key: ArtifactKey) -> BaselineArtifact | None:
+        """Return the results of an artifact of a kind, if there are some."""
+        return next((item for item in self.artifacts if item.key == key), None)
 
-    def unpack(self, bits: str) -> NDArray[np.bool_]:
-        """One bool for each of `images`."""
-        packed = np.frombuffer(bytes.fromhex(bits), np.uint8)
-        return np.unpackbits(packed, count=len(self.images)).astype(np.bool_)
+    def evidence(self, item: BaselineArtifact) -> list[bytes]:
+        """Return an artifact's evidence of each of `images`."""
+        content = bytes.fromhex(item.evidence)
+        size = len(content) // len(self.images)
+        return [content[start : start + size] for start in range(0, len(content), size)]
 
 
-def pack(flags: Sequence[NDArray[np.bool_]]) -> str:
-    """Flags (B,), batch by batch, as `Bits`."""
-    return np.packbits(np.concatenate(flags)).tobytes().hex()
+def pack(evidence: Sequence[bytes]) -> str:
+    """Return evidence of all images as a baseline keeps it."""
+    return b"".join(evidence).hex()
 
 
 def read_baseline(path: Path) -> Baseline:
-    """A baseline from its file.
+    """Read a baseline from its file.
 
     Raises:
         RequestError: missing, unreadable or damaged.
@@ -85,15 +99,12 @@ def read_baseline(path: Path) -> Baseline:
     try:
         return Baseline.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise RequestError(
-            f"the baseline {path} is damaged or of another version: {place + ': ' if place else ''}{first['msg']}", hint
-        ) from error
+        message = f"the baseline {path} is damaged or of another version: {first_error(error)}"
+        raise RequestError(message, hint) from error
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
-    """Replace the file at once; whoever reads it has the old one or the new one.
+    """Replace a baseline's file, whole or not at all.
 
     Raises:
         RequestError: it cannot be written.
@@ -102,6 +113,5 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
         with replaced(path) as staged:
             staged.write_text(baseline.model_dump_json(indent=1) + "\n")
     except OSError as error:
-        raise RequestError(
-            f"the baseline {path} cannot be written: {error.strerror}", "choose another place"
-        ) from error
+        message = f"the baseline {path} cannot be written: {error.strerror}"
+        raise RequestError(message, "choose another place") from error

@@ -1,16 +1,16 @@
-"""`drift.toml`: what each artifact must reach. Every limit has a default, by the artifact's precision.
+"""`drift.toml`: the limits of artifacts. Every limit has a default, by the artifact's precision.
 
 ::
 
-    undecided = "pass"     # or "fail": what becomes of a figure that these images cannot tell from its limit
+    undecided = "pass"     # or "fail": the result of a figure that these images cannot tell from its limit
 
     [defaults]             # of every artifact
-    top1_drop_pp = 0.5
+    drop_pp = 0.5
 
-    [[limits]]             # of those it names; later ones prevail
+    [[limits]]             # of the artifacts that it names; later tables override earlier ones
     format = "coreml"
     precision = "int8"
-    top1_agreement = 0.98
+    agreement = 0.98
     not_executed = "allow"
 """
 
@@ -19,41 +19,43 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
-from cloformer_deploy.backends.registry import FLOATS, FORMATS, PRECISIONS
+from cloformer_deploy.backends.registry import BACKENDS, all_precisions
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.validation import THRESHOLDS
+from cloformer_deploy.system.schema import Strict, first_error
+from cloformer_deploy.tasks import Task
 
 DEFAULT_NAME = "drift.toml"
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(ge=0, le=1000)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+class _Part(Strict):
+    model_config = ConfigDict(strict=True)
 
 
 class Limits(_Part):
-    """What an artifact is held to: against PyTorch on the same images, and against the baseline.
+    """The limits of an artifact: against PyTorch on the same images, and against the baseline.
 
     Attributes:
-        top1_agreement: least share of the same first class as PyTorch's, 0..1.
-        sqnr_db: least signal-to-noise ratio of the mean-centered logits, dB.
-        top1_drop_pp: most that top-1 may fall, percentage points.
-        regression_pp: most that it (without labels, the agreement) may fall against the baseline, percentage points.
-        regression_db: most that the SQNR may fall against the baseline, dB.
-        growth: most that the file may grow against the baseline, as a share.
-        operators_growth: the same of its number of operators.
+        agreement: least agreement with PyTorch, 0..1.
+        sqnr_db: least signal-to-noise ratio of the outputs, dB.
+        drop_pp: largest fall of the task's metric against PyTorch, percentage points; unused without a metric.
+        regression_pp: largest fall of the metric (without labels, of the agreement) against the baseline, percentage
+            points.
+        regression_db: largest fall of the SQNR against the baseline, dB.
+        growth: largest growth of the file against the baseline, as a share.
+        operators_growth: largest growth of its number of operators.
         not_executed: whether an artifact that cannot be run here fails.
         speedup: how many times as fast as the float32 file of its format it must be; None measures no latency.
-        slowdown: most that it may be slower than the accepted file of its kind, as a share; None as well.
+        slowdown: how much slower than the baseline's file of its kind it may be, as a share; None measures no latency.
     """
 
-    top1_agreement: Share
+    agreement: Share
     sqnr_db: float
-    top1_drop_pp: Positive
+    drop_pp: Positive = 0.0
     regression_pp: Positive = 0.5
     regression_db: Positive = 3.0
     growth: Positive = 0.05
@@ -64,9 +66,9 @@ class Limits(_Part):
 
 
 class _Given(_Part):
-    top1_agreement: Share | None = None
+    agreement: Share | None = None
     sqnr_db: float | None = None
-    top1_drop_pp: Positive | None = None
+    drop_pp: Positive | None = None
     regression_pp: Positive | None = None
     regression_db: Positive | None = None
     growth: Positive | None = None
@@ -77,14 +79,28 @@ class _Given(_Part):
 
 
 class _Rule(_Given):
-    format: Literal[tuple(FORMATS)] | None = None  # type: ignore[valid-type]
-    precision: Literal[tuple(PRECISIONS)] | None = None  # type: ignore[valid-type]
+    format: str | None = None
+    precision: str | None = None
     target: str | None = None
 
+    @field_validator("format")
+    @classmethod
+    def _known_format(cls, name: str | None) -> str | None:
+        if name is not None and name not in BACKENDS:
+            raise ValueError(f"{name!r} is no format; choose from {', '.join(BACKENDS)}")
+        return name
+
+    @field_validator("precision")
+    @classmethod
+    def _known_precision(cls, name: str | None) -> str | None:
+        if name is not None and name not in all_precisions():
+            raise ValueError(f"{name!r} is no precision; choose from {', '.join(all_precisions())}")
+        return name
+
     def names(self, artifact: Artifact) -> bool:
-        """Whether it is about an artifact."""
-        named = (self.format, artifact.format), (self.precision, artifact.precision), (self.target, artifact.target)
-        return all(mine in (None, its) for mine, its in named)
+        """Tell whether the rule is about an artifact."""
+        wanted = (self.format, self.precision, self.target)
+        return all(mine in (None, its) for mine, its in zip(wanted, artifact.key, strict=True))
 
 
 class DriftConfig(_Part):
@@ -95,20 +111,16 @@ class DriftConfig(_Part):
     limits: tuple[_Rule, ...] = ()
     source: str | None = Field(default=None, exclude=True)
 
-    def limits_of(self, artifact: Artifact) -> Limits:
-        """The limits of one artifact."""
-        merged = _built_in(artifact.precision)
+    def limits_of(self, artifact: Artifact, task: Task) -> Limits:
+        """Return the limits of one artifact."""
+        merged: dict[str, Any] = dict(task.thresholds(artifact.precision))
         for part in (self.defaults, *(rule for rule in self.limits if rule.names(artifact))):
             merged |= part.model_dump(exclude={"format", "precision", "target"}, exclude_none=True)
         return Limits(**merged)
 
 
-def _built_in(precision: str) -> dict[str, Any]:
-    return {**THRESHOLDS[precision], "top1_drop_pp": 0.5 if precision in FLOATS else 1.0}
-
-
 def read_config(path: Path | None) -> DriftConfig:
-    """A configuration from a file; without one, `drift.toml` in the current folder if it is there, else the defaults.
+    """Read a configuration; without a path, `drift.toml` in the current folder if it is there, else the defaults.
 
     Raises:
         RequestError: unreadable, no TOML, or a key or value that is not known.
@@ -125,10 +137,9 @@ def read_config(path: Path | None) -> DriftConfig:
     except tomllib.TOMLDecodeError as error:
         raise RequestError(f"{path} is no TOML: {error}", hint) from error
     try:
-        # By way of JSON's rules: TOML has arrays where a tuple is wanted.
+        # TOML has lists where the strict schema wants a tuple.
         config = DriftConfig.model_validate({**content, "limits": tuple(content.get("limits", ()))})
     except (ValidationError, TypeError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": ("limits",), "msg": str(error)}
-        place = ".".join(str(part) for part in first["loc"])
-        raise RequestError(f"{path}: {place}: {first['msg']}", hint) from error
+        reason = first_error(error) if isinstance(error, ValidationError) else f"limits: {error}"
+        raise RequestError(f"{path}: {reason}", hint) from error
     return config.model_copy(update={"source": str(path)})

@@ -11,7 +11,7 @@ from cloformer_deploy.bench.devices import Load, Measured, Request
 from cloformer_deploy.bench.devices.host import Host
 from cloformer_deploy.bench.measuring import float_baseline, load
 from cloformer_deploy.bench.protocol import Protocol, speedup
-from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.gate.checks import Check

@@ -1,8 +1,8 @@
-"""BatchNorm folded into the convolution before it.
+"""Fold BatchNorm into the convolution before it.
 
 In evaluation BatchNorm is y = (x - mean) / sqrt(var + eps) * gamma + beta, one scale and shift a channel,
 which the convolution's weight and bias can carry. Converters do it too, each in its own way; done here,
-every file's weights can be compared with the same tensors.
+the weights of every file can be compared with the same tensors.
 """
 
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Cutting a convolution by its output or its input channels, for the rewrites that do."""
+"""Split a convolution by its output or input channels."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from torch import nn
 
 
 def by_output_channels(conv: nn.Conv2d, sizes: Sequence[int]) -> list[nn.Conv2d]:
-    """Convolutions whose outputs, one after another along the channels, are the given one's.
+    """Split a convolution by output channels: the parts' outputs, concatenated, are the given one's.
 
     Args:
         conv: an ordinary convolution, or a depthwise one, each of whose parts takes its own channels of the input.
@@ -34,7 +34,7 @@ def by_output_channels(conv: nn.Conv2d, sizes: Sequence[int]) -> list[nn.Conv2d]
 
 
 def by_input_channels(conv: nn.Conv2d, sizes: Sequence[int]) -> list[nn.Conv2d]:
-    """1x1 convolutions of channels of the input, one after another, whose outputs sum to the given one's.
+    """Split a 1x1 convolution by input channels: the parts' outputs sum to the given one's.
 
     The first carries the bias. `sizes` are the input channels of each part; they sum to those of `conv`.
     """

@@ -1,4 +1,4 @@
-"""Depthwise kernels of more than 25 taps as sums of kernels of some of their rows.
+"""Split depthwise kernels of more than 25 taps into kernels of some of their rows, whose outputs are summed.
 
 XNNPACK has depthwise kernels for up to 25 taps; anything larger runs as a grouped convolution, one channel a group,
 several times slower. A 7 x 7 kernel becomes 3 x 7 + 3 x 7 + 1 x 7, a 9 x 9 one four of 2 x 9 and one of 1 x 9.
@@ -26,7 +26,7 @@ class RowSplitConv(nn.Module):
         self.parts = nn.ModuleList(map(_rows, repeat(conv), self.first_rows, self.heights))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pad once, and give each part the rows it looks at."""
+        """Pad once, and give each part the rows it reads."""
         padded = functional.pad(x, self.padding)
         seen = [
             padded[:, :, first : first + x.shape[2] + height - 1]
@@ -49,7 +49,7 @@ def split_large_depthwise_kernels(model: nn.Module) -> None:
 
 
 def _rows(conv: nn.Conv2d, first: int, count: int) -> nn.Conv2d:
-    """The rows `first` to `first + count` of a kernel; the first part carries the bias."""
+    """Return the rows `first` to `first + count` of a kernel; the first part carries the bias."""
     channels, columns = conv.in_channels, conv.kernel_size[1]
     part = nn.Conv2d(channels, channels, (count, columns), groups=channels, bias=first == 0 and conv.bias is not None)
     with torch.no_grad():

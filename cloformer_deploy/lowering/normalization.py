@@ -1,4 +1,4 @@
-"""GroupNorm(1, C) with its means taken in short steps: over (H, W) first, over C then.
+"""GroupNorm(1, C) with its means taken in two steps: over (H, W) first, then over C.
 
 One mean over (C, H, W) sums 100,352 terms in the first stage: float16 sums overflow, float32 ones lose digits, and
 Ethos-U and Hexagon have no such operator. In two steps the longest sum has H * W terms (3,136 at 224 x 224).
@@ -6,26 +6,23 @@ ONNX Runtime keeps GroupNorm, which ONNX writes as one InstanceNormalization: fe
 """
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from cloformer_deploy.networks.cloformer import CloFormer
-
 LONGEST_SUM = 4096
-"""Terms in one mean: above it the rows are averaged before the columns."""
+"""Most terms in one mean; above it the rows are averaged before the columns."""
 NORMAL_IN_FLOAT16 = 1e-4
-"""Somewhat above the smallest normal number, 6.1e-5: below it the Neural Engine takes an eps for zero."""
+"""Slightly above float16's smallest normal number, 6.1e-5: the Neural Engine takes a smaller eps for zero."""
 
 
 def short_mean(x: Tensor) -> Tensor:
-    """Mean of each sample, (B, C, H, W) to (B, 1, 1, 1)."""
+    """Return the mean of each sample, (B, C, H, W) to (B, 1, 1, 1)."""
     return spatial_mean(x).mean(dim=1, keepdim=True)
 
 
 def spatial_mean(x: Tensor) -> Tensor:
-    """Mean of each channel, (B, C, H, W) to (B, C, 1, 1)."""
+    """Return the mean of each channel, (B, C, H, W) to (B, C, 1, 1)."""
     if x.shape[2] * x.shape[3] > LONGEST_SUM:
         return x.mean(dim=3, keepdim=True).mean(dim=2, keepdim=True)
     return x.mean(dim=(2, 3), keepdim=True)
@@ -36,7 +33,7 @@ class TwoStepNorm(nn.Module):
 
     Args:
         eps: is added to the variance.
-        float16: keep eps a normal number of float16, at the price of a product of single numbers.
+        float16: keep eps a normal number of float16, at the cost of one more multiplication of a scalar per sample.
     """
 
     def __init__(self, eps: float, float16: bool = False) -> None:
@@ -50,7 +47,7 @@ class TwoStepNorm(nn.Module):
         return centered * self.inverse_deviation(centered)
 
     def inverse_deviation(self, centered: Tensor) -> Tensor:
-        """1 / sqrt(variance + eps) of each sample of what has mean 0, (B, C, H, W) to (B, 1, 1, 1)."""
+        """Return 1 / sqrt(variance + eps) of each sample of a tensor with mean 0, (B, C, H, W) to (B, 1, 1, 1)."""
         variance = short_mean(centered * centered)
         if not self.float16:
             return torch.rsqrt(variance + self.eps)
@@ -60,7 +57,7 @@ class TwoStepNorm(nn.Module):
 
 
 class PooledNorm(TwoStepNorm):
-    """The global average of what `TwoStepNorm` would give, without computing that; (B, C, H, W) to (B, C, 1, 1)."""
+    """Global average of the output of `TwoStepNorm`, without computing that output; (B, C, H, W) to (B, C, 1, 1)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Average, then subtract and divide."""
@@ -69,19 +66,12 @@ class PooledNorm(TwoStepNorm):
         return (average - mean) * self.inverse_deviation(x - mean)
 
 
-def normalize_in_two_steps(model: CloFormer) -> None:
-    """Replace every GroupNorm, which must have no scale and shift any more; the last one goes behind the pooling."""
-    _replace(model, float16=False)
+def replace_group_norms(model: nn.Module, *, float16: bool) -> None:
+    """Replace every GroupNorm(1, C) by a `TwoStepNorm`, in place.
 
-
-def normalize_in_float16(model: CloFormer) -> None:
-    """`normalize_in_two_steps`, with an eps that float16 holds."""
-    _replace(model, float16=True)
-
-
-def _replace(model: CloFormer, float16: bool) -> None:
-    model.pool = PooledNorm(cast(nn.GroupNorm, model.norm).eps, float16)
-    model.norm = nn.Identity()
+    Raises:
+        ValueError: one has a scale and shift, or more than one group.
+    """
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.GroupNorm):

@@ -1,1 +1,26 @@
-"""Network families that can be exported: one folder per family, behind the Protocol of `base`."""
+"""Network families that can be exported: one folder per family, behind the Protocol of `base`, in one registry.
+
+To add a network: a folder with an object that follows `base.Network`, and an entry in `NETWORKS`.
+"""
+
+from typing import TYPE_CHECKING
+
+from cloformer_deploy.networks.base import Network
+from cloformer_deploy.networks.cloformer.network import CloFormerNetwork
+
+if TYPE_CHECKING:
+    from torch import nn
+
+NETWORKS: dict[str, Network] = {item.name: item for item in (CloFormerNetwork(),)}
+
+__all__ = ["NETWORKS", "Network", "all_variants", "network_of"]
+
+
+def all_variants() -> tuple[str, ...]:
+    """Return the names of all configurations of all families."""
+    return tuple(dict.fromkeys(name for network in NETWORKS.values() for name in network.variants))
+
+
+def network_of(model: "nn.Module") -> Network:
+    """Return the family that a model belongs to, by its `family` attribute."""
+    return NETWORKS[str(model.family)]

@@ -1,17 +1,18 @@
-"""From a float model and a calibration set to what a format's quantizer is told, the same for every format."""
+"""Prepare a model for quantization, alike for all formats: equalize, lower, measure ranges, plan, correct biases."""
 
 import copy
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from cloformer_deploy.data import ImageSet, Preprocessing
 from cloformer_deploy.lowering import lower
 from cloformer_deploy.lowering.batch_norm import fold_batch_norm
-from cloformer_deploy.networks.cloformer import CloFormer
+from cloformer_deploy.networks.base import Network, Rewrite
+from cloformer_deploy.progress import Progress
 from cloformer_deploy.quantization import graph
 from cloformer_deploy.quantization.bias import correct_biases, hold_biases
 from cloformer_deploy.quantization.bounds import leave_out_maxima
@@ -25,32 +26,39 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class CalibrationBatches:
-    """A calibration set as often as it is wanted: each pass is told to `step`, its progress to `advance`."""
+    """A calibration set that can be read several times; each pass is a step of `progress`.
+
+    Attributes:
+        images: the set.
+        preprocessing: the model's.
+        purpose: what the passes are for, for example "onnx int8"; it ends the name of each step.
+        progress: is told of each pass and its progress.
+    """
 
     images: ImageSet
     preprocessing: Preprocessing
-    step: Callable[[str], None]
-    advance: Callable[[int], None]
+    purpose: str
+    progress: Progress
 
-    def __call__(self, purpose: str) -> Iterator[Tensor]:
-        """Batches of normalized images (B, 3, H, W), float32.
+    def __call__(self, step: str) -> Iterator[Tensor]:
+        """Yield batches of normalized images (B, 3, H, W), float32.
 
         Raises:
             DataError: the set was made for another preprocessing, or is damaged.
         """
-        self.step(purpose)
+        self.progress.step(f"{step} for {self.purpose}")
         done = 0
         for batch in self.images.batches(self.preprocessing, _BATCH):
             yield torch.from_numpy(self.preprocessing.normalize(batch.pixels))
             done += len(batch.pixels)
-            self.advance(done)
+            self.progress.advance(done, len(self.images))
 
 
 @dataclass(frozen=True)
 class Observed:
-    """A lowered model whose channels are equalized, and what its tensors hold over a calibration set."""
+    """A lowered model with equalized channels, and histograms of its tensors over a calibration set."""
 
-    model: CloFormer
+    model: nn.Module
     traced: fx.GraphModule
     seen: Mapping[str, Histogram]
     recipe: Recipe
@@ -59,16 +67,16 @@ class Observed:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a format is given.
+    """A model that is ready for a format's quantizer.
 
     Attributes:
-        model: lowered; its float outputs are the reference's but for what bias correction took off.
+        model: lowered; its float outputs differ from the reference's by the bias correction.
         traced: the same as a graph of named tensors, which shares the model's parameters.
         plan: what becomes an integer.
-        seen: what the plan's tensors held.
+        seen: histograms of the plan's tensors.
     """
 
-    model: CloFormer
+    model: nn.Module
     traced: fx.GraphModule
     plan: Plan
     seen: Mapping[str, Histogram]
@@ -83,18 +91,26 @@ class Prepared:
 
 
 def observed(
-    reference: CloFormer,
-    format_name: str,
-    target: str,
+    reference: nn.Module,
+    network: Network,
+    rewrites: Sequence[Rewrite],
     recipe: Recipe,
     images: CalibrationBatches,
-    size: tuple[int, int],
 ) -> Observed:
-    """Equalize, lower and observe a copy of a model in evaluation mode; `size` is height and width."""
+    """Equalize, lower and observe a copy of a model.
+
+    Args:
+        reference: the model, in evaluation mode.
+        network: its family.
+        rewrites: the target's, for graphs with integer convolutions.
+        recipe: what becomes an integer.
+        images: the calibration set.
+    """
+    size = (images.preprocessing.height, images.preprocessing.width)
     model = copy.deepcopy(reference)
     fold_batch_norm(model)
-    equalize(model, images("Equalizing channels"))
-    lowered = lower(model, format_name, target, integer=True)
+    equalize(network, model, images("Equalizing channels"))
+    lowered = lower(model, rewrites)
     traced = graph.trace(lowered, *size)
     rounded = tensors(traced, recipe, quantized_operators(traced, recipe))
     seen = observe(traced, rounded, images("Measuring ranges"))
@@ -102,12 +118,12 @@ def observed(
 
 
 def save_observed(base: Observed, path: Path) -> None:
-    """Write what took the time to find, for another process of ours: `load_observed` reads it."""
+    """Write an observed model for another process of this tool; `load_observed` reads it."""
     torch.save((base.model, dict(base.seen)), path)
 
 
 def load_observed(path: Path, recipe: Recipe, size: tuple[int, int]) -> Observed:
-    """What `save_observed` wrote, of the same recipe and size. Only ever a file of our own: it may hold any object."""
+    """Read what `save_observed` wrote for the same recipe and size. Never for foreign files: they could run code."""
     model, seen = torch.load(path, weights_only=False)
     return Observed(model, graph.trace(model, *size), seen, recipe, size)
 
@@ -125,9 +141,6 @@ def prepared(base: Observed, images: CalibrationBatches, excluded_layers: Collec
     return Prepared(model, traced, chosen, base.seen)
 
 
-def weights_only(
-    reference: CloFormer, format_name: str, target: str, recipe: Recipe, size: tuple[int, int]
-) -> Prepared:
-    """What a recipe takes that leaves activations float: the lowered model as it is, and no operator planned."""
-    lowered = lower(reference, format_name, target)
+def weights_only(lowered: nn.Module, recipe: Recipe, size: tuple[int, int]) -> Prepared:
+    """Return what a recipe without integer activations needs: the lowered model as it is, and no operator planned."""
     return Prepared(lowered, graph.trace(lowered, *size), Plan(recipe, frozenset(), {}), {})

@@ -1,4 +1,4 @@
-"""What an accuracy limit came to, in words."""
+"""The result of an accuracy search, in words."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -9,15 +9,15 @@ if TYPE_CHECKING:
 
 
 def accuracy_lines(made: "Export") -> Iterator[str]:
-    """One line for each artifact that was searched for under a limit."""
+    """Yield one line for each artifact that was searched for under a limit."""
     for path, check in made.checks.items():
         if check.accuracy is not None:
             yield f"{path}: {_line(check.accuracy)}"
 
 
 def _line(found: "Accuracy") -> str:
-    low, high = found.top1_drop_ci95_pp
-    drop = f"top-1 drops {found.top1_drop_pp:.2f} pp ({low:.2f}, {high:.2f}) on {found.n} images"
+    low, high = found.drop_ci95_pp
+    drop = f"{found.metric} drops {found.drop_pp:.2f} pp ({low:.2f}, {high:.2f}) on {found.n} images"
     used = f"{found.evaluations} of at most {found.budget} evaluations"
-    excluded_layers = ", ".join(found.excluded_layers) or "nothing"
-    return f"{drop}, within {found.max_drop_pp:g}; {used}; left float: {excluded_layers}."
+    excluded = ", ".join(found.excluded_layers) or "nothing"
+    return f"{drop}, within {found.max_drop_pp:g}; {used}; kept in float: {excluded}."

@@ -1,4 +1,4 @@
-"""What the commands answer with `--json`, as the contract lays it down."""
+"""The JSON answers of the commands, whose keys the contract fixes."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,51 +6,76 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cloformer_deploy.backends.inspection import Inspection
-    from cloformer_deploy.bundle.bundle import Bundle
+    from cloformer_deploy.bundle import Bundle
     from cloformer_deploy.data import MadeCalibration
     from cloformer_deploy.doctor import Survey
     from cloformer_deploy.export.pipeline import Export
-    from cloformer_deploy.validation import Validation
+    from cloformer_deploy.tasks import Comparison
+    from cloformer_deploy.validation import ArtifactVerdict, Validation
 
 Answer = Mapping[str, Any]
 _VERSION = {"schema_version": 1}
 
 
 def export_json(made: "Export") -> Answer:
-    """The artifacts written now, as in the manifest, each with its `check`; and where the bundle is."""
+    """Return the artifacts that were written now, as in the manifest, each with its `check`."""
     manifest = made.bundle.manifest
     artifacts = [
         {**item.model_dump(mode="json"), "check": made.checks[item.path].model_dump()}
         for item in manifest.artifacts
         if item.path in made.checks
     ]
-    return {**_VERSION, "bundle": str(made.bundle.root), "variant": manifest.variant, "artifacts": artifacts}
+    return {
+        **_VERSION,
+        "bundle": str(made.bundle.root),
+        "task": manifest.task,
+        "variant": manifest.variant,
+        "artifacts": artifacts,
+    }
 
 
 def calibration_json(made: "MadeCalibration") -> Answer:
-    """The new calibration set, without the digests of its images."""
+    """Return the new calibration set, without the digests of its images."""
     manifest = made.calibration.manifest.model_dump(mode="json")
     told = {key: manifest[key] for key in ("source", "sha256", "n", "seed", "classes")}
     return {**_VERSION, "output": str(made.output), **told, "warnings": list(made.warnings)}
 
 
 def validation_json(result: "Validation") -> Answer:
-    """PyTorch's own result and one entry an artifact."""
+    """Return PyTorch's own result and one entry per artifact."""
     return {
         **_VERSION,
         "images": result.images,
+        "task": result.task,
+        "metric": result.metric,
         "reference": dataclasses.asdict(result.reference),
-        "artifacts": [dataclasses.asdict(item) for item in result.artifacts],
+        "artifacts": [_verdict_json(item) for item in result.artifacts],
     }
 
 
+def _verdict_json(item: "ArtifactVerdict") -> Answer:
+    return {
+        **{name: getattr(item, name) for name in ("path", "format", "precision", "target", "runtime", "status")},
+        **comparison_json(item.found),
+        "thresholds": dict(item.thresholds),
+        "failures": list(item.failures),
+        "undecided": list(item.undecided),
+    }
+
+
+def comparison_json(found: "Comparison | None") -> Answer:
+    """Return the figures of a comparison; all are null where nothing was executed."""
+    names = ("score", "drop_pp", "drop_ci95_pp", "agreement", "max_abs_diff", "sqnr_db", "cosine_min")
+    return {"n": found.n if found else 0, **{name: getattr(found, name) if found else None for name in names}}
+
+
 def inspection_json(inspection: "Inspection") -> Answer:
-    """One file."""
+    """Return what is known of one file."""
     return {**_VERSION, **_flat(inspection)}
 
 
 def bundle_json(bundle: "Bundle", inspected: "Sequence[Inspection]") -> Answer:
-    """The manifest, each artifact with what was seen of it."""
+    """Return the manifest, each artifact with its inspection."""
     manifest = bundle.manifest.model_dump(mode="json")
     artifacts = [
         {**_flat(inspection), **item} for item, inspection in zip(manifest["artifacts"], inspected, strict=True)
@@ -59,11 +84,11 @@ def bundle_json(bundle: "Bundle", inspected: "Sequence[Inspection]") -> Answer:
 
 
 def _flat(inspection: "Inspection") -> Answer:
-    """What the file says of itself, and beside it what was seen in its runtime."""
-    found = dataclasses.asdict(inspection)
-    return {**found.pop("description"), **found}
+    """Return the description, and beside it a key for each section that the runtime shows."""
+    sections = {section.name: dict(section.facts) for section in inspection.sections}
+    return {**dataclasses.asdict(inspection.description), **sections, "problem": inspection.problem}
 
 
 def survey_json(found: "Survey") -> Answer:
-    """The survey as it is."""
+    """Return the survey."""
     return {**_VERSION, **dataclasses.asdict(found)}

@@ -7,7 +7,7 @@ from cloformer_deploy.report.cells import Rendered, add_row, counted, new_table,
 
 if TYPE_CHECKING:
     from cloformer_deploy.bench import Bench, Conditions, Result
-    from cloformer_deploy.bundle.bundle import Bundle
+    from cloformer_deploy.bundle import Bundle
 
 NO_LATENCY = {
     "emulated": "the processor is emulated: that it runs is shown, and what it computes, not how fast",

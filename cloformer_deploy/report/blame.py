@@ -1,4 +1,4 @@
-"""What `blame` found, for a terminal and for scripts."""
+"""The result of `blame`, for a terminal and for scripts."""
 
 import dataclasses
 import math
@@ -19,14 +19,14 @@ _WIDTH = 60
 def blame_json(found: "Investigation") -> Mapping[str, Any]:
     """Everything; a figure that is infinite or was not measured is null."""
     blame = dataclasses.asdict(found.blame)
-    blame["layers"] = [{**layer, "logit_noise": _finite(layer["logit_noise"])} for layer in blame["layers"]]
-    recipe = found.recipe
+    blame["layers"] = [{**layer, "output_noise": _finite(layer["output_noise"])} for layer in blame["layers"]]
+    exclusions = found.exclusions
     return {
         "schema_version": 1,
         "images": found.images,
         **blame,
         "fix": dataclasses.asdict(found.fix),
-        "recipe": recipe.model_dump(mode="json") if recipe is not None else None,
+        "exclusions": exclusions.model_dump(mode="json") if exclusions is not None else None,
     }
 
 
@@ -34,13 +34,13 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def blame_tables(found: "Investigation", plot: Path | None, fix: Path | None) -> Rendered:
+def blame_tables(found: "Investigation", plot: Path | None, exclusions: Path | None) -> Rendered:
     """The verdict, the worst layers, how the error grows with depth, and what to do."""
     blame = found.blame
     yield f"{blame.path}, run by {blame.runtime}, beside PyTorch on {counted(blame.n, 'image')} ({found.images}):"
     table = new_table("", "agree", "SQNR dB", numeric=(1, 2))
-    for what, file in (("the file", blame.file), ("a fresh export", blame.fresh)):
-        add_row(table, what, f"{file.top1_agreement:.1%}", _logits_db(file))
+    for what, file in (("the file", blame.file), ("a re-export", blame.reexported)):
+        add_row(table, what, f"{file.agreement:.1%}", _outputs_db(file))
     yield table
     yield from (f"Note: {finding}." for finding in blame.findings)
     yield _verdict(blame)
@@ -50,22 +50,22 @@ def blame_tables(found: "Investigation", plot: Path | None, fix: Path | None) ->
     yield _advice(blame, found.fix)
     if plot is not None:
         yield f"Plot: {plot!s}"
-    if fix is not None:
-        yield _written(found, fix)
+    if exclusions is not None:
+        yield _written(found, exclusions)
 
 
 def _layer_table(blame: "Blame") -> Any:
-    table = new_table("layer", "operator", "adds dB", "fresh", "so far", "of noise", numeric=(2, 3, 4, 5))
+    table = new_table("layer", "operator", "adds dB", "re-export", "so far", "of noise", numeric=(2, 3, 4, 5))
     for layer in blame.layers[:ROWS]:
         mark = "NaN " if layer.non_finite else "* " if layer.fault else ""
-        fresh = "-" if layer.reexport_sqnr_db is None else f"{layer.reexport_sqnr_db:.1f}"
+        again = "-" if layer.reexport_sqnr_db is None else f"{layer.reexport_sqnr_db:.1f}"
         own = "NaN" if layer.non_finite else f"{layer.sqnr_db:.1f}"
         add_row(
             table,
             f"{mark}{shown_path(layer)}",
             shown_kind(layer),
             own,
-            fresh,
+            again,
             f"{layer.cumulative_db:.1f}",
             f"{layer.share:.1%}",
         )
@@ -85,39 +85,39 @@ def shown_kind(layer: "Layer") -> str:
 def _verdict(blame: "Blame") -> str:
     faults = blame.faults
     if not faults:
-        return "No layer computes anything but what it does in a fresh export; these add the most error:"
+        return "Every layer computes the same as in a re-export; these add the most error:"
     first = faults[0]
     if first.non_finite:
-        return f"NaN or infinity enters in {shown_path(first)}, and not in a fresh export:"
-    before = "" if first.reexport_sqnr_db is None else f", where a fresh export has {first.reexport_sqnr_db:.1f}"
+        return f"NaN or infinity first occurs in {shown_path(first)}, and not in a re-export:"
+    before = "" if first.reexport_sqnr_db is None else f", where a re-export has {first.reexport_sqnr_db:.1f}"
     more = f" So do {counted(len(faults) - 1, 'other')} (*)." if len(faults) > 1 else ""
     return f"{shown_path(first)} computes something else: {first.sqnr_db:.1f} dB{before}.{more}"
 
 
 def _advice(blame: "Blame", fix: "Fix") -> str:
     if fix.advice == "export_again":
-        return f"Next: export it again. A fresh export of the same weights has {_logits_db(blame.fresh)} dB."
+        return f"Next: export it again. A re-export of the same weights has {_outputs_db(blame.reexported)} dB."
     made = f"{counted(len(fix.trials), 'file')} made and run"
     if fix.advice == "exclude_layers" and fix.file is not None:
         names = ", ".join(fix.excluded_layers)
-        return f"Left float, {names} give {_logits_db(fix.file)} dB instead of {_logits_db(blame.fresh)} ({made})."
+        return f"With {names} in float: {_outputs_db(fix.file)} dB instead of {_outputs_db(blame.reexported)} ({made})."
     if fix.trials:
         best = max(fix.trials, key=lambda trial: trial.file.sqnr_db or -math.inf)
         return (
-            f"No short list of parts left float reaches {fix.goal_db:.1f} dB; {len(best.excluded_layers)} of them give "
-            f"{_logits_db(best.file)} ({made})."
+            f"No short list of parts in float reaches {fix.goal_db:.1f} dB; {len(best.excluded_layers)} of them give "
+            f"{_outputs_db(best.file)} ({made})."
         )
-    return "A fresh export is no better, and nothing can be left float: this is what the precision costs."
+    return "A re-export is no better, and no layer can be excluded: this is the cost of the precision."
 
 
-def _written(found: "Investigation", fix: Path) -> str:
-    if found.recipe is None:
-        return f"{fix!s} was not written: there are no layers to leave float."
+def _written(found: "Investigation", path: Path) -> str:
+    if found.exclusions is None:
+        return f"{path!s} was not written: there are no layers to exclude."
     named = f"--format {found.blame.format} --precision {found.blame.precision}"
-    return f"Recipe: {fix!s}; take it with: cloformer-deploy export {named} --recipe {fix!s}"
+    return f"Excluded layers: {path!s}; use it with: cloformer-deploy export {named} --recipe {path!s}"
 
 
-def _logits_db(file: "Distance") -> str:
+def _outputs_db(file: "Distance") -> str:
     return "NaN" if file.sqnr_db is None else f"{file.sqnr_db:.1f}"
 
 
@@ -127,7 +127,7 @@ def _in_order(blame: "Blame") -> "list[Layer]":
 
 def _ends(blame: "Blame") -> str:
     values = [layer.cumulative_db for layer in blame.layers]
-    return f"{min(values):.0f} to {max(values):.0f} dB, from the first layer to the logits"
+    return f"{min(values):.0f} to {max(values):.0f} dB, from the first layer to the outputs"
 
 
 def _sparkline(blame: "Blame") -> str:

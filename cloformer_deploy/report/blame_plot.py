@@ -1,4 +1,4 @@
-"""SQNR over depth as a plot: where error enters, and what is left of the signal behind it."""
+"""Plot SQNR over depth: where error arises, and what is left of the signal after it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,7 +105,7 @@ def _stages(axes: Any, ordered: "list[Layer]") -> None:
 
 def _title(blame: "Blame") -> str:
     sqnr = "NaN" if blame.file.sqnr_db is None else f"{blame.file.sqnr_db:.1f} dB"
-    return f"{blame.path}: logits {sqnr}"
+    return f"{blame.path}: outputs {sqnr}"
 
 
 def _label(layer: "Layer") -> str:

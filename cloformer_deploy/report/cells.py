@@ -1,4 +1,4 @@
-"""What all tables are made of."""
+"""Cells and names that all tables share."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from cloformer_deploy.backends.registry import FORMATS
+from cloformer_deploy.backends.registry import default_target
 
 if TYPE_CHECKING:
     from cloformer_deploy.bench import Result
@@ -23,7 +23,7 @@ STATUS = {
 
 
 def new_table(*columns: str, numeric: tuple[int, ...] = ()) -> Table:
-    """A table without rows; the columns of the given indices are aligned on the right."""
+    """Return a table without rows; the columns of the given indices are right-aligned."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index in numeric else "left", overflow="fold")
@@ -31,23 +31,23 @@ def new_table(*columns: str, numeric: tuple[int, ...] = ()) -> Table:
 
 
 def add_row(table: Table, *cells: str | Text) -> None:
-    """Add a row whose text, much of it from files, is never read as markup."""
+    """Add a row. Text, much of it from files, is never read as markup."""
     table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
 
 
 def counted(count: int, singular: str, plural: str = "") -> str:
-    """A number and what it counts: 1 class, 2 classes."""
+    """Return a number and what it counts: 1 class, 2 classes."""
     return f"{count} {singular if count == 1 else plural or singular + 's'}"
 
 
 def short_name(item: "Artifact | ArtifactVerdict | Result") -> str:
-    """Format and precision, and the target where it is not the format's default."""
-    default = item.target == FORMATS[item.format].targets[0]
+    """Return format and precision, and the target where it is not the format's default."""
+    default = item.target == default_target(item.format)
     return f"{item.format} {item.precision}" + ("" if default else f" {item.target}")
 
 
 def percent(value: float | None) -> str:
-    """A share in percent, or a dash."""
+    """Return a share in percent, or a dash."""
     if value is None:
         return "-"
     text = f"{value:.1%}"

@@ -1,4 +1,4 @@
-"""The gate's answer for continuous integration: JUnit XML, a Markdown summary, GitHub's annotations."""
+"""The gate's answer for continuous integration: JUnit XML, a Markdown summary, GitHub annotations."""
 
 import os
 import xml.etree.ElementTree as ET
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def junit(result: "Gate") -> str:
-    """One test case for each check of each artifact, in the form that Jenkins, GitLab and GitHub's reporters read."""
+    """Return one test case per check and artifact, in the form that Jenkins, GitLab and GitHub's reporters read."""
     suites = ET.Element("testsuites", name="cloformer-deploy gate")
     for cell in result.cells:
         failing = [check for check in cell.checks if check.outcome == "failed"]
@@ -47,12 +47,13 @@ def junit(result: "Gate") -> str:
 
 
 def markdown(result: "Gate") -> str:
-    """A summary for a job's page or a comment."""
-    top1 = f", top-1 {result.top1:.2%}" if result.top1 is not None else ""
+    """Return a Markdown summary for a job's page or a comment."""
+    score = result.reference.score
+    told = f", {result.metric_title} {score:.2%}" if score is not None else ""
     rows = [
         f"### Drift gate: {'failed' if result.failed else 'passed'}",
         "",
-        f"PyTorch on {result.n:,} images{top1}.",
+        f"PyTorch on {result.reference.n:,} images{told}.",
         "",
         "| artifact | | agreement | drop, pp (95 %) | SQNR, dB | bytes |",
         "|---|---|---|---|---|---|",
@@ -69,7 +70,7 @@ def _row(cell: "Cell") -> str:
 
 
 def annotations(result: "Gate") -> Iterator[str]:
-    """GitHub's workflow commands: an error for what fails, a warning for what is undecided or suspicious."""
+    """Yield GitHub's workflow commands: an error for a failure, a warning for what is undecided or suspicious."""
     for cell in result.cells:
         for check in cell.checks:
             if check.outcome != "passed":
@@ -83,24 +84,24 @@ def annotations(result: "Gate") -> Iterator[str]:
 
 
 def _command(kind: str, title: str, text: str) -> str:
-    """One line, with what would end it or its properties escaped as GitHub's toolkit does."""
+    """Return one line; characters that would end it or its properties are escaped as GitHub's toolkit does."""
     escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
     title = title.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A").replace(":", "%3A").replace(",", "%2C")
     return f"::{kind} title={title}::{escaped}"
 
 
 def _escaped(text: str) -> str:
-    """Text from files, harmless in Markdown."""
+    """Return text from files, escaped for Markdown."""
     return "".join(f"\\{char}" if char in "\\`*_{}[]<>#|" else char for char in text.replace("\n", " "))
 
 
 def _xml_text(text: str) -> str:
-    """Without what XML 1.0 cannot hold."""
+    """Return text without characters that XML 1.0 cannot hold."""
     return "".join(char for char in text if char in "\t\n\r" or char.isprintable())
 
 
 def write_report(path: Path, content: str) -> None:
-    """Write a report; a job's summary file (`GITHUB_STEP_SUMMARY`) is added to, as others write there too.
+    """Write a report; append to a job's summary file (`GITHUB_STEP_SUMMARY`), because other steps write there too.
 
     Raises:
         RequestError: it cannot be written.

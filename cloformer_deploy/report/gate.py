@@ -1,8 +1,9 @@
-"""The gate's answer: tables and JSON here; Markdown, JUnit XML and annotations for continuous integration."""
+"""The gate's answer as tables and JSON; `ci` has Markdown, JUnit XML and annotations."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from cloformer_deploy.report.answers import comparison_json
 from cloformer_deploy.report.cells import STATUS, Rendered, add_row, new_table, percent, short_name
 
 if TYPE_CHECKING:
@@ -13,13 +14,15 @@ _SIGNIFICANT = 0.05
 
 
 def gate_json(result: "Gate") -> dict[str, Any]:
-    """The whole answer; see docs/gate.md."""
+    """Return the whole answer; see docs/gate.md."""
     return {
         "schema_version": 1,
         "passed": not result.failed,
         "images": result.images,
         "config": result.config,
-        "reference": {"runtime": "pytorch", "n": result.n, "top1": result.top1},
+        "task": result.task,
+        "metric": result.metric,
+        "reference": {"runtime": "pytorch", "n": result.reference.n, "score": result.reference.score},
         "artifacts": [_cell_json(cell, result.labels) for cell in result.cells],
         "absent": [
             {"format": item.format, "precision": item.precision, "target": item.target} for item in result.absent
@@ -28,41 +31,28 @@ def gate_json(result: "Gate") -> dict[str, Any]:
 
 
 def _cell_json(cell: "Cell", labels: tuple[str, ...] | None) -> dict[str, Any]:
-    artifact, drift = cell.artifact, cell.drift
-    measured: dict[str, Any] = {}
-    if drift is not None:
-        labeled = drift.labeled > 0
-        measured = {
-            "n": drift.n,
-            "top1_agreement": drift.top1_agreement,
-            "top1": drift.correct / drift.labeled if labeled else None,
-            "top1_drop_pp": drift.top1_drop_pp if labeled else None,
-            "smallest_drop_pp": drift.smallest_drop_pp() if labeled else None,
-            "sqnr_db": drift.sqnr_db if drift.measured else None,
-            "cosine_min": drift.cosine_min if drift.measured else None,
-            "kl_divergence": drift.kl_divergence if drift.measured else None,
-            "max_abs_diff": drift.max_abs_diff if drift.measured else None,
-            "operators": cell.operators,
-        }
+    artifact, found = cell.artifact, cell.comparison
+    classes = found.classes if found is not None else ()
     return {
+        **dict(zip(("format", "precision", "target"), artifact.key, strict=True)),
         "path": artifact.path,
-        "format": artifact.format,
-        "precision": artifact.precision,
-        "target": artifact.target,
         "runtime": cell.runtime,
         "status": cell.status,
-        **measured,
+        **comparison_json(found),
+        "smallest_drop_pp": found.smallest_drop_pp if found is not None else None,
+        "operators": cell.operators,
         "checks": [vars(check) for check in cell.checks],
         "causes": list(cell.causes),
-        "classes": [{**vars(item), "label": labels[item.index] if labels else None} for item in cell.classes],
+        "classes": [{**vars(item), "label": labels[item.index] if labels else None} for item in classes],
     }
 
 
 def gate_tables(result: "Gate") -> Rendered:
-    """One row an artifact, then what failed, is undecided or suspicious, and what to do."""
-    top1 = f"top-1 {result.top1:.2%}" if result.top1 is not None else "without labels"
+    """Yield one row per artifact, then what failed, is undecided or suspicious, and what to do."""
+    score = result.reference.score
+    told = f"{result.metric_title} {score:.2%}" if score is not None else "without labels"
     limits = f"limits of {result.config}" if result.config else "built-in limits"
-    yield f"PyTorch on {result.n} images ({result.images}): {top1}; {limits}."
+    yield f"PyTorch on {result.reference.n} images ({result.images}): {told}; {limits}."
     table = new_table("artifact", "", "agree", "drop pp (95 %)", "SQNR dB", "checks", numeric=(2, 3, 4))
     for cell in result.cells:
         add_row(table, *_row(cell))
@@ -71,16 +61,15 @@ def gate_tables(result: "Gate") -> Rendered:
 
 
 def figures(cell: "Cell") -> tuple[str, str, str]:
-    """Agreement, drop with its interval, and SQNR, for a table."""
-    drift = cell.drift
+    """Return agreement, drop with its interval, and SQNR, for a table."""
+    found = cell.comparison
     agreement = drop = sqnr = "-"
-    if drift is not None:
-        agreement = percent(drift.top1_agreement)
-        if drift.labeled:
-            low, high = drift.top1_drop_ci95_pp()
-            drop = f"{drift.top1_drop_pp:.2f} ({low:.2f}, {high:.2f})"
-        if drift.measured:
-            sqnr = f"{drift.sqnr_db:.1f}"
+    if found is not None:
+        agreement = percent(found.agreement)
+        if found.drop_pp is not None and found.drop_ci95_pp is not None:
+            drop = f"{found.drop_pp:.2f} ({found.drop_ci95_pp[0]:.2f}, {found.drop_ci95_pp[1]:.2f})"
+        if found.sqnr_db is not None:
+            sqnr = f"{found.sqnr_db:.1f}"
     return agreement, drop, sqnr
 
 
@@ -91,7 +80,7 @@ def _row(cell: "Cell") -> list[Any]:
 
 
 def lines(result: "Gate") -> Iterator[str]:
-    """What there is to say beside the figures, a sentence each."""
+    """Yield what there is to say beside the figures, a sentence each."""
     for cell in result.cells:
         name = short_name(cell.artifact)
         for check in cell.checks:
@@ -99,24 +88,36 @@ def lines(result: "Gate") -> Iterator[str]:
                 yield f"{name}: {check.outcome}: {sentence(check)}"
         for cause in cell.causes:
             yield f"{name}: cause: {cause}"
-        for item in [item for item in cell.classes if item.p_value < _SIGNIFICANT][:CLASSES_SHOWN]:
-            label = result.labels[item.index] if result.labels else f"class {item.index}"
-            yield f"{name}: {label}: {item.lost} lost, {item.gained} gained of {item.n} (p {item.p_value:.1e})"
-        if cell.drift is not None and cell.drift.labeled and cell.status == "passed":
-            drift = cell.drift
-            limit = next(check.limit for check in cell.checks if check.name == "top1_drop_pp")
-            yield (
-                f"{name}: {drift.labeled:,} images do not tell a drop under {drift.smallest_drop_pp():.2f} pp from "
-                f"none; for one of {limit:.2f} pp it takes {drift.images_for(limit or 1):,}"
-            )
+        yield from _class_lines(cell, name, result.labels)
+        yield from _power_lines(cell, name)
     for old in result.absent:
         yield f"{old.format} {old.precision} ({old.target}) is in the baseline and not in the bundle: export it again"
     for missing in result.missing:
         yield f"Next: {missing.hint}"
 
 
+def _class_lines(cell: "Cell", name: str, labels: tuple[str, ...] | None) -> Iterator[str]:
+    classes = cell.comparison.classes if cell.comparison is not None else ()
+    for item in [item for item in classes if item.p_value < _SIGNIFICANT][:CLASSES_SHOWN]:
+        label = labels[item.index] if labels else f"class {item.index}"
+        yield f"{name}: {label}: {item.lost} lost, {item.gained} gained of {item.n} (p {item.p_value:.1e})"
+
+
+def _power_lines(cell: "Cell", name: str) -> Iterator[str]:
+    """Yield the smallest drop that a passed artifact's images can tell from none."""
+    found = cell.comparison
+    if found is None or found.smallest_drop_pp is None or cell.status != "passed":
+        return
+    limit = next(check.limit for check in cell.checks if check.name == "drop_pp") or 1.0
+    needed = found.images_needed(limit)
+    yield (
+        f"{name}: {found.n:,} images do not tell a drop under {found.smallest_drop_pp:.2f} pp from "
+        f"none; for one of {limit:.2f} pp it takes {needed:,}"
+    )
+
+
 def sentence(check: "Check") -> str:
-    """What was found, the limit, and how many images would decide."""
+    """Return what was found, the limit, and how many images would decide."""
     parts = [check.text]
     if check.limit is not None:
         interval = f" (95 % {check.ci95[0]:.4g} to {check.ci95[1]:.4g})" if check.ci95 else ""

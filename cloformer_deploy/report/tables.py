@@ -1,4 +1,4 @@
-"""What the commands show on a terminal: tables of at most 80 columns, and the lines around them."""
+"""The answers of the commands on a terminal: tables of at most 80 columns, and the lines around them."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from cloformer_deploy.backends.base import TensorInfo
+from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.report.accuracy import accuracy_lines
 from cloformer_deploy.report.cells import STATUS, Rendered, add_row, counted, new_table, percent, short_name
 from cloformer_deploy.report.integers import integer_line, integer_tables
 
 if TYPE_CHECKING:
     from cloformer_deploy.backends.inspection import Inspection
-    from cloformer_deploy.bundle.bundle import Bundle
+    from cloformer_deploy.bundle import Bundle
     from cloformer_deploy.data import MadeCalibration
     from cloformer_deploy.doctor import Part, Survey
     from cloformer_deploy.export.pipeline import Export
@@ -23,7 +24,7 @@ _READY = Text("ready", style="green")
 
 
 def export_tables(made: "Export") -> Rendered:
-    """The artifacts written now, and where they are."""
+    """Yield the artifacts that were written now, and where they are."""
     table = new_table("artifact", "MB", "run by", "max |diff|", "SQNR dB", numeric=(1, 3, 4))
     count = 0
     for item in made.bundle.manifest.artifacts:
@@ -41,7 +42,7 @@ def export_tables(made: "Export") -> Rendered:
 
 
 def calibration_tables(made: "MadeCalibration") -> Rendered:
-    """The new calibration set in a few lines."""
+    """Yield the new calibration set in a few lines."""
     manifest = made.calibration.manifest
     yield f"{counted(manifest.n, 'image')} ({manifest.source}) in {made.output!s}"
     if manifest.classes is not None:
@@ -52,23 +53,23 @@ def calibration_tables(made: "MadeCalibration") -> Rendered:
 
 
 def validation_tables(result: "Validation") -> Rendered:
-    """One row an artifact, then what failed or was not executed, and why."""
+    """Yield one row per artifact, then what failed or was not executed, and why."""
     reference = result.reference
-    labeled = reference.top1 is not None
+    labeled = reference.score is not None
     yield (
-        f"PyTorch on {reference.n} images ({result.images}): top-1 {reference.top1:.2%}."
-        if reference.top1 is not None
+        f"PyTorch on {reference.n} images ({result.images}): {result.metric_title} {reference.score:.2%}."
+        if reference.score is not None
         else f"PyTorch on {reference.n} images ({result.images}) without labels."
     )
-    columns = ["artifact", "", "agree", *(["top-1", "drop pp (95 %)"] if labeled else [])]
+    columns = ["artifact", "", "agree", *([result.metric_title, "drop pp (95 %)"] if labeled else [])]
     columns += ["max |diff|", "SQNR dB"]
     table = new_table(*columns, numeric=tuple(range(2, len(columns))))
     for item in result.artifacts:
         add_row(table, *_verdict_row(item, labeled))
     yield table
     for item in result.artifacts:
-        for failure in item.failures:
-            yield f"{item.path}: {failure}"
+        yield from (f"{item.path}: {failure}" for failure in item.failures)
+        yield from (f"{item.path}: undecided on so few images: {text}" for text in item.undecided)
     for missing in result.missing:
         yield f"Next: {missing.hint}"
     runtimes = sorted(
@@ -79,20 +80,20 @@ def validation_tables(result: "Validation") -> Rendered:
 
 
 def _verdict_row(item: "ArtifactVerdict", labeled: bool) -> list[str | Text]:
-    name = short_name(item)
-    status = STATUS[item.status]
-    accuracy = []
+    found = item.found
+    cells = [percent(None if found is None else found.agreement)]
     if labeled:
-        interval = item.top1_drop_ci95_pp
-        drop = f"{item.top1_drop_pp:.2f} ({interval[0]:.2f}, {interval[1]:.2f})" if interval else "-"
-        accuracy = [percent(item.top1), drop]
-    difference = "-" if item.max_abs_diff is None else f"{item.max_abs_diff:.1e}"
-    sqnr = "-" if item.sqnr_db is None else f"{item.sqnr_db:.1f}"
-    return [name, status, percent(item.top1_agreement), *accuracy, difference, sqnr]
+        drop = "-"
+        if found is not None and found.drop_pp is not None and found.drop_ci95_pp is not None:
+            drop = f"{found.drop_pp:.2f} ({found.drop_ci95_pp[0]:.2f}, {found.drop_ci95_pp[1]:.2f})"
+        cells += [percent(None if found is None else found.score), drop]
+    difference = "-" if found is None or found.max_abs_diff is None else f"{found.max_abs_diff:.1e}"
+    sqnr = "-" if found is None or found.sqnr_db is None else f"{found.sqnr_db:.1f}"
+    return [short_name(item), STATUS[item.status], *cells, difference, sqnr]
 
 
 def inspection_tables(path: Path, inspection: "Inspection") -> Rendered:
-    """One file: interface, cost, operators, how its runtime takes it, metadata."""
+    """Yield what is known of one file: interface, cost, what its runtime shows, operators, metadata."""
     description = inspection.description
     yield f"{path!s}: {description.format} {description.precision or ''}, {_mb(description.bytes)} MB"
     interface = new_table("", "name", "shape", "type")
@@ -125,43 +126,26 @@ def _figures(inspection: "Inspection") -> Iterator[tuple[str, str]]:
     yield "highest rank", str(graph.max_rank)
     yield "parameters", f"{graph.parameters:,}"
     yield "multiply-accumulates", "-" if graph.macs is None else f"{graph.macs:,}"
-    if inspection.xnnpack is not None:
-        yield "XNNPACK partitions", str(inspection.xnnpack.partitions)
-        yield "operators XNNPACK does not take", str(sum(inspection.xnnpack.undelegated.values()))
-    if inspection.float16 is not None:
-        yield "largest value seen", f"{inspection.float16.largest[0]:,.0f}"
-        yield "longest mean or pooling, terms", f"{inspection.float16.longest_sum:,}"
-        yield "largest sum in one", f"{inspection.float16.largest_sum[0]:,.0f}"
+    for section in inspection.sections:
+        yield from section.figures
 
 
 def _findings(inspection: "Inspection") -> Iterator[str]:
-    """What is wrong with a file, in words."""
+    """Yield what the runtime shows about a file, in words."""
     if inspection.problem is not None:
         yield f"Not looked into further: {inspection.problem}"
-    if inspection.xnnpack is not None and inspection.xnnpack.undelegated:
-        names = ", ".join(f"{name} ({count})" for name, count in inspection.xnnpack.undelegated.items())
-        yield f"Not taken by XNNPACK: {names}."
-    hazards = inspection.float16
-    if hazards is None:
-        return
-    if not hazards.found:
-        yield f"No hazard in float16 on {counted(hazards.images, 'rendered image')}."
-    for what, tensors in (
-        ("beyond 65504", hazards.overflows),
-        ("constants subnormal", hazards.subnormal_constants),
-        ("sums beyond 65504", hazards.overflowing_sums),
-    ):
-        if tensors:
-            yield f"Hazard in float16, {what}: {_abridged(tensors)}"
+    for section in inspection.sections:
+        yield from (_abridged(finding) for finding in section.findings)
+        yield from section.passed
 
 
 def bundle_tables(bundle: "Bundle", inspected: "Sequence[Inspection]") -> Rendered:
-    """A bundle: its model, then one row an artifact, then what is wrong with one."""
+    """Yield a bundle: its model, one row per artifact, and what is wrong with one."""
     manifest = bundle.manifest
-    size = f"{manifest.input.height} x {manifest.input.width}"
+    size = f"{manifest.preprocessing.height} x {manifest.preprocessing.width}"
     classes = counted(manifest.num_classes, "class", "classes")
     yield (
-        f"{bundle.root!s}: CloFormer-{manifest.variant}, {classes}, "
+        f"{bundle.root!s}: {NETWORKS[manifest.network].title}-{manifest.variant}, {manifest.task}, {classes}, "
         f"input {size}, weights {manifest.weights.name} ({manifest.weights.sha256[:12]})"
     )
     table = new_table("artifact", "MB", "input", "operators", "transposes", "sha256", numeric=(1, 3, 4))
@@ -180,7 +164,7 @@ def bundle_tables(bundle: "Bundle", inspected: "Sequence[Inspection]") -> Render
 
 
 def survey_tables(found: "Survey") -> Rendered:
-    """What is there, what is missing, and what brings it."""
+    """Yield what is there, what is missing, and what installs it."""
     yield f"cloformer-deploy {found.tool_version}, Python {found.python}, {found.system}"
     for title, parts in (("extra", found.extras), ("runtime", found.runtimes), ("device", found.devices)):
         table = new_table(title, "", "")

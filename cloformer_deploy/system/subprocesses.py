@@ -33,9 +33,7 @@ def own_process(
     """
     command = [sys.executable, "-P", "-m", module, *arguments]
     variables = {**os.environ, **(environment or {})}
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, text=True, env=variables
-    )
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, text=True, env=variables)
     try:
         yield process
     finally:

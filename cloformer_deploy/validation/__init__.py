@@ -1,19 +1,18 @@
-"""Exports held against PyTorch: distances, paired statistics, verdicts."""
+"""Compare artifacts with PyTorch on the same images: distances, paired statistics, verdicts."""
 
-from cloformer_deploy.validation.drift import Drift
+from cloformer_deploy.validation.checks import Check, against_pytorch
+from cloformer_deploy.validation.inference import artifact_outputs, reference_outputs
 from cloformer_deploy.validation.leakage import check_no_leakage
-from cloformer_deploy.validation.logits import artifact_logits, reference_logits, weight_failures
-from cloformer_deploy.validation.verdict import THRESHOLDS, ArtifactVerdict, Reference, Validation, validate
+from cloformer_deploy.validation.verdict import ArtifactVerdict, Reference, Validation, validate
 
 __all__ = [
-    "THRESHOLDS",
     "ArtifactVerdict",
-    "Drift",
+    "Check",
     "Reference",
     "Validation",
-    "artifact_logits",
+    "against_pytorch",
+    "artifact_outputs",
     "check_no_leakage",
-    "reference_logits",
+    "reference_outputs",
     "validate",
-    "weight_failures",
 ]

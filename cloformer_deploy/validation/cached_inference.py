@@ -1,4 +1,4 @@
-"""Results of single images: each is looked up by what it depends on, and computed only if no cache has it."""
+"""Results per image, looked up in a cache by all that they depend on, and computed only where the cache lacks them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,34 +9,47 @@ from numpy.typing import NDArray
 
 from cloformer_deploy.data import Dataset, Preprocessing
 from cloformer_deploy.system.cores import usable_cores
+from cloformer_deploy.tasks import Outputs
 from cloformer_deploy.validation.cache import Cache, key
+from cloformer_deploy.validation.inference import rows
 
 BATCH_SIZE = 16
+Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What gives results.
+    """A source of results.
 
     Attributes:
-        key: everything a result depends on, beside the image at the input's size.
-        run: from images (B, 3, H, W), RGB uint8, to the result of each.
+        key: everything that a result depends on, beside the image at the input's size.
+        run: takes images (B, 3, H, W), RGB uint8, and what `prepare` returned for them; returns one result per image.
     """
 
     key: bytes
-    run: Callable[[NDArray[np.uint8]], Sequence[bytes]]
+    run: Callable[[Pixels, Outputs], Sequence[bytes]]
 
 
 def results(
-    images: Dataset, preprocessing: Preprocessing, subjects: Sequence[Subject], cache: Cache | None
+    images: Dataset,
+    preprocessing: Preprocessing,
+    subjects: Sequence[Subject],
+    cache: Cache | None,
+    prepare: Callable[[Pixels], Outputs] = lambda pixels: {},  # noqa: ARG005
 ) -> Iterator[tuple[range, list[list[bytes]]]]:
-    """The places of some images and what each subject gives for them, until all images are done, in order.
+    """Yield the indices of some images and each subject's results for them, until all images are done, in order.
 
-    The first subject has the machine to itself, the others run side by side. What is new is kept batch by batch, so
-    that whoever is killed goes on from there.
+    New results are stored batch by batch, so that a run after a kill goes on from there.
+
+    Args:
+        images: the images.
+        preprocessing: the model's.
+        subjects: run side by side on the images whose results they lack.
+        cache: where results are looked up and kept; None computes all of them.
+        prepare: is called first, alone, with the images of a batch that any subject lacks a result of.
 
     Raises:
-        DataError: a image cannot be used.
+        DataError: an image cannot be used.
     """
     total = len(images)
     places = [range(first, min(first + BATCH_SIZE, total)) for first in range(0, total, BATCH_SIZE)]
@@ -46,33 +59,31 @@ def results(
             known = coming.result()
             if following is not None:
                 coming = ahead.submit(_looked_up, images, preprocessing, subjects, cache, following)
-            found = [known.completed(0), *pool.map(known.completed, range(1, len(subjects)))]
-            if cache is not None and known.fresh:
-                cache.put(known.fresh)
+            if known.lacking:
+                known.prepared = prepare(known.pixels)
+            found = list(pool.map(known.completed, range(len(subjects))))
+            if cache is not None and known.new:
+                cache.put(known.new)
             yield place, found
 
 
 def _looked_up(
-    images: Dataset,
-    preprocessing: Preprocessing,
-    subjects: Sequence[Subject],
-    cache: Cache | None,
-    place: range,
+    images: Dataset, preprocessing: Preprocessing, subjects: Sequence[Subject], cache: Cache | None, place: range
 ) -> "_Batch":
-    shown = [str(index) for index in place]
-    rows: Mapping[bytes, bytes] = {}
+    names = [str(index) for index in place]
+    known: Mapping[bytes, bytes] = {}
     if cache is not None:
         size = preprocessing.model_dump_json()
-        shown = [key(images.identity(index), size).hex() for index in place]
-    keys = [[key(subject.key, image) for image in shown] for subject in subjects]
+        names = [key(images.identity(index), size).hex() for index in place]
+    keys = [[key(subject.key, name) for name in names] for subject in subjects]
     if cache is not None:
-        rows = cache.get(name for names in keys for name in names)
-    lacking = [index for index in range(len(place)) if any(names[index] not in rows for names in keys)]
+        known = cache.get(item for row in keys for item in row)
+    lacking = [index for index in range(len(place)) if any(row[index] not in known for row in keys)]
     pixels = np.empty((0,), np.uint8)
     if lacking:
         (batch,) = images.select([place[index] for index in lacking]).batches(preprocessing, len(lacking))
         pixels = batch.pixels
-    return _Batch(subjects, keys, rows, lacking, pixels)
+    return _Batch(subjects, keys, known, lacking, pixels)
 
 
 @dataclass
@@ -81,18 +92,19 @@ class _Batch:
 
     subjects: Sequence[Subject]
     keys: Sequence[Sequence[bytes]]
-    rows: Mapping[bytes, bytes]
+    known: Mapping[bytes, bytes]
     lacking: Sequence[int]
-    pixels: NDArray[np.uint8]
-    fresh: dict[bytes, bytes] = field(default_factory=dict)
+    pixels: Pixels
+    prepared: Outputs = field(default_factory=dict)
+    new: dict[bytes, bytes] = field(default_factory=dict)
 
     def completed(self, subject: int) -> list[bytes]:
-        """All results of a subject, which is run on the images that it lacks."""
+        """Return all results of a subject, which is run on the images that it lacks."""
         keys = self.keys[subject]
-        wanted = [at for at, index in enumerate(self.lacking) if keys[index] not in self.rows]
+        wanted = [at for at, index in enumerate(self.lacking) if keys[index] not in self.known]
         made: dict[bytes, bytes] = {}
         if wanted:
-            found = self.subjects[subject].run(self.pixels[wanted])
+            found = self.subjects[subject].run(self.pixels[wanted], rows(self.prepared, wanted))
             made = {keys[self.lacking[at]]: result for at, result in zip(wanted, found, strict=True)}
-            self.fresh.update(made)
-        return [made[name] if name in made else self.rows[name] for name in keys]
+            self.new.update(made)
+        return [made[name] if name in made else self.known[name] for name in keys]

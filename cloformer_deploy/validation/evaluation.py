@@ -1,9 +1,12 @@
-"""PyTorch and every artifact of a bundle on the same images, batch by batch; what a cache knows is not run again."""
+"""Run PyTorch and every artifact of a bundle on the same images; results that a cache has are not computed again.
+
+Of each image and artifact only compact evidence is kept (`Task.evidence`) and a few sums of distances, not outputs.
+"""
 
 import json
 import platform
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -13,41 +16,33 @@ from numpy.typing import NDArray
 
 from cloformer_deploy import __version__
 from cloformer_deploy.backends.base import Session
-from cloformer_deploy.backends.registry import FLOATS, runtime_for
-from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.backends.registry import BACKENDS, lower, runtime_for
+from cloformer_deploy.backends.target import FLOATS
+from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import Dataset
-from cloformer_deploy.errors import BundleError, MissingPartError, ToolError
+from cloformer_deploy.errors import BundleError, MissingPartError
 from cloformer_deploy.progress import Progress
+from cloformer_deploy.system.files import naming
+from cloformer_deploy.tasks import TASKS, Comparison, Outputs, Task
+from cloformer_deploy.tasks.distances import image_distances, summarize
 from cloformer_deploy.validation.cache import Cache, key
 from cloformer_deploy.validation.cached_inference import Subject, results
-from cloformer_deploy.validation.logits import artifact_logits, reference_logits, weight_failures
+from cloformer_deploy.validation.inference import artifact_outputs, reference_outputs
 
 if TYPE_CHECKING:
-    from cloformer_deploy.networks.cloformer import CloFormer
+    from torch import nn
 
-Logits = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Compared:
-    """Some images: their places, labels (B,) or None, PyTorch's logits (B, classes) and those of each artifact.
-
-    The artifacts are in the evaluation's order; None where one cannot be executed here.
-    """
-
-    places: range
-    labels: NDArray[np.int64] | None
-    expected: Logits
-    found: tuple[Logits | None, ...]
+_DISTANCE_BYTES = 40
+"""Length of one image's distances (`tasks.distances`), which precede its evidence in the cache."""
 
 
 class Candidate:
-    """An artifact, and what it takes to run it; it is loaded when it is first needed.
+    """An artifact with its runtime; it is loaded when it is first needed.
 
     Attributes:
-        artifact: as the manifest lists it.
-        runtime: the name of what executes it here.
+        artifact: its manifest entry.
+        runtime: name of what executes it here.
         lack: what keeps it from being executed, or None.
     """
 
@@ -62,31 +57,67 @@ class Candidate:
         """The loaded file."""
         return self._runtime.open(self._bundle.path(self.artifact))
 
-    def logits(self, pixels: NDArray[np.uint8]) -> Logits:
-        """Logits (B, classes) of images (B, 3, H, W), RGB uint8.
+    def outputs(self, pixels: NDArray[np.uint8], expected: Outputs) -> Outputs:
+        """Return its outputs for images (B, 3, H, W), RGB uint8, whose shapes must be those of `expected`.
 
         Raises:
-            ToolError: the runtime failed.
+            ToolError: the runtime failed, or an output has another shape.
         """
-        manifest, kind = self._bundle.manifest, self.artifact.input.kind
-        try:
-            return artifact_logits(self.session, pixels, manifest.input, kind, manifest.num_classes)
-        except ToolError as error:
-            raise ToolError(f"{self.artifact.path}: {error.message}", error.hint) from error
+        with naming(self.artifact.path):
+            preprocessing = self._bundle.manifest.preprocessing
+            return artifact_outputs(self.session, pixels, preprocessing, self.artifact.input.kind, expected)
 
     @property
     def key(self) -> bytes:
-        """What its logits depend on, beside the image."""
-        return key("logits", self.artifact.sha256, self.runtime, self._runtime.version(), platform.machine())
+        """Everything that its outputs depend on, beside the image."""
+        return key("outputs", self.artifact.sha256, self.runtime, self._runtime.version(), platform.machine())
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The result of one artifact.
+
+    Attributes:
+        candidate: the artifact.
+        comparison: None where it was not executed.
+        evidence: of each image, in order.
+        weight_failures: how the weights inside the file differ from those it was made of.
+    """
+
+    candidate: Candidate
+    comparison: Comparison | None
+    evidence: tuple[bytes, ...]
+    weight_failures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results of a bundle.
+
+    Attributes:
+        reference: PyTorch compared with itself: its score.
+        evidence: PyTorch's, of each image, in order.
+        artifacts: in the manifest's order.
+    """
+
+    reference: Comparison
+    evidence: tuple[bytes, ...]
+    artifacts: tuple[Evaluated, ...]
+
+    @property
+    def missing(self) -> tuple[MissingPartError, ...]:
+        """Parts that kept artifacts from being executed."""
+        lacks = {item.candidate.runtime: item.candidate.lack for item in self.artifacts}
+        return tuple(lack for lack in lacks.values() if lack is not None)
 
 
 class Evaluation:
-    """A bundle over images.
+    """A bundle and the images that it is judged on.
 
     Args:
         bundle: verified.
         images: to be run.
-        cache: where logits are looked up and kept; None computes all of them.
+        cache: where results are looked up and kept; None computes all of them.
 
     Raises:
         BundleError: the weights are not what the manifest says (when they are first needed).
@@ -95,35 +126,99 @@ class Evaluation:
     def __init__(self, bundle: Bundle, images: Dataset, cache: Cache | None = None) -> None:
         self.bundle, self.images, self._cache = bundle, images, cache
         self.candidates = [Candidate(bundle, artifact) for artifact in bundle.manifest.artifacts]
+        self.task: Task = TASKS[bundle.manifest.task]
 
     @cached_property
-    def model(self) -> "CloFormer":
+    def model(self) -> "nn.Module":
         """The reference."""
         return reference_model(self.bundle)
 
-    def reference(self, pixels: NDArray[np.uint8]) -> Logits:
-        """PyTorch's logits (B, classes) of images (B, 3, H, W), RGB uint8."""
-        return reference_logits(self.model, pixels, self.bundle.manifest.input)
+    def reference(self, images: NDArray[np.float32]) -> Outputs:
+        """Return PyTorch's outputs for normalized images (B, 3, H, W)."""
+        return reference_outputs(self.model, images, self.task.outputs)
 
-    def weight_failures(self, candidate: Candidate) -> list[str]:
-        """How the weights inside an artifact differ from those it was made of, as far as that can be told."""
+    def run(self, progress: Progress) -> Results:
+        """Run all images.
+
+        Raises:
+            DataError: an image cannot be used.
+            ToolError: a runtime failed.
+        """
+        progress.step("Loading the artifacts")
+        failures = [tuple(self._weight_failures(item)) for item in self.candidates]
+        executed = [item for item in self.candidates if item.lack is None]
+        for item in executed:
+            item.session  # noqa: B018 - an unreadable file is reported before any image is run
+        progress.step(f"Comparing {len(executed)} artifacts with PyTorch")
+        found = self._found(executed, progress)
+        labels = self.images.labels
+        evidence = [item[_DISTANCE_BYTES:] for item in found[0]]
+        lots = iter(found[1:])
+        artifacts = [
+            self._evaluated(item, evidence, next(lots) if item.lack is None else None, failed)
+            for item, failed in zip(self.candidates, failures, strict=True)
+        ]
+        reference = self._compared(evidence, found[0], labels)
+        return Results(reference, tuple(evidence), tuple(artifacts))
+
+    def _found(self, executed: Sequence[Candidate], progress: Progress) -> list[list[bytes]]:
+        """Return distances and evidence of each image: PyTorch's, then those of each executed artifact."""
+        preprocessing = self.bundle.manifest.preprocessing
+        subjects = [Subject(key(self._reference_key), lambda _, expected: self._packed(expected, expected))]
+        subjects += [Subject(key(self._reference_key, item.key), self._runner(item)) for item in executed]
+        found: list[list[bytes]] = [[] for _ in subjects]
+        batches = results(
+            self.images,
+            preprocessing,
+            subjects,
+            self._cache,
+            lambda pixels: self.reference(preprocessing.normalize(pixels)),
+        )
+        for place, lots in batches:
+            for kept, new in zip(found, lots, strict=True):
+                kept += new
+            progress.advance(place.stop, len(self.images))
+        return found
+
+    def _runner(self, candidate: Candidate) -> Callable[[NDArray[np.uint8], Outputs], list[bytes]]:
+        return lambda pixels, expected: self._packed(expected, candidate.outputs(pixels, expected))
+
+    def _packed(self, expected: Outputs, found: Outputs) -> list[bytes]:
+        distances = image_distances(expected, found, self.task.outputs)
+        return [a + b for a, b in zip(distances, self.task.evidence(found, expected), strict=True)]
+
+    def _evaluated(
+        self, candidate: Candidate, expected: Sequence[bytes], packed: Sequence[bytes] | None, failures: tuple[str, ...]
+    ) -> Evaluated:
+        if packed is None:
+            return Evaluated(candidate, None, (), failures)
+        compared = self._compared(expected, packed, self.images.labels)
+        return Evaluated(candidate, compared, tuple(item[_DISTANCE_BYTES:] for item in packed), failures)
+
+    def _compared(
+        self, expected: Sequence[bytes], packed: Sequence[bytes], targets: Sequence[int] | None
+    ) -> Comparison:
+        figures = summarize([item[:_DISTANCE_BYTES] for item in packed])
+        found = self.task.compare(expected, [item[_DISTANCE_BYTES:] for item in packed], targets)
+        return replace(found, **asdict(figures))
+
+    def _weight_failures(self, candidate: Candidate) -> list[str]:
         artifact = candidate.artifact
-        # Those in a file with integers may have been equalized, on a calibration set: only its export knows them.
-        if candidate.lack is not None or artifact.format != "coreml" or artifact.precision not in FLOATS:
+        # Weights in a quantized file may have been equalized on a calibration set: only its export knows them.
+        if candidate.lack is not None or artifact.precision not in FLOATS:
             return []
 
         def compute() -> bytes:
-            from cloformer_deploy.lowering import lower
-
             lowered = lower(self.model, artifact.format, artifact.target)
-            return json.dumps(weight_failures(self.bundle.path(artifact), artifact.format, lowered)).encode()
+            found = BACKENDS[artifact.format].weight_differences(self.bundle.path(artifact), lowered)
+            return json.dumps(found).encode()
 
         sha256 = self.bundle.manifest.weights.file_sha256
         found: list[str] = json.loads(self.remembered(("weights", sha256, artifact.sha256), compute))
         return found
 
     def remembered(self, parts: Sequence[str], compute: Callable[[], bytes]) -> bytes:
-        """A result of this version's code that depends on nothing but the parts, looked up or computed."""
+        """Return a result that depends on this version's code and on `parts` alone, looked up or computed."""
         if self._cache is None:
             return compute()
         name = key(__version__, *parts)
@@ -133,46 +228,20 @@ class Evaluation:
             self._cache.put(found)
         return found[name]
 
-    def batches(self, progress: Progress) -> Iterator[Compared]:
-        """All images in order.
-
-        Raises:
-            DataError: a image cannot be used.
-            ToolError: a runtime failed.
-        """
-        manifest, labels = self.bundle.manifest, self.images.labels
-        executed = [item for item in self.candidates if item.lack is None]
-        subjects = [Subject(self._reference_key, _rows(self.reference))]
-        subjects += [Subject(item.key, _rows(item.logits)) for item in executed]
-        for place, (expected, *found) in results(self.images, manifest.input, subjects, self._cache):
-            rows = iter(found)
-            yield Compared(
-                place,
-                None if labels is None else np.asarray(labels[place.start : place.stop], np.int64),
-                _logits(expected),
-                tuple(_logits(next(rows)) if item.lack is None else None for item in self.candidates),
-            )
-            progress.advance(place.stop, len(self.images))
-
     @property
     def _reference_key(self) -> bytes:
-        return key("logits", self.bundle.manifest.weights.file_sha256, version("torch"), platform.machine())
+        manifest = self.bundle.manifest
+        return key(
+            "reference", manifest.task, manifest.weights.file_sha256, __version__, version("torch"), platform.machine()
+        )
 
 
-def _rows(run: Callable[[NDArray[np.uint8]], Logits]) -> Callable[[NDArray[np.uint8]], list[bytes]]:
-    return lambda pixels: [row.tobytes() for row in run(pixels)]
-
-
-def _logits(rows: Sequence[bytes]) -> Logits:
-    return np.stack([np.frombuffer(row, np.float32) for row in rows])
-
-
-def reference_model(bundle: Bundle) -> "CloFormer":
-    """The model of a bundle's weights, in evaluation mode.
+def reference_model(bundle: Bundle) -> "nn.Module":
+    """Return the model of a bundle's weights, in evaluation mode.
 
     Raises:
         BundleError: the manifest is of other weights.
-        CheckpointError: they cannot be used.
+        CheckpointError: the weights cannot be used.
     """
     from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 

@@ -1,29 +1,30 @@
-"""Which images a bundle is judged on: those of a folder, or rendered ones; none that ranges were measured on."""
+"""The images that a bundle is judged on: those of a path, or the task's bundled ones; none of a calibration set."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Manifest
-from cloformer_deploy.data import Dataset, RenderedImages, image_digest, open_folder
-from cloformer_deploy.data.rendered import CLASSES
+from cloformer_deploy.data import Dataset, image_digest
 from cloformer_deploy.errors import BundleError
 from cloformer_deploy.progress import Progress
+from cloformer_deploy.tasks import TASKS
 from cloformer_deploy.validation.cache import Cache, key
 from cloformer_deploy.validation.cached_inference import Subject, results
 from cloformer_deploy.validation.leakage import check_no_leakage
 
-LABELED_COUNT = 1000
-UNLABELED_COUNT = 16
-"""Rendered images that are looked at without a folder: accuracy takes many, numerical distance a few."""
-
 
 def opened(
-    bundle: Bundle, data: Path | None, limit: int | None, progress: Progress, cache: Cache | None = None
+    bundle: Bundle, data: Path | None, max_images: int | None, progress: Progress, cache: Cache | None = None
 ) -> Dataset:
-    """The images of a folder, or rendered ones without one, for a bundle that is checked first.
+    """Check a bundle, and open the images that it is judged on.
 
-    Rendered images have labels if the model's classes are those of the rendered task.
+    Args:
+        bundle: to be judged.
+        data: labeled or unlabeled images in the task's form; None takes the task's bundled images.
+        max_images: at most so many, evenly over the classes; of bundled images, just so many.
+        progress: is told what is going on.
+        cache: keeps the digests of images.
 
     Raises:
         BundleError: the bundle is not as its manifest says, or lists no artifacts.
@@ -34,28 +35,24 @@ def opened(
     manifest = bundle.manifest
     if not manifest.artifacts:
         raise BundleError(f"{bundle.root} lists no artifacts", "export into it")
-    if data is None:  # rendered ones are of another split than those that ranges are measured on
-        labeled = manifest.labels == CLASSES
-        count = LABELED_COUNT if labeled else UNLABELED_COUNT
-        return RenderedImages("test", range(limit or count), labeled)
-    images = open_folder(data, manifest.num_classes, manifest.labels).limited(limit)
+    images = TASKS[manifest.task].open_data(data, manifest.num_classes, manifest.labels).limited(max_images)
     for warning in images.warnings:
         progress.warn(warning)
-    _check_calibration(manifest, images, progress, cache)
+    if data is not None:  # the bundled images are of another split than those that calibration takes
+        _check_calibration(manifest, images, progress, cache)
     return images
 
 
 def _check_calibration(manifest: Manifest, images: Dataset, progress: Progress, cache: Cache | None) -> None:
-    """Look at all images before anything is run: the answer would be of no use."""
+    """Read all images before anything is run: with leaked images the result would be useless."""
     calibrations = {item.sha256[:12]: item.images for item in manifest.calibrations}
     if not calibrations:
         return
     progress.step("Looking for images of the calibration set")
-
-    subject = Subject(key("digest"), lambda pixels: [image_digest(image).encode() for image in pixels])
+    subject = Subject(key("digest"), lambda pixels, _: [image_digest(image).encode() for image in pixels])
 
     def digests() -> Iterator[str]:
-        for place, (found,) in results(images, manifest.input, [subject], cache):
+        for place, (found,) in results(images, manifest.preprocessing, [subject], cache):
             yield from (digest.decode() for digest in found)
             progress.advance(place.stop, len(images))
 

@@ -1,4 +1,4 @@
-"""ImageSet that ranges were measured on are no evidence of what a file is worth: they are refused."""
+"""Data leakage: images of a calibration set must not be used for validation."""
 
 from collections.abc import Collection, Iterable, Mapping
 
@@ -6,15 +6,15 @@ from cloformer_deploy.errors import DataError
 
 
 def check_no_leakage(digests: Iterable[str], calibrations: Mapping[str, Collection[str]], where: str) -> None:
-    """Make sure that no image is one of a calibration set's, whatever its file is called.
+    """Check that no image is in a calibration set, whatever its file is called.
 
     Args:
-        digests: the `image_digest` of each image at the input's size.
-        calibrations: of each set, by its name, the `image_digest` of each image.
-        where: what the images are called in the error.
+        digests: `image_digest` of each image at the input's size.
+        calibrations: `image_digest` of each image of each set, by the set's name.
+        where: name of the images in the error.
 
     Raises:
-        DataError: some are; all are counted first.
+        DataError: some are; the message counts them.
     """
     known = {name: frozenset(digests) for name, digests in calibrations.items()}
     shared = dict.fromkeys(known, 0)
@@ -27,5 +27,5 @@ def check_no_leakage(digests: Iterable[str], calibrations: Mapping[str, Collecti
         if count:
             raise DataError(
                 f"{count} of {n} images of {where} are in the calibration set {name}",
-                "give images that no set was made of, or make the set of others and export again",
+                "give other images, or make the calibration set of other images and export again",
             )

@@ -6,19 +6,20 @@ tensor claims to be is checked before memory is spent on it.
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cloformer_deploy.errors import CheckpointError
-from cloformer_deploy.networks.cloformer import VARIANTS, CloFormer, create_model
-from cloformer_deploy.system.files import replaced
-from cloformer_deploy.weights.files import COPY_AGAIN, SAVE_AGAIN, clipped, parse, read, safetensors_bytes
+from cloformer_deploy.networks import NETWORKS, all_variants
+from cloformer_deploy.networks.base import Identity, Network
+from cloformer_deploy.system.files import naming, replaced
+from cloformer_deploy.system.text import clipped, listed
+from cloformer_deploy.weights.files import COPY_AGAIN, GIVE_WEIGHTS, SAVE_AGAIN, parse, read, safetensors_bytes
 
 WRAPPER_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")
 """Where training scripts keep the state dict; the averaged (EMA) weights first, as timm prefers them."""
@@ -26,8 +27,6 @@ WRAPPER_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")
 _PREFIX = "module."
 _COUNTER = ".num_batches_tracked"
 _WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-
-_GIVE_PUBLISHED = f"pass weights of a published configuration ({', '.join(VARIANTS)}) under the published names"
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,11 @@ class Checkpoint:
     Attributes:
         name: what the weights are called: the file's name without its ending.
         sha256: of the file's bytes.
-        variant: a key of `VARIANTS`.
+        variant: a configuration of the network.
         num_classes: rows of the head.
         labels: the name of each class in the head's order, where the file says.
+        network: key of `networks.NETWORKS`.
+        task: of the head; the file's metadata may name it.
         state_dict: every entry of the variant's state dict, in its order; float32 (counters: int64),
             contiguous, finite.
 
@@ -52,6 +53,8 @@ class Checkpoint:
     variant: str
     num_classes: int
     labels: tuple[str, ...] | None = None
+    network: str = "cloformer"
+    task: str = "classification"
     state_dict: dict[str, Tensor] = field(repr=False, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -79,38 +82,58 @@ def load_checkpoint(path: Path, variant: str | None = None) -> Checkpoint:
     Raises:
         CheckpointError: the file cannot be read, or does not hold the weights of a variant.
     """
-    if variant is not None and variant not in VARIANTS:
-        raise CheckpointError(f"there is no variant {variant!r}", f"choose one of {', '.join(VARIANTS)}")
-    try:
+    if variant is not None and variant not in all_variants():
+        raise CheckpointError(f"there is no variant {variant!r}", f"choose one of {', '.join(all_variants())}")
+    with naming(path):
         data = read(path)
-        content, labels = parse(data)
-        tensors = {name: _usable(name, value, len(data)) for name, value in _state_dict(content).items()}
-        variant, num_classes = _identify(tensors, variant)
+        parsed = parse(data)
+        tensors = {name: _usable(name, value, len(data)) for name, value in _state_dict(parsed.content).items()}
+        network, found = _identify(tensors, variant)
         state_dict = {
             name: _converted(name, tensors[name]) if name in tensors else torch.zeros(shape, dtype=torch.int64)
-            for name, shape in _shapes(variant, num_classes).items()
+            for name, shape in network.state_shapes(found.variant, found.num_classes).items()
         }
         digest = hashlib.sha256(data).hexdigest()
-        return Checkpoint(path.stem, digest, variant, num_classes, labels, state_dict=state_dict)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error.message}", error.hint) from error.__cause__
+        return Checkpoint(
+            path.stem,
+            digest,
+            found.variant,
+            found.num_classes,
+            parsed.labels,
+            network.name,
+            parsed.task or found.task,
+            state_dict=state_dict,
+        )
 
 
-def build_model(checkpoint: Checkpoint) -> CloFormer:
-    """Build the network with the checkpoint's weights, in eval mode; the weights are copied."""
+def build_model(checkpoint: Checkpoint) -> nn.Module:
+    """Build the network with the checkpoint's weights, in evaluation mode; the weights are copied."""
+    copy = {name: tensor.clone() for name, tensor in checkpoint.state_dict.items()}
+    return _built(checkpoint.network, checkpoint.variant, checkpoint.num_classes, copy)
+
+
+def build_from_copy(path: Path, network: str, variant: str, num_classes: int) -> nn.Module:
+    """Build the network from a canonical copy that `checkpoint_bytes` made just now, in evaluation mode.
+
+    The copy is not checked again: never use this for a file from elsewhere.
+    """
+    return _built(network, variant, num_classes, safetensors.torch.load_file(path))
+
+
+def _built(network: str, variant: str, num_classes: int, state_dict: dict[str, Tensor]) -> nn.Module:
     # On the meta device nothing is initialized: no time is spent, and the random generator is left alone.
     with torch.device("meta"):
-        model = create_model(checkpoint.variant, checkpoint.num_classes)
-    model.load_state_dict({name: tensor.clone() for name, tensor in checkpoint.state_dict.items()}, assign=True)
+        model = NETWORKS[network].build(variant, num_classes)
+    model.load_state_dict(state_dict, assign=True)
     return model.eval()
 
 
 def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:
-    """A checkpoint as a safetensors file, with `variant` and `labels` (a JSON list) in its metadata.
+    """Return a checkpoint as a safetensors file, with `variant`, `task` and `labels` (a JSON list) in its metadata.
 
     The same checkpoint always gives the same bytes.
     """
-    metadata = {"format": "pt", "variant": checkpoint.variant}
+    metadata = {"format": "pt", "variant": checkpoint.variant, "task": checkpoint.task}
     if checkpoint.labels is not None:
         metadata["labels"] = json.dumps(checkpoint.labels, ensure_ascii=False)
     return safetensors_bytes(checkpoint.state_dict, metadata)
@@ -137,7 +160,7 @@ def _state_dict(content: Any) -> dict[str, Any]:
     state = entries if wrapped is None else dict(dict.items(wrapped))
     if not any(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(
-            f"the file holds no tensors at its top or under {', '.join(WRAPPER_KEYS)} (keys: {_listed(state)})",
+            f"the file holds no tensors at its top or under {', '.join(WRAPPER_KEYS)} (keys: {listed(state)})",
             SAVE_AGAIN,
         )
     if not all(isinstance(name, str) for name in state):
@@ -168,58 +191,21 @@ def _usable(name: str, value: Any, file_bytes: int) -> Tensor:
     return tensor
 
 
-@cache
-def _shapes_of_one_class(variant: str) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in create_model(variant, 1).state_dict().items()}
-
-
-def _shapes(variant: str, num_classes: int) -> dict[str, tuple[int, ...]]:
-    return {
-        name: (num_classes, *shape[1:]) if name.startswith("head.") else shape
-        for name, shape in _shapes_of_one_class(variant).items()
-    }
-
-
-def _identify(tensors: dict[str, Tensor], requested: str | None) -> tuple[str, int]:
-    """The variant and class count of the weights.
+def _identify(tensors: dict[str, Tensor], variant: str | None) -> tuple[Network, Identity]:
+    """Return the network that the tensors belong to, and which of its configurations.
 
     Raises:
-        CheckpointError: they are of no variant, or not of the requested one; told against the
-            requested variant, else against the nearest.
+        CheckpointError: they are no known network's, or not complete.
     """
-    head = tensors.get("head.weight")
-    num_classes = head.shape[0] if head is not None and head.ndim else 1
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    differing = {}
-    for variant in VARIANTS:
-        wanted = _shapes(variant, num_classes)
-        differing[variant] = [
-            name
-            for name in wanted.keys() | found.keys()
-            if found.get(name) != wanted.get(name) and not (name.endswith(_COUNTER) and name not in found)
-        ]
-    nearest = min(differing, key=lambda variant: len(differing[variant]))
-    if requested not in (None, nearest) and not differing[nearest]:
-        raise CheckpointError(
-            f"these are {nearest} weights, not {requested}", f"leave --variant out, or pass --variant {nearest}"
-        )
-    variant = requested or nearest
-    wanted = _shapes(variant, num_classes)
-    if not wanted.keys() & found.keys():
-        raise CheckpointError(f"none of its {len(found)} tensors is CloFormer's ({_listed(found)})", _GIVE_PUBLISHED)
-    missing = [name for name in wanted if name not in found and not name.endswith(_COUNTER)]
-    extra = sorted(found.keys() - wanted.keys())
-    if missing or extra:
-        parts = [f"missing {len(missing)} of {len(wanted)} ({_listed(missing)})"] if missing else []
-        parts += [f"unknown {len(extra)} ({_listed(extra)})"] if extra else []
-        raise CheckpointError(f"the tensors are not those of {variant}: {', '.join(parts)}", _GIVE_PUBLISHED)
-    for name, shape in wanted.items():
-        if found.get(name, shape) != shape:
-            raise CheckpointError(f"{name} has shape {found[name]}, not {shape} as in {variant}", _GIVE_PUBLISHED)
-    if num_classes < 1:
-        raise CheckpointError("head.weight has 0 rows, so there is no class to tell", SAVE_AGAIN)
-    return variant, num_classes
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for network in NETWORKS.values():
+        found = network.identify(shapes, variant)
+        if found is not None:
+            if found.num_classes < 1:
+                raise CheckpointError("head.weight has 0 rows, so there is no class to tell", SAVE_AGAIN)
+            return network, found
+    titles = " or ".join(f"{network.title}'s" for network in NETWORKS.values())
+    raise CheckpointError(f"none of its {len(shapes)} tensors is {titles} ({listed(shapes)})", GIVE_WEIGHTS)
 
 
 def _converted(name: str, tensor: Tensor) -> Tensor:
@@ -239,8 +225,3 @@ def _converted(name: str, tensor: Tensor) -> Tensor:
             f"{name} has {int((converted < 0).sum())} negative values, of which inference makes NaN", COPY_AGAIN
         )
     return converted
-
-
-def _listed(names: Iterable[Any]) -> str:
-    first = [clipped(name) if isinstance(name, str) else type(name).__name__ for name in names]
-    return ", ".join(first[:3]) + (", ..." if len(first) > 3 else "")

@@ -10,6 +10,7 @@ import pickle
 import re
 import zipfile
 from argparse import Namespace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from cloformer_deploy.errors import CheckpointError
+from cloformer_deploy.system.text import clipped
 
 MAX_FILE_BYTES = 2**30
 """A file is read into memory whole; a training checkpoint of the largest variant has a quarter of this."""
@@ -50,7 +52,22 @@ def read(path: Path) -> bytes:
     return data
 
 
-def parse(data: bytes) -> tuple[Any, tuple[str, ...] | None]:
+@dataclass(frozen=True)
+class Parsed:
+    """A parsed weights file.
+
+    Attributes:
+        content: the unpickled object, or the tensors by name; not checked.
+        labels: names of the classes, where the metadata has them.
+        task: name of the task, where the metadata has it; not checked.
+    """
+
+    content: Any
+    labels: tuple[str, ...] | None = None
+    task: str | None = None
+
+
+def parse(data: bytes) -> Parsed:
     """What a weights file holds, and the class labels in its metadata, by the format its first bytes announce.
 
     Raises:
@@ -59,14 +76,15 @@ def parse(data: bytes) -> tuple[Any, tuple[str, ...] | None]:
     try:
         if data.startswith(b"PK\x03\x04"):
             _check_zip(data)
-            return _unpickled(data), None
+            return Parsed(_unpickled(data))
         if data[:1] == b"\x80" and data[1:2] <= b"\x05":
             _check_protocol(data)
-            return _unpickled(data), None
+            return Parsed(_unpickled(data))
         # The header's length, below 2**48, then the header.
         if data[6:9] == b"\x00\x00{":
             content = safetensors.torch.load(data)
-            return content, _labels(_split_safetensors(data)[0])
+            header = _split_safetensors(data)[0]
+            return Parsed(content, _labels(header), header.get("__metadata__", {}).get("task"))
     except CheckpointError:
         raise
     except Exception as error:
@@ -151,9 +169,3 @@ def _labels(header: dict[str, Any]) -> tuple[str, ...] | None:
             "write them as a JSON list with one text for each class, or leave them out",
         )
     return tuple(labels)
-
-
-def clipped(text: str) -> str:
-    """One line of harmless characters, whatever a file put into the text."""
-    line = text if text.isprintable() else ascii(text)
-    return line if len(line) <= 80 else f"{line[:77]}..."

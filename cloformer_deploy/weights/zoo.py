@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cloformer_deploy.errors import CheckpointError
-from cloformer_deploy.networks.cloformer import VARIANTS
+from cloformer_deploy.networks import all_variants
 from cloformer_deploy.system.packages import shipped_folder
 
 DEFAULT = "xxs-rendered"
@@ -40,8 +40,8 @@ def resolve_weights(weights: str | None = None, variant: str | None = None) -> P
             f"{weights!r} is neither a file nor bundled weights",
             f"pass a weights file, or the name of bundled weights (there are: {names})",
         )
-    if variant is not None and variant not in VARIANTS:
-        raise CheckpointError(f"there is no variant {variant!r}", f"choose one of {', '.join(VARIANTS)}")
+    if variant is not None and variant not in all_variants():
+        raise CheckpointError(f"there is no variant {variant!r}", f"choose one of {', '.join(all_variants())}")
     if variant is None:
         found = [path for name, path in bundled.items() if name == DEFAULT]
         wanted = f"named {DEFAULT!r}"

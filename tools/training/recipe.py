@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.networks.cloformer import INPUT_MULTIPLE
+from cloformer_deploy.networks.base import INPUT_MULTIPLE
 
 WARM_UP_SHARE = 0.05
 BETAS = (0.9, 0.99)

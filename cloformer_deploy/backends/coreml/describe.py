@@ -1,21 +1,50 @@
-"""What an ML program costs, and where it has integers, read off the package."""
+"""Describe Core ML packages: interface, operators, cost, quantized tensors."""
 
 from collections.abc import Mapping
 from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloformer_deploy.backends.base import GraphSummary, QuantizedTensor
-from cloformer_deploy.backends.quantized_tensors import in_palette, on_grid
+from cloformer_deploy.backends import metadata
+from cloformer_deploy.backends.base import Description, GraphSummary, QuantizedTensor, TensorInfo
+from cloformer_deploy.backends.quantized_tensors import clipped_shares, in_palette, on_grid
 from cloformer_deploy.errors import BundleError
+from cloformer_deploy.system.files import naming
 
 if TYPE_CHECKING:
     from cloformer_deploy.backends.coreml.interpreter import Package
     from cloformer_deploy.backends.coreml.interpreter.types import TensorType
 
 _FLOATS = ("float16", "float32")
+
+
+def describe(path: Path) -> Description:
+    """See `Backend.describe`."""
+    from cloformer_deploy.backends.coreml.interpreter import Package
+
+    try:
+        with naming(path):
+            package = Package.load(path)
+            package.check_weight_files()
+            graph = summarize(package)
+            stored = metadata.parsed(package.metadata)
+            quantized_tensors = integers(package, clipped_shares(stored))
+    except (ArithmeticError, LookupError) as error:  # an operation without its inputs, or with others' shapes
+        raise BundleError(f"{path} is damaged: {error!r}", "export it again") from error
+    return Description(
+        format="coreml",
+        precision=stored.get("precision"),
+        inputs=tuple(TensorInfo(item.name, item.shape, item.dtype) for item in package.inputs),
+        outputs=tuple(TensorInfo(item.name, item.shape, item.dtype) for item in package.outputs),
+        operators=package.operators,
+        graph=graph,
+        bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        metadata=stored,
+        quantized=quantized_tensors,
+    )
 
 
 def summarize(package: "Package") -> GraphSummary:

@@ -1,108 +1,144 @@
-"""Core ML: an ML program from torch.export, by coremltools."""
+"""Write Core ML packages: an ML program from torch.export, by coremltools."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from cloformer_deploy import __version__
 from cloformer_deploy.backends import metadata
-from cloformer_deploy.backends.base import INPUT_NAME, OUTPUT_NAME, Description, Graph, TensorInfo
-from cloformer_deploy.errors import BundleError
+from cloformer_deploy.backends.base import INPUT_NAME, Description, ExportSpec, Opener, Runtime, Section, TensorReader
+from cloformer_deploy.backends.coreml.runtime import CoreML, CoreMLInterpreter
+from cloformer_deploy.backends.coreml.targets import TARGETS
+from cloformer_deploy.backends.target import FLOATS, Target
+from cloformer_deploy.errors import RequestError
+from cloformer_deploy.progress import Progress
 from cloformer_deploy.quantization.recipes import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from cloformer_deploy.backends.coreml.options import CoreMLOptions
+    from cloformer_deploy.system.schema import Strict
+
 IOS_TARGETS = (15, 16, 17, 18, 26)
+DEFAULT_IOS = 17
 IOS_OF_WEIGHTS = 16
 IOS_OF_ACTIVATIONS = 17
-"""The first iOS that has the operations: constexpr_affine_dequantize and constexpr_lut_to_dense; quantize."""
+"""First iOS versions with the operations constexpr_affine_dequantize and constexpr_lut_to_dense, and quantize."""
+COMPUTE_UNITS = ("CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE", "ALL")
 CLASS_LABEL_NAME = "classLabel"
 PROBABILITIES_NAME = "probabilities"
-"""Inside the program; the file's interface has them as `classLabel_probs`, a dictionary by label."""
+"""Name inside the program; the file's interface has them as `classLabel_probs`, a dictionary by label."""
 INEXACT_FUSION = "common::fuse_elementwise_to_batchnorm"
-"""Turns a scale and shift into a batch_norm of variance 1, and divides by sqrt(1 + 1e-5) on the way: 25 dB lost."""
+"""Turns a scale and shift into a batch_norm of variance 1, which divides by sqrt(1 + 1e-5): 25 dB are lost."""
 
 
 def lowest_ios(recipe: Recipe) -> int:
-    """The first iOS that runs files of a recipe."""
+    """Return the first iOS version that runs files of a recipe."""
     return IOS_OF_ACTIVATIONS if recipe.needs_calibration else IOS_OF_WEIGHTS
 
 
-class CoreMLFormat:
-    """See `Format`."""
+class CoreMLBackend:
+    """See `Backend`."""
 
     name = "coreml"
     suffix = ".mlpackage"
     extra = "coreml"
     packages: tuple[str, ...] = ("coremltools",)
-    targets: tuple[str, ...] = ("ane",)
+    input_layout: Literal["NCHW", "NHWC"] = "NCHW"
+    targets = TARGETS
     dynamic_batch = False
+    runtimes: Sequence[Runtime] = (CoreML(), CoreMLInterpreter())
+    opener = Opener(
+        Path(__file__).with_name("opener.py"), ("coremltools",), "numpy coremltools", COMPUTE_UNITS, system="Darwin"
+    )
 
-    def convert(self, graph: Graph, outputs: Mapping[str, Path], note: Callable[[str], None]) -> Iterator[str]:  # noqa: ARG002
-        """See `Format.convert`."""
+    @property
+    def options(self) -> type["CoreMLOptions"]:
+        """See `Backend.options`."""
+        from cloformer_deploy.backends.coreml.options import CoreMLOptions
+
+        return CoreMLOptions
+
+    def check(
+        self, options: "Strict", target: Target, precisions: Sequence[str], input_kind: str, batch: int | None
+    ) -> None:
+        """See `Backend.check`."""
+        ios = cast("CoreMLOptions", options).ios
+        for precision in precisions:
+            recipe = target.recipes.get(precision)
+            if recipe is not None and ios < lowest_ios(recipe):
+                raise RequestError(
+                    f"iOS {ios} has no operators for Core ML {precision}",
+                    f"use --ios {lowest_ios(recipe)} or later, or choose from {', '.join(FLOATS)}",
+                )
+        if input_kind == "image" and batch != 1:
+            raise RequestError(
+                f"a Core ML image input holds one image, not {batch}", "use --batch 1, or --input tensor"
+            )
+
+    def convert(self, spec: ExportSpec, paths: Mapping[str, Path], progress: Progress) -> Iterator[str]:
+        """See `Backend.convert`."""
         import torch
 
         from cloformer_deploy.backends.coreml.quantize import quantized
 
         # torch.jit.trace would do, but fails inside coremltools with numpy >= 2.4.
-        module, interface = _interface(graph)
-        traced = torch.export.export(module, (torch.zeros(graph.shape),)).run_decompositions({})
-        for precision, path in outputs.items():
-            model = _model(traced, interface, graph, precision)
+        module, interface = _interface(spec)
+        traced = torch.export.export(module, (torch.zeros(spec.shape),)).run_decompositions({})
+        for precision, path in paths.items():
+            model = _model(traced, interface, spec, precision)
             clipped: Mapping[str, float] = {}
-            if graph.quantized is not None:
-                model, clipped = quantized(model, graph, graph.quantized)
-            model.short_description = f"CloFormer-{graph.metadata['variant']} image classifier, {precision}"
+            if spec.quantized is not None:
+                model, clipped = quantized(model, spec, spec.quantized)
+            model.short_description = f"{spec.title}, {precision}"
             model.author = "cloformer-deploy"
-            pixels = "RGB, 0..255" if graph.input_kind == "image" else "RGB, normalized, NCHW"
+            pixels = "RGB, 0..255" if spec.input_kind == "image" else "RGB, normalized, NCHW"
             model.input_description[INPUT_NAME] = pixels
-            model.output_description[OUTPUT_NAME] = "one value a class, before the softmax"
+            for output in spec.outputs:
+                model.output_description[output.name] = output.description
             model.version = __version__
-            model.user_defined_metadata.update(metadata.prefixed(graph, precision, clipped))
+            model.user_defined_metadata.update(metadata.prefixed(spec, precision, clipped))
             model.save(str(path))
-            # Left behind by conversions from torch.export; nothing on a device reads it.
+            # Conversions from torch.export leave it behind; nothing on a device reads it.
             path.joinpath("executorch_debug_handle_mapping.json").unlink(missing_ok=True)
             yield precision
 
     def describe(self, path: Path) -> Description:
-        """See `Format.describe`."""
-        from cloformer_deploy.backends.coreml.describe import integers, summarize
-        from cloformer_deploy.backends.coreml.interpreter import Package
-        from cloformer_deploy.backends.quantized_tensors import clipped_shares
+        """See `Backend.describe`."""
+        from cloformer_deploy.backends.coreml.describe import describe
 
-        try:
-            package = Package.load(path)
-            package.check_weight_files()
-            graph = summarize(package)
-            stored = metadata.parsed(package.metadata)
-            quantized_tensors = integers(package, clipped_shares(stored))
-        except BundleError as error:
-            raise BundleError(f"{path}: {error.message}", error.hint) from error
-        except (ArithmeticError, LookupError) as error:  # an operation without its inputs, or with others' shapes
-            raise BundleError(f"{path} is damaged: {error!r}", "export it again") from error
-        return Description(
-            format=self.name,
-            precision=stored.get("precision"),
-            inputs=tuple(TensorInfo(item.name, item.shape, item.dtype) for item in package.inputs),
-            outputs=tuple(TensorInfo(item.name, item.shape, item.dtype) for item in package.outputs),
-            operators=package.operators,
-            graph=graph,
-            bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
-            metadata=stored,
-            quantized=quantized_tensors,
-        )
+        return describe(path)
+
+    def inspect(self, path: Path, description: Description) -> Sequence[Section]:
+        """See `Backend.inspect`: hazards of float16, for files of this tool."""
+        from cloformer_deploy.backends.coreml.hazards import hazards
+
+        return (hazards(path, description),) if "preprocessing" in description.metadata else ()
+
+    def open_tensors(self, path: Path) -> TensorReader:
+        """See `Backend.open_tensors`."""
+        from cloformer_deploy.backends.coreml.tensors import open_tensors
+
+        return open_tensors(path)
+
+    def weight_differences(self, path: Path, lowered: "nn.Module") -> list[str]:
+        """See `Backend.weight_differences`."""
+        from cloformer_deploy.backends.coreml.interpreter import Program, compare_weights
+
+        expected = {name: value.numpy() for name, value in lowered.state_dict().items() if value.is_floating_point()}
+        return compare_weights(Program.load(path), expected)
 
 
-def _model(traced: Any, interface: Mapping[str, Any], graph: Graph, precision: str) -> Any:
+def _model(traced: Any, interface: Mapping[str, Any], spec: ExportSpec, precision: str) -> Any:
     """Convert in two steps: to coremltools' own program, then to a model.
 
-    In one step coremltools cannot declare names and dtypes of a classifier's outputs: its classify op adds an
-    output to those declared, and the count no longer matches.
+    In one step coremltools cannot declare the names and dtypes of a classifier's outputs: its classify operation adds
+    an output to those declared, and the count no longer matches.
     """
     import coremltools as ct
 
-    target = getattr(ct.target, f"iOS{graph.ios}")
+    target = getattr(ct.target, f"iOS{cast('CoreMLOptions', spec.options).ios}")
     program = ct.convert(
         traced,
         **interface,
@@ -117,15 +153,15 @@ def _model(traced: Any, interface: Mapping[str, Any], graph: Graph, precision: s
         convert_to="mlprogram",
         minimum_deployment_target=target,
         pass_pipeline=_exact_passes(),
-        # The first step has put the casts where they belong; FLOAT32 adds none.
+        # The first step has inserted the casts; FLOAT32 adds none.
         compute_precision=ct.precision.FLOAT32,
-        classifier_config=_classifier(graph),
+        classifier_config=_classifier(spec),
         skip_model_load=True,
     )
 
 
 def _exact_passes() -> Any:
-    """Coremltools' default passes but the inexact one. A new object each time: a conversion leaves its mark on it."""
+    """Return coremltools' default passes without the inexact one. A conversion changes the object: it is made anew."""
     import coremltools as ct
 
     passes = ct.PassPipeline.DEFAULT
@@ -133,39 +169,39 @@ def _exact_passes() -> Any:
     return passes
 
 
-def _interface(graph: Graph) -> tuple["nn.Module", dict[str, Any]]:
-    """The module to trace, and the inputs and outputs that coremltools shall declare."""
+def _interface(spec: ExportSpec) -> tuple["nn.Module", dict[str, Any]]:
+    """Return the module to trace, and the inputs and outputs that coremltools shall declare."""
     import coremltools as ct
     import numpy as np
 
     from cloformer_deploy.backends.interface import WithProbabilities, with_interface
 
-    module = with_interface(graph)
-    outputs = [ct.TensorType(name=OUTPUT_NAME, dtype=np.float32)]
-    if graph.input_kind == "tensor":
+    module = with_interface(spec)
+    outputs = [ct.TensorType(name=output.name, dtype=np.float32) for output in spec.outputs]
+    if spec.input_kind == "tensor":
         return module, {
-            "inputs": [ct.TensorType(name=INPUT_NAME, shape=graph.shape, dtype=np.float32)],
+            "inputs": [ct.TensorType(name=INPUT_NAME, shape=spec.shape, dtype=np.float32)],
             "outputs": outputs,
         }
-    if _is_classifier(graph):
+    if _is_classifier(spec):
         module = WithProbabilities(module).eval()
         outputs.append(ct.TensorType(name=PROBABILITIES_NAME, dtype=np.float32))
-    image = ct.ImageType(name=INPUT_NAME, shape=graph.shape, color_layout=ct.colorlayout.RGB)
+    image = ct.ImageType(name=INPUT_NAME, shape=spec.shape, color_layout=ct.colorlayout.RGB)
     return module, {"inputs": [image], "outputs": outputs}
 
 
-def _is_classifier(graph: Graph) -> bool:
-    """Only then do Xcode's preview and Vision have what they need: a image in, named classes out."""
-    return graph.input_kind == "image" and graph.labels is not None
+def _is_classifier(spec: ExportSpec) -> bool:
+    """Tell whether the file becomes a classifier: Xcode's preview and Vision need an image input and named classes."""
+    return spec.input_kind == "image" and spec.labels is not None and spec.class_logits is not None
 
 
-def _classifier(graph: Graph) -> Any:
+def _classifier(spec: ExportSpec) -> Any:
     import coremltools as ct
 
-    if not _is_classifier(graph):
+    if not _is_classifier(spec):
         return None
     return ct.ClassifierConfig(
-        list(graph.labels or ()),
+        list(spec.labels or ()),
         predicted_feature_name=CLASS_LABEL_NAME,
         predicted_probabilities_output=PROBABILITIES_NAME,
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cloformer_deploy.backends.base import Graph
+from cloformer_deploy.backends.base import ExportSpec
 from cloformer_deploy.backends.coreml.palettes import palette
 from cloformer_deploy.errors import ToolError
 
@@ -30,13 +30,13 @@ _SMALLEST_SCALE = 2.0**-14
 """The smallest normal number of float16; what is below may be taken for 0, and divided by."""
 
 
-def quantized(model: Any, graph: Graph, prepared: "Prepared") -> tuple[Any, dict[str, float]]:
+def quantized(model: Any, spec: ExportSpec, prepared: "Prepared") -> tuple[Any, dict[str, float]]:
     """The integer form of a float32 `MLModel`, with its interface, without its metadata; and the shares clipped.
 
     Raises:
         ToolError: an operator of the plan, or a tensor it reads, is not found in the program.
     """
-    matches = _match(model, graph, prepared) if prepared.plan.recipe.needs_calibration else {}
+    matches = _match(model, spec, prepared) if prepared.plan.recipe.needs_calibration else {}
     made = quantize(model, prepared.plan, matches)
     return made, _renamed(made, prepared.clipped(matches))
 
@@ -53,13 +53,13 @@ def _renamed(model: Any, shares: Mapping[str, float]) -> dict[str, float]:
     return clipped
 
 
-def _match(model: Any, graph: Graph, prepared: "Prepared") -> dict[str, str]:
+def _match(model: Any, spec: ExportSpec, prepared: "Prepared") -> dict[str, str]:
     """The plan's tensor behind each of the program's, by running both."""
     from cloformer_deploy.backends.coreml.tensors import CoreMLTensors
     from cloformer_deploy.backends.interface import probe
     from cloformer_deploy.quantization.tensor_matching import fingerprints, identify
 
-    images, feed = probe(graph)
+    images, feed = probe(spec)
     found = ((name, tensor.values) for name, tensor in CoreMLTensors(Path(model.package_path)).run(feed).items())
     return identify(fingerprints(prepared.traced, images), found)
 

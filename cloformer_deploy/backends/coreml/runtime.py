@@ -1,17 +1,17 @@
 """Core ML: Apple's own on macOS, and the reference interpreter on any system."""
 
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cloformer_deploy import __version__
-from cloformer_deploy.backends.base import INPUT_NAME, OUTPUT_NAME, package_missing
+from cloformer_deploy.backends.base import INPUT_NAME, Feed, package_missing, run_failed
 from cloformer_deploy.errors import BundleError, MissingPartError, ToolError
+from cloformer_deploy.system.files import naming
 from cloformer_deploy.system.packages import require
+from cloformer_deploy.tasks.base import Outputs
 
 
 class CoreML:
@@ -19,7 +19,6 @@ class CoreML:
 
     name = "coreml"
     title = "Core ML"
-    format = "coreml"
 
     def missing(self) -> MissingPartError | None:
         """See `Runtime.missing`."""
@@ -34,7 +33,7 @@ class CoreML:
         """See `Runtime.version`."""
         return f"{version('coremltools')} macOS {platform.mac_ver()[0]}"
 
-    def open(self, path: Path, threads: int = 1) -> "CoreMLSession":  # noqa: ARG002 - Core ML decides itself
+    def open(self, path: Path, threads: int = 1) -> "CoreMLSession":
         """See `Runtime.open`."""
         missing = self.missing()
         if missing:
@@ -56,16 +55,21 @@ class CoreMLSession:
         self._is_image = kind.HasField("imageType")
         self.batch: int | None = 1 if self._is_image else int(kind.multiArrayType.shape[0])
 
-    def run(self, images: NDArray[Any]) -> NDArray[np.float32]:
+    def run(self, feed: Feed) -> Outputs:
         """See `Session.run`."""
         from PIL import Image
 
-        value: Any = Image.fromarray(images[0].transpose(1, 2, 0)) if self._is_image else images
+        given = {
+            name: Image.fromarray(values[0].transpose(1, 2, 0)) if self._is_image else values
+            for name, values in feed.items()
+        }
         try:
-            return np.asarray(self._model.predict({INPUT_NAME: value})[OUTPUT_NAME], np.float32)
+            found = self._model.predict(given)
         except Exception as error:
-            message = f"Core ML failed on an input {images.dtype} {images.shape}: {error}"
-            raise ToolError(message, "export it again") from error
+            raise run_failed("Core ML", feed, error) from error
+        return {
+            name: np.asarray(values, np.float32) for name, values in found.items() if isinstance(values, np.ndarray)
+        }
 
 
 class CoreMLInterpreter:
@@ -73,7 +77,6 @@ class CoreMLInterpreter:
 
     name = "coreml-interpreter"
     title = "Core ML reference interpreter"
-    format = "coreml"
 
     def missing(self) -> MissingPartError | None:
         """See `Runtime.missing`."""
@@ -83,7 +86,7 @@ class CoreMLInterpreter:
         """See `Runtime.version`."""
         return f"{__version__} torch {version('torch')}"
 
-    def open(self, path: Path, threads: int = 1) -> "InterpreterSession":  # noqa: ARG002 - torch's threads are the process's
+    def open(self, path: Path, threads: int = 1) -> "InterpreterSession":
         """See `Runtime.open`."""
         require("coremltools", extra="coreml")
         return InterpreterSession(path)
@@ -95,17 +98,24 @@ class InterpreterSession:
     def __init__(self, path: Path) -> None:
         from cloformer_deploy.backends.coreml.interpreter import Program
 
-        try:
+        with naming(path):
             self._program = Program.load(path)
-        except BundleError as error:
-            raise BundleError(f"{path}: {error.message}", error.hint) from error
         package = self._program.package
-        inputs, outputs = ({item.name: item.shape for item in items} for items in (package.inputs, package.outputs))
-        for name, found in ((INPUT_NAME, inputs), (OUTPUT_NAME, outputs)):
-            if name not in found:
-                raise BundleError(f"{path} has no {name!r}, only {', '.join(found)}", "export it again")
+        inputs = {item.name: item.shape for item in package.inputs}
+        if INPUT_NAME not in inputs:
+            raise BundleError(f"{path} has no {INPUT_NAME!r}, only {', '.join(inputs)}", "export it again")
         self.batch: int | None = inputs[INPUT_NAME][0]
 
-    def run(self, images: NDArray[Any]) -> NDArray[np.float32]:
+    def run(self, feed: Feed) -> Outputs:
         """See `Session.run`."""
-        return np.asarray(self._program.run({INPUT_NAME: images})[OUTPUT_NAME], np.float32)
+        found = self._program.run(feed)
+        return {
+            name: np.asarray(values, np.float32) for name, values in found.items() if isinstance(values, np.ndarray)
+        }
+
+
+def _arrays(found: Mapping[str, Any]) -> Outputs:
+    """Return the outputs that are arrays; a classifier has a label and a dictionary beside them."""
+    import numpy as np
+
+    return {name: np.asarray(values, np.float32) for name, values in found.items() if isinstance(values, np.ndarray)}

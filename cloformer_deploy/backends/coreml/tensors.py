@@ -1,13 +1,12 @@
 """Every tensor that a Core ML package computes: the interpreter, observed."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cloformer_deploy.backends.base import INPUT_NAME, FileTensor, TensorReader, Tensors
-from cloformer_deploy.errors import BundleError
+from cloformer_deploy.backends.base import Feed, FileTensor, TensorReader, Tensors
+from cloformer_deploy.system.files import naming
 from cloformer_deploy.system.packages import require
 
 if TYPE_CHECKING:
@@ -17,10 +16,8 @@ if TYPE_CHECKING:
 def open_tensors(path: Path) -> TensorReader:
     """See `Backend.open_tensors`."""
     require("coremltools", extra="coreml")
-    try:
+    with naming(path):
         return CoreMLTensors(path)
-    except BundleError as error:
-        raise BundleError(f"{path}: {error.message}", error.hint) from error
 
 
 class CoreMLTensors:
@@ -35,13 +32,13 @@ class CoreMLTensors:
         self.batch: int | None = image.shape[0]
         self._on_grid = {item.outputs[0].name for item in package.block.operations if item.type == "dequantize"}
 
-    def run(self, images: NDArray[Any]) -> Tensors:
+    def run(self, feed: Feed) -> Tensors:
         """See `TensorReader.run`."""
-        found = {INPUT_NAME: FileTensor(np.asarray(images, np.float32), False)}
+        found = {name: FileTensor(np.asarray(values, np.float32), False) for name, values in feed.items()}
 
         def keep(name: str, value: "Tensor") -> None:
             if value.is_floating_point():
                 found[name] = FileTensor(value.float().numpy(), name in self._on_grid)
 
-        self._program.run({INPUT_NAME: images}, keep)
+        self._program.run(feed, keep)
         return found

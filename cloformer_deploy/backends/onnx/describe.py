@@ -1,19 +1,42 @@
-"""What an ONNX graph costs, and where it has integers, read off the file."""
+"""Describe ONNX files: interface, operators, cost, quantized tensors."""
 
+from collections import Counter
 from collections.abc import Mapping
 from math import prod
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloformer_deploy.backends.base import GraphSummary, QuantizedTensor
-from cloformer_deploy.backends.quantized_tensors import on_grid
+from cloformer_deploy.backends import metadata
+from cloformer_deploy.backends.base import Description, GraphSummary, QuantizedTensor, TensorInfo
+from cloformer_deploy.backends.onnx.file import load_model
+from cloformer_deploy.backends.quantized_tensors import clipped_shares, on_grid
 
 if TYPE_CHECKING:
     import onnx
 
 _CONTRACTIONS = ("Conv", "MatMul", "Gemm")
+
+
+def describe(path: Path) -> Description:
+    """See `Backend.describe`."""
+    model = load_model(path)
+    graph = model.graph
+    stored = metadata.parsed({prop.key: prop.value for prop in model.metadata_props})
+    weights = {tensor.name for tensor in graph.initializer}
+    return Description(
+        format="onnx",
+        precision=stored.get("precision"),
+        inputs=tuple(_tensor_info(value) for value in graph.input if value.name not in weights),
+        outputs=tuple(_tensor_info(value) for value in graph.output),
+        operators=dict(Counter(node.op_type for node in graph.node).most_common()),
+        graph=summarize(model),
+        bytes=path.stat().st_size,
+        metadata=stored,
+        quantized=integers(model, clipped_shares(stored)),
+    )
 
 
 def summarize(model: "onnx.ModelProto") -> GraphSummary:
@@ -122,3 +145,15 @@ def _numbers(tensor: "onnx.TensorProto | None") -> NDArray[np.float64] | None:
         return np.asarray(onnx.numpy_helper.to_array(tensor), np.float64)
     except (KeyError, TypeError, ValueError):  # of no known type, of texts, or damaged
         return None
+
+
+def _tensor_info(value: Any) -> TensorInfo:
+    import onnx
+
+    tensor = value.type.tensor_type
+    shape = tuple(axis.dim_param or axis.dim_value for axis in tensor.shape.dim)
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    except KeyError:  # a sequence, a map, or nothing at all
+        dtype = value.type.WhichOneof("value") or "unknown"
+    return TensorInfo(value.name, shape, dtype)

@@ -1,105 +1,124 @@
-"""ONNX: torch.export, opset 20 (native Gelu; 21's GroupNormalization has no CPU kernel), onnxsim under guard."""
+"""Write ONNX files: torch.export, the ONNX exporter, and onnxsim, whose result is verified."""
 
 import subprocess
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, cast
 
 from cloformer_deploy import __version__
 from cloformer_deploy.backends import metadata
-from cloformer_deploy.backends.base import INPUT_NAME, OUTPUT_NAME, Description, Graph, TensorInfo
-from cloformer_deploy.backends.onnx.file import load_model
+from cloformer_deploy.backends.base import INPUT_NAME, Description, ExportSpec, Opener, Runtime, Section, TensorReader
+from cloformer_deploy.backends.onnx.runtime import OnnxRuntime
+from cloformer_deploy.backends.onnx.targets import TARGETS
+from cloformer_deploy.backends.target import Target
 from cloformer_deploy.errors import ToolError
-from cloformer_deploy.system.subprocesses import python_command
+from cloformer_deploy.progress import Progress
+from cloformer_deploy.system.subprocesses import own_process
 
 if TYPE_CHECKING:
     import onnx
+    from torch import nn
 
-OPSET = 20
+    from cloformer_deploy.backends.onnx.options import OnnxOptions
+    from cloformer_deploy.system.schema import Strict
+
 SIMPLIFIER_TIMEOUT_S = 300
 SIMPLIFIER_TOLERANCE = 1e-4
-"""Largest change of any logit that simplification may cause (float32 rounding is about 1e-6)."""
+"""Largest change of any output value that simplification may cause (float32 rounding is about 1e-6)."""
 KEPT = "the unsimplified graph was kept"
 
 
-class OnnxFormat:
-    """See `Format`."""
+class OnnxBackend:
+    """See `Backend`."""
 
     name = "onnx"
     suffix = ".onnx"
     extra = "onnx"
     packages: tuple[str, ...] = ("onnx", "onnxruntime", "onnxsim", "onnxscript")
-    targets: tuple[str, ...] = ("cpu", "hexagon")
+    input_layout: Literal["NCHW", "NHWC"] = "NCHW"
+    targets = TARGETS
     dynamic_batch = True
+    runtimes: Sequence[Runtime] = (OnnxRuntime(),)
+    opener = Opener(Path(__file__).with_name("opener.py"), ("onnxruntime",), "numpy onnxruntime")
 
-    def convert(self, graph: Graph, outputs: Mapping[str, Path], note: Callable[[str], None]) -> Iterator[str]:
-        """See `Format.convert`."""
+    @property
+    def options(self) -> type["OnnxOptions"]:
+        """See `Backend.options`."""
+        from cloformer_deploy.backends.onnx.options import OnnxOptions
+
+        return OnnxOptions
+
+    def check(
+        self, options: "Strict", target: Target, precisions: Sequence[str], input_kind: str, batch: int | None
+    ) -> None:
+        """See `Backend.check`: every combination can be made."""
+
+    def convert(self, spec: ExportSpec, paths: Mapping[str, Path], progress: Progress) -> Iterator[str]:
+        """See `Backend.convert`."""
         import onnx
 
         from cloformer_deploy.backends.onnx.quantize import quantized
 
-        exported = _export(graph)
+        exported = _export(spec)
         try:
-            model = _simplified(exported, graph, folder=next(iter(outputs.values())).parent)
+            model = _simplified(exported, spec, folder=next(iter(paths.values())).parent)
         except ToolError as error:
-            note(f"{error.message}; {error.hint}")
+            progress.warn(f"{error.message}; {error.hint}")
             model = exported
-        for precision, path in outputs.items():
+        for precision, path in paths.items():
             made = _to_float16(model) if precision == "fp16" else model
             clipped: Mapping[str, float] = {}
-            if graph.quantized is not None:
-                made, clipped = quantized(model, graph, graph.quantized)
+            if spec.quantized is not None:
+                made, clipped = quantized(model, spec, spec.quantized)
             made.metadata_props.clear()
-            onnx.helper.set_model_props(made, metadata.prefixed(graph, precision, clipped))
+            onnx.helper.set_model_props(made, metadata.prefixed(spec, precision, clipped))
             onnx.checker.check_model(made, full_check=True)
             onnx.save(made, path)
             yield precision
 
     def describe(self, path: Path) -> Description:
-        """See `Format.describe`."""
-        from cloformer_deploy.backends.onnx.describe import integers, summarize
-        from cloformer_deploy.backends.quantized_tensors import clipped_shares
+        """See `Backend.describe`."""
+        from cloformer_deploy.backends.onnx.describe import describe
 
-        model = load_model(path)
-        graph = model.graph
-        stored = metadata.parsed({prop.key: prop.value for prop in model.metadata_props})
-        weights = {tensor.name for tensor in graph.initializer}
-        return Description(
-            format=self.name,
-            precision=stored.get("precision"),
-            inputs=tuple(_tensor_info(value) for value in graph.input if value.name not in weights),
-            outputs=tuple(_tensor_info(value) for value in graph.output),
-            operators=dict(Counter(node.op_type for node in graph.node).most_common()),
-            graph=summarize(model),
-            bytes=path.stat().st_size,
-            metadata=stored,
-            quantized=integers(model, clipped_shares(stored)),
-        )
+        return describe(path)
+
+    def inspect(self, path: Path, description: Description) -> Sequence[Section]:
+        """See `Backend.inspect`: nothing beyond the description."""
+        return ()
+
+    def open_tensors(self, path: Path) -> TensorReader:
+        """See `Backend.open_tensors`."""
+        from cloformer_deploy.backends.onnx.tensors import open_tensors
+
+        return open_tensors(path)
+
+    def weight_differences(self, path: Path, lowered: "nn.Module") -> list[str]:
+        """See `Backend.weight_differences`: the exporter renames and folds weights, so they cannot be compared."""
+        return []
 
 
-def _export(graph: Graph) -> "onnx.ModelProto":
+def _export(spec: ExportSpec) -> "onnx.ModelProto":
     import torch
 
     from cloformer_deploy.backends.interface import with_interface
 
-    dtype = torch.uint8 if graph.input_kind == "image" else torch.float32
+    dtype = torch.uint8 if spec.input_kind == "image" else torch.float32
     program = torch.onnx.export(
-        with_interface(graph),
-        (torch.zeros(graph.shape, dtype=dtype),),
+        with_interface(spec),
+        (torch.zeros(spec.shape, dtype=dtype),),
         dynamo=True,
-        opset_version=OPSET,
+        opset_version=cast("OnnxOptions", spec.options).opset,
         input_names=[INPUT_NAME],
-        output_names=[OUTPUT_NAME],
-        dynamic_shapes=({0: torch.export.Dim("batch")},) if graph.batch is None else None,
+        output_names=[output.name for output in spec.outputs],
+        dynamic_shapes=({0: torch.export.Dim("batch")},) if spec.batch is None else None,
         verbose=False,
     )
     if program is None:
         raise ToolError("torch.onnx.export returned nothing", "report this with the versions from `doctor`")
     model: onnx.ModelProto = program.model_proto
     model.producer_name, model.producer_version = "cloformer-deploy", __version__
-    # The exporter notes in every node where in our source it comes from: no business of the file's.
+    # The exporter adds to every node the line of our source that it comes from; the file does not need it.
     for node in model.graph.node:
         node.ClearField("metadata_props")
     for value in [*model.graph.value_info, *model.graph.input, *model.graph.output]:
@@ -107,47 +126,42 @@ def _export(graph: Graph) -> "onnx.ModelProto":
     return model
 
 
-def _simplified(model: "onnx.ModelProto", graph: Graph, folder: Path) -> "onnx.ModelProto":
-    """Run onnxsim in a process of its own (it has crashed on models), and verify what it made."""
+def _simplified(model: "onnx.ModelProto", spec: ExportSpec, folder: Path) -> "onnx.ModelProto":
+    """Return what onnxsim made in a process of its own (it has crashed on models), verified."""
     import onnx
 
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         before, after = Path(scratch, "before.onnx"), Path(scratch, "after.onnx")
         onnx.save(model, before)
-        command = [*python_command("cloformer_deploy.backends.onnx.simplify"), str(before), str(after)]
         try:
-            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
-                try:
-                    code = process.wait(SIMPLIFIER_TIMEOUT_S)
-                finally:
-                    process.kill()
+            with own_process("cloformer_deploy.backends.onnx.simplify", str(before), str(after)) as process:
+                code = process.wait(SIMPLIFIER_TIMEOUT_S)
             if code != 0:
                 raise ToolError(f"exit code {code}", KEPT)
             simplified = onnx.load(after)
             onnx.checker.check_model(simplified, full_check=True)
-            change = _largest_change(before, after, graph)
+            change = _largest_change(before, after, spec)
         except (subprocess.SubprocessError, OSError, onnx.checker.ValidationError, ToolError) as error:
             raise ToolError(f"onnxsim failed ({error})", KEPT) from error
     if not change <= SIMPLIFIER_TOLERANCE:
-        raise ToolError(f"onnxsim changed the logits by {change:.1e}", KEPT)
+        raise ToolError(f"onnxsim changed the outputs by {change:.1e}", KEPT)
     simplified.producer_name, simplified.producer_version = model.producer_name, model.producer_version
     return simplified
 
 
-def _largest_change(before: Path, after: Path, graph: Graph) -> float:
+def _largest_change(before: Path, after: Path, spec: ExportSpec) -> float:
     import numpy as np
 
-    from cloformer_deploy.backends.registry import RUNTIMES
     from cloformer_deploy.data import probe_images
 
-    pixels = probe_images(graph.shape[0], graph.preprocessing)
-    images = pixels if graph.input_kind == "image" else graph.preprocessing.normalize(pixels)
-    old, new = (RUNTIMES["onnxruntime"].open(path).run(images) for path in (before, after))
-    return float(np.abs(old - new).max())
+    pixels = probe_images(spec.shape[0], spec.preprocessing)
+    images = pixels if spec.input_kind == "image" else spec.preprocessing.normalize(pixels)
+    old, new = (OnnxRuntime().open(path).run({INPUT_NAME: images}) for path in (before, after))
+    return max(float(np.abs(old[name] - new[name]).max()) for name in old)
 
 
 def _to_float16(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Weights and arithmetic in float16, but for the normalizations' sums; the interface stays float32 (or uint8)."""
+    """Return a copy that computes in float16 except in the normalizations; the interface stays float32 or uint8."""
     import onnx
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
@@ -159,15 +173,3 @@ def _to_float16(model: "onnx.ModelProto") -> "onnx.ModelProto":
     converted.topological_sort()  # the converter appends its casts at the end, which the checker refuses
     made: onnx.ModelProto = converted.model
     return made
-
-
-def _tensor_info(value: Any) -> TensorInfo:
-    import onnx
-
-    tensor = value.type.tensor_type
-    shape = tuple(axis.dim_param or axis.dim_value for axis in tensor.shape.dim)
-    try:
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
-    except KeyError:  # a sequence, a map, or nothing at all
-        dtype = value.type.WhichOneof("value") or "unknown"
-    return TensorInfo(value.name, shape, dtype)

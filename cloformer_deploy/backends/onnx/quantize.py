@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloformer_deploy.backends.base import Graph
+from cloformer_deploy.backends.base import ExportSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -33,7 +33,7 @@ OPSET_OF_16_BITS = 21
 
 
 def quantized(
-    model: "onnx.ModelProto", graph: Graph, prepared: "Prepared"
+    model: "onnx.ModelProto", spec: ExportSpec, prepared: "Prepared"
 ) -> tuple["onnx.ModelProto", dict[str, float]]:
     """A float32 model with integers where the plan has them, and the shares clipped of the tensors that became some.
 
@@ -43,7 +43,7 @@ def quantized(
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    matches = _match(copy, graph, prepared) if prepared.plan.recipe.needs_calibration else {}
+    matches = _match(copy, spec, prepared) if prepared.plan.recipe.needs_calibration else {}
     _Quantizer(copy.graph, prepared.plan, matches).rewrite()
     if prepared.plan.recipe.activation_bits == 16:
         copy.opset_import[0].version = OPSET_OF_16_BITS
@@ -54,13 +54,13 @@ def quantized(
     return copy, {name: shares[before] for name, before in names.items() if before in shares}
 
 
-def _match(model: "onnx.ModelProto", graph: Graph, prepared: "Prepared") -> dict[str, str]:
+def _match(model: "onnx.ModelProto", spec: ExportSpec, prepared: "Prepared") -> dict[str, str]:
     """The plan's tensor behind each of the model's, by running both."""
     from cloformer_deploy.backends.interface import probe
     from cloformer_deploy.backends.onnx.tensors import OnnxTensors
     from cloformer_deploy.quantization.tensor_matching import fingerprints, identify
 
-    images, feed = probe(graph)
+    images, feed = probe(spec)
     found = ((name, tensor.values) for name, tensor in OnnxTensors(model).run(feed).items())
     return identify(fingerprints(prepared.traced, images), found)
 

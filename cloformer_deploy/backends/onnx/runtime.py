@@ -2,15 +2,12 @@
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cloformer_deploy.backends.base import package_missing
+from cloformer_deploy.backends.base import Feed, package_missing, run_failed
 from cloformer_deploy.backends.onnx.file import load_model
 from cloformer_deploy.errors import MissingPartError, ToolError
 from cloformer_deploy.system.packages import require
+from cloformer_deploy.tasks.base import Outputs
 
 _ERRORS_ONLY = 3
 
@@ -20,7 +17,6 @@ class OnnxRuntime:
 
     name = "onnxruntime"
     title = "ONNX Runtime (CPU)"
-    format = "onnx"
 
     def missing(self) -> MissingPartError | None:
         """See `Runtime.missing`."""
@@ -33,7 +29,7 @@ class OnnxRuntime:
     def open(self, path: Path, threads: int = 1) -> "OnnxSession":
         """See `Runtime.open`."""
         require("onnxruntime", extra="onnx")
-        load_model(path)  # refuses weights kept in other files, which the runtime would open
+        load_model(path)  # rejects weights kept in other files, which the runtime would open
         return OnnxSession(path, threads)
 
 
@@ -50,15 +46,16 @@ class OnnxSession:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exception classes share no base but Exception
             raise ToolError(f"ONNX Runtime cannot load {path}: {error}", "export it again") from error
-        self._input = self._session.get_inputs()[0]
-        batch = self._input.shape[0]
+        batch = self._session.get_inputs()[0].shape[0]
+        self._outputs = [value.name for value in self._session.get_outputs()]
         self.batch: int | None = batch if isinstance(batch, int) else None
 
-    def run(self, images: NDArray[Any]) -> NDArray[np.float32]:
+    def run(self, feed: Feed) -> Outputs:
         """See `Session.run`."""
+        import numpy as np
+
         try:
-            outputs = self._session.run(None, {self._input.name: images})
+            computed = self._session.run(self._outputs, dict(feed))
         except Exception as error:
-            message = f"ONNX Runtime failed on an input {images.dtype} {images.shape}: {error}"
-            raise ToolError(message, "export it again") from error
-        return np.asarray(outputs[0], np.float32)
+            raise run_failed("ONNX Runtime", feed, error) from error
+        return {name: np.asarray(values, np.float32) for name, values in zip(self._outputs, computed, strict=True)}

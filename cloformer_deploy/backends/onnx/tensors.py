@@ -1,12 +1,11 @@
 """Every tensor that an ONNX file computes: ONNX Runtime without optimizations, each tensor an output."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cloformer_deploy.backends.base import INPUT_NAME, FileTensor, TensorReader, Tensors
+from cloformer_deploy.backends.base import Feed, FileTensor, TensorReader, Tensors, run_failed
 from cloformer_deploy.backends.onnx.file import load_model
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.system.packages import require
@@ -47,15 +46,14 @@ class OnnxTensors:
         batch = self._session.get_inputs()[0].shape[0]
         self.batch: int | None = batch if isinstance(batch, int) else None
 
-    def run(self, images: NDArray[Any]) -> Tensors:
+    def run(self, feed: Feed) -> Tensors:
         """See `TensorReader.run`."""
         names = [value.name for value in self._session.get_outputs()]
         try:
-            computed = self._session.run(names, {INPUT_NAME: images})
+            computed = self._session.run(names, dict(feed))
         except Exception as error:
-            message = f"ONNX Runtime failed on an input {images.dtype} {images.shape}: {error}"
-            raise ToolError(message, "export it again") from error
-        found = [(INPUT_NAME, images), *zip(names, computed, strict=True)]
+            raise run_failed("ONNX Runtime", feed, error) from error
+        found = [*feed.items(), *zip(names, computed, strict=True)]
         return {
             name: FileTensor(np.asarray(values, np.float32), name in self._on_grid)
             for name, values in found

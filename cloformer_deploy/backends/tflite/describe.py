@@ -1,14 +1,43 @@
-"""What a TFLite graph costs, and where it has integers, read off the file."""
+"""Describe TFLite files: interface, operators, cost, quantized tensors."""
 
+from collections import Counter
 from collections.abc import Mapping
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloformer_deploy.backends.base import GraphSummary, QuantizedTensor
-from cloformer_deploy.backends.quantized_tensors import on_grid
+from cloformer_deploy.backends import metadata
+from cloformer_deploy.backends.base import METADATA_PREFIX, Description, GraphSummary, QuantizedTensor, TensorInfo
+from cloformer_deploy.backends.quantized_tensors import clipped_shares, on_grid
+from cloformer_deploy.backends.tflite.file import load_model
+from cloformer_deploy.errors import BundleError
+
+
+def describe(path: Path) -> Description:
+    """See `Backend.describe`."""
+    model = load_model(path)
+    graph = model.subgraphs[0]
+    stored = metadata.parsed(_metadata(model))
+    try:
+        names = [operator_name(model.operatorCodes[op.opcodeIndex]) for op in graph.operators]
+        summary = summarize(model, names)
+        quantized_tensors = integers(model, clipped_shares(stored))
+    except (LookupError, TypeError, ValueError) as error:  # indices and shapes that lead nowhere
+        raise BundleError(f"{path} is damaged: {error}", "export it again") from error
+    return Description(
+        format="tflite",
+        precision=stored.get("precision"),
+        inputs=tuple(_tensor_info(graph.tensors[index]) for index in graph.inputs),
+        outputs=tuple(_tensor_info(graph.tensors[index]) for index in graph.outputs),
+        operators=dict(Counter(names).most_common()),
+        graph=summary,
+        bytes=path.stat().st_size,
+        metadata=stored,
+        quantized=quantized_tensors,
+    )
 
 
 def summarize(model: Any, names: list[str]) -> GraphSummary:
@@ -98,3 +127,19 @@ def _macs(operator: Any, name: str, shapes: list[tuple[int, ...]]) -> int:
     if name == "BATCH_MATMUL" and operator.builtinOptions is not None and operator.builtinOptions.adjX:
         return out * first[-2]
     return out * (second if name == "FULLY_CONNECTED" else first)[-1]
+
+
+def _metadata(model: Any) -> dict[str, str]:
+    """Return our own entries; the converter's (a runtime version, markers) are binary and of no use to a reader."""
+    found = {}
+    for entry in model.metadata or []:
+        name = entry.name.decode(errors="replace") if isinstance(entry.name, bytes) else str(entry.name)
+        if name.startswith(METADATA_PREFIX) and 0 <= entry.buffer < len(model.buffers):
+            data = model.buffers[entry.buffer].data
+            found[name] = bytes(data if data is not None else b"").decode(errors="replace")
+    return found
+
+
+def _tensor_info(tensor: Any) -> TensorInfo:
+    shape = tuple(int(side) for side in tensor.shape) if tensor.shape is not None else ()
+    return TensorInfo(tensor.name.decode(errors="replace"), shape, tensor_type(tensor))

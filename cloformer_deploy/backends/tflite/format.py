@@ -1,36 +1,62 @@
-"""TFLite by litert-torch: NHWC in, built-in operators only. fp16 keeps weights in float16, arithmetic in float32."""
+"""Write TFLite files with litert-torch: NHWC, built-in operators only.
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+An fp16 file stores its weights in float16 and computes in float32.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cloformer_deploy.backends import metadata
-from cloformer_deploy.backends.base import INPUT_NAME, METADATA_PREFIX, OUTPUT_NAME, Description, Graph, TensorInfo
-from cloformer_deploy.backends.tflite.file import load_model
-from cloformer_deploy.errors import BundleError, ToolError
+from cloformer_deploy.backends.base import INPUT_NAME, Description, ExportSpec, Opener, Runtime, Section, TensorReader
+from cloformer_deploy.backends.target import Target
+from cloformer_deploy.backends.tflite.runtime import LiteRT
+from cloformer_deploy.backends.tflite.targets import TARGETS
+from cloformer_deploy.errors import ToolError
+from cloformer_deploy.progress import Progress
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cloformer_deploy.system.schema import Strict
 
 
-class TFLiteFormat:
-    """See `Format`."""
+class TFLiteBackend:
+    """See `Backend`."""
 
     name = "tflite"
     suffix = ".tflite"
     extra = "tflite"
     packages: tuple[str, ...] = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer")
-    targets: tuple[str, ...] = ("cpu", "ethos-u")
+    input_layout: Literal["NCHW", "NHWC"] = "NHWC"
+    targets = TARGETS
     dynamic_batch = False
+    runtimes: Sequence[Runtime] = (LiteRT(),)
+    opener = Opener(Path(__file__).with_name("opener.py"), ("ai_edge_litert", "tflite_runtime"), "numpy ai-edge-litert")
 
-    def convert(self, graph: Graph, outputs: Mapping[str, Path], note: Callable[[str], None]) -> Iterator[str]:  # noqa: ARG002
-        """See `Format.convert`."""
+    @property
+    def options(self) -> type["Strict"]:
+        """See `Backend.options`: there are none."""
+        from cloformer_deploy.backends.options import NoOptions
+
+        return NoOptions
+
+    def check(
+        self, options: "Strict", target: Target, precisions: Sequence[str], input_kind: str, batch: int | None
+    ) -> None:
+        """See `Backend.check`: every combination can be made."""
+
+    def convert(self, spec: ExportSpec, paths: Mapping[str, Path], progress: Progress) -> Iterator[str]:
+        """See `Backend.convert`."""
         from cloformer_deploy.backends.tflite.quantize import quantized
 
-        converted = _convert(graph)
+        converted = _convert(spec)
         clipped: Mapping[str, float] = {}
-        if graph.quantized is not None:
-            converted, clipped = quantized(converted, graph, graph.quantized)
-        for precision, path in outputs.items():
-            path.write_bytes(_finished(converted, metadata.prefixed(graph, precision, clipped)))
+        if spec.quantized is not None:
+            converted, clipped = quantized(converted, spec, spec.quantized)
+        names = [output.name for output in spec.outputs]
+        for precision, path in paths.items():
+            path.write_bytes(_finished(converted, names, metadata.prefixed(spec, precision, clipped)))
             if precision == "fp16":
                 path.write_bytes(_float16_weights(path))
             custom = [name for name in self.describe(path).operators if name.startswith("CUSTOM")]
@@ -41,58 +67,50 @@ class TFLiteFormat:
             yield precision
 
     def describe(self, path: Path) -> Description:
-        """See `Format.describe`."""
-        from cloformer_deploy.backends.quantized_tensors import clipped_shares
-        from cloformer_deploy.backends.tflite.describe import integers, operator_name, summarize
+        """See `Backend.describe`."""
+        from cloformer_deploy.backends.tflite.describe import describe
 
-        model = load_model(path)
-        graph = model.subgraphs[0]
-        stored = metadata.parsed(_metadata(model))
-        try:
-            names = [operator_name(model.operatorCodes[op.opcodeIndex]) for op in graph.operators]
-            summary = summarize(model, names)
-            quantized_tensors = integers(model, clipped_shares(stored))
-        except (LookupError, TypeError, ValueError) as error:  # indices and shapes that lead nowhere
-            raise BundleError(f"{path} is damaged: {error}", "export it again") from error
-        return Description(
-            format=self.name,
-            precision=stored.get("precision"),
-            inputs=tuple(_tensor_info(graph.tensors[index]) for index in graph.inputs),
-            outputs=tuple(_tensor_info(graph.tensors[index]) for index in graph.outputs),
-            operators=dict(Counter(names).most_common()),
-            graph=summary,
-            bytes=path.stat().st_size,
-            metadata=stored,
-            quantized=quantized_tensors,
-        )
+        return describe(path)
+
+    def inspect(self, path: Path, description: Description) -> Sequence[Section]:
+        """See `Backend.inspect`: which operators XNNPACK runs."""
+        from cloformer_deploy.backends.tflite.placement import placement
+
+        return (placement(path).section(),)
+
+    def open_tensors(self, path: Path) -> TensorReader:
+        """See `Backend.open_tensors`."""
+        from cloformer_deploy.backends.tflite.tensors import open_tensors
+
+        return open_tensors(path)
+
+    def weight_differences(self, path: Path, lowered: "nn.Module") -> list[str]:
+        """See `Backend.weight_differences`: the converter renames and transposes weights; they cannot be compared."""
+        return []
 
 
-def _convert(graph: Graph) -> bytes:
+def _convert(spec: ExportSpec) -> bytes:
     import litert_torch
     import torch
 
     from cloformer_deploy.backends.interface import with_interface
 
-    batch, channels, height, width = graph.shape
-    dtype = torch.uint8 if graph.input_kind == "image" else torch.float32
+    batch, channels, height, width = spec.shape
+    dtype = torch.uint8 if spec.input_kind == "image" else torch.float32
     example = torch.zeros((batch, height, width, channels), dtype=dtype)
-    channels_last = litert_torch.to_channel_last_io(with_interface(graph), args=[0]).eval()
+    channels_last = litert_torch.to_channel_last_io(with_interface(spec), args=[0]).eval()
     return bytes(litert_torch.convert(channels_last, (example,)).model_content())
 
 
-def _finished(content: bytes, stored: Mapping[str, str]) -> bytes:
-    """The file with our tensor names and metadata in place of the converter's."""
+def _finished(content: bytes, names: Sequence[str], stored: Mapping[str, str]) -> bytes:
+    """Return the file with our tensor names and metadata in place of the converter's; `names` are the outputs'."""
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils
 
     model = flatbuffer_utils.read_model_from_bytearray(content)
     graph, signature = model.subgraphs[0], model.signatureDefs[0]
-    for indices, maps, name in (
-        (graph.inputs, signature.inputs, INPUT_NAME),
-        (graph.outputs, signature.outputs, OUTPUT_NAME),
-    ):
-        graph.tensors[indices[0]].name = name.encode()
-        maps[0].name = name
+    _name(graph, signature.inputs, graph.inputs, [INPUT_NAME])
+    _name(graph, signature.outputs, graph.outputs, names)
     model.description = "cloformer-deploy"
     model.metadata = model.metadata or []
     for key, value in stored.items():
@@ -103,6 +121,18 @@ def _finished(content: bytes, stored: Mapping[str, str]) -> bytes:
         model.buffers.append(buffer)
         model.metadata.append(entry)
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _name(graph: Any, maps: Sequence[Any], indices: Sequence[int], names: Sequence[str]) -> None:
+    """Name the tensors of an interface in the order in which the model takes or returns them.
+
+    The signature lists them in that order, whatever the order of the graph's own lists.
+    """
+    if len(maps) != len(names) or len(indices) != len(names):
+        raise ToolError(f"litert-torch made {len(maps)} inputs or outputs instead of {', '.join(names)}", "report this")
+    for entry, name in zip(maps, names, strict=True):
+        graph.tensors[entry.tensorIndex].name = name.encode()
+        entry.name = name
 
 
 def _float16_weights(path: Path) -> bytes:
@@ -119,21 +149,3 @@ def _float16_weights(path: Path) -> bytes:
         algorithm_key="float_casting",
     )
     return bytes(tool.quantize().quantized_model)
-
-
-def _metadata(model: Any) -> dict[str, str]:
-    """Our own entries; the converter's (a runtime version, markers) are binary and of no use to a reader."""
-    found = {}
-    for entry in model.metadata or []:
-        name = entry.name.decode(errors="replace") if isinstance(entry.name, bytes) else str(entry.name)
-        if name.startswith(METADATA_PREFIX) and 0 <= entry.buffer < len(model.buffers):
-            data = model.buffers[entry.buffer].data
-            found[name] = bytes(data if data is not None else b"").decode(errors="replace")
-    return found
-
-
-def _tensor_info(tensor: Any) -> TensorInfo:
-    from cloformer_deploy.backends.tflite.describe import tensor_type
-
-    shape = tuple(int(side) for side in tensor.shape) if tensor.shape is not None else ()
-    return TensorInfo(tensor.name.decode(errors="replace"), shape, tensor_type(tensor))

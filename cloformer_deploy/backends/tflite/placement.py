@@ -1,41 +1,61 @@
 """Which operators of a TFLite file XNNPACK runs: `python -m cloformer_deploy.backends.tflite.placement FILE`.
 
-LiteRT hands XNNPACK each stretch of operators it can run; what lies between runs on slow kernels and costs a change of
-layout. Preparing a damaged file can crash LiteRT, hence the process.
+LiteRT gives XNNPACK each stretch of operators it can run; the others run on slow kernels and cost a change of layout.
+Preparing a damaged file can crash LiteRT, so it is done in a process of its own.
 """
 
 import json
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Any
 
+from cloformer_deploy.backends.base import Section
 from cloformer_deploy.errors import ToolError
-from cloformer_deploy.system.subprocesses import end_with_parent, python_command
+from cloformer_deploy.system.subprocesses import end_with_parent, own_process
 
 
 @dataclass(frozen=True)
 class Placement:
-    """How many partitions XNNPACK runs, and the operators it does not, by name."""
+    """What XNNPACK runs of a file.
+
+    Attributes:
+        partitions: stretches of operators that it runs.
+        undelegated: operators that it does not run, by name.
+    """
 
     partitions: int
     undelegated: Mapping[str, int]
 
+    def section(self) -> Section:
+        """Return this for `inspect`."""
+        left = ", ".join(f"{name} ({count})" for name, count in self.undelegated.items())
+        return Section(
+            "xnnpack",
+            asdict(self),
+            (
+                ("XNNPACK partitions", str(self.partitions)),
+                ("operators XNNPACK does not run", str(sum(self.undelegated.values()))),
+            ),
+            (f"Not run by XNNPACK: {left}.",) if left else (),
+        )
+
 
 def placement(path: Path) -> Placement:
-    """Prepare a file as LiteRT does on a CPU, and look at who got what.
+    """Prepare a file as LiteRT does on a CPU, and return which operators XNNPACK took.
 
     Raises:
         ToolError: LiteRT cannot prepare the file.
     """
-    command = [*python_command("cloformer_deploy.backends.tflite.placement"), str(path.resolve())]
-    # The pipe of standard input stays open until it has ended: its end is how it learns that this process is gone.
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+    with own_process(
+        "cloformer_deploy.backends.tflite.placement", str(path.resolve()), stdout=PIPE, stderr=DEVNULL
+    ) as child:
         answer = child.stdout.read() if child.stdout else b""
-    if child.returncode != 0:
+        code = child.wait()
+    if code != 0:
         raise ToolError(f"LiteRT cannot prepare {path}", "export it again")
     return Placement(**json.loads(answer))
 
@@ -58,7 +78,7 @@ def main(path: str) -> None:
 def _undelegated(
     operators: Sequence[Mapping[str, Any]], delegates: Sequence[Mapping[str, Any]], outputs: Sequence[int]
 ) -> dict[str, int]:
-    """The operators that make a tensor somebody outside the delegates reads, and no delegate makes."""
+    """Count the operators that compute a tensor that is read outside the delegates and that no delegate computes."""
     made_by_delegates = {index for delegate in delegates for index in delegate["outputs"]}
     read = {index for delegate in delegates for index in delegate["inputs"]} | set(outputs)
     found: Counter[str] = Counter()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloformer_deploy.backends.base import Graph
+from cloformer_deploy.backends.base import ExportSpec
 from cloformer_deploy.backends.tflite.describe import is_quantized, operator_name
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ MOVES = frozenset({"PAD", "SLICE", "SPLIT", "RESHAPE", "TRANSPOSE"})
 """Operators that move numbers: integers where what they feed is."""
 
 
-def quantized(content: bytes, graph: Graph, prepared: "Prepared") -> tuple[bytes, dict[str, float]]:
+def quantized(content: bytes, spec: ExportSpec, prepared: "Prepared") -> tuple[bytes, dict[str, float]]:
     """The integer form of a float32 file's bytes, and the shares clipped of the tensors that became integers."""
     from ai_edge_litert.tools import flatbuffer_utils
     from ai_edge_quantizer import qtyping, quantizer
 
     plan = prepared.plan
     model = flatbuffer_utils.read_model_from_bytearray(content)
-    matches = _match(content, graph, prepared) if plan.recipe.needs_calibration else {}
+    matches = _match(content, spec, prepared) if plan.recipe.needs_calibration else {}
     ranges = _prepare(model, plan, matches) if plan.recipe.needs_calibration else None
     tool = quantizer.Quantizer(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
     everything = qtyping.TFLOperationName.ALL_SUPPORTED
@@ -62,13 +62,13 @@ def _finished(content: bytes, shares: Mapping[str, float]) -> tuple[bytes, dict[
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model)), clipped
 
 
-def _match(content: bytes, graph: Graph, prepared: "Prepared") -> dict[int, str]:
+def _match(content: bytes, spec: ExportSpec, prepared: "Prepared") -> dict[int, str]:
     """The plan's tensor behind each of the file's, by index, by running both."""
     from cloformer_deploy.backends.interface import probe
     from cloformer_deploy.backends.tflite.tensors import LiteRTTensors
     from cloformer_deploy.quantization.tensor_matching import fingerprints, identify
 
-    images, feed = probe(graph)
+    images, feed = probe(spec)
     found = ((name, tensor.values) for name, tensor in LiteRTTensors(content).run(feed).items())
     matches = identify(fingerprints(prepared.traced, images), found)
     return {int(name.rpartition(":")[2]): node for name, node in matches.items()}

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cloformer_deploy.backends.base import package_missing
+from cloformer_deploy.backends.base import Feed, package_missing, run_failed
 from cloformer_deploy.errors import BundleError, MissingPartError, ToolError
 from cloformer_deploy.system.packages import require
+from cloformer_deploy.tasks.base import Outputs
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class LiteRT:
@@ -21,7 +23,6 @@ class LiteRT:
 
     name = "litert"
     title = "LiteRT (CPU, XNNPACK)"
-    format = "tflite"
 
     def missing(self) -> MissingPartError | None:
         """See `Runtime.missing`."""
@@ -65,16 +66,31 @@ class LiteRTSession:
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ToolError(f"LiteRT cannot prepare {path}: {error}", "export it again") from error
-        self._input = self._interpreter.get_input_details()[0]
-        self._output = self._interpreter.get_output_details()[0]["index"]
-        self.batch: int | None = int(self._input["shape"][0])
+        self._inputs = {item["name"]: item["index"] for item in self._interpreter.get_input_details()}
+        self._outputs = {item["name"]: item["index"] for item in self._interpreter.get_output_details()}
+        self.batch: int | None = int(self._interpreter.get_input_details()[0]["shape"][0])
 
-    def run(self, images: NDArray[Any]) -> NDArray[np.float32]:
+    def run(self, feed: Feed) -> Outputs:
         """See `Session.run`."""
         try:
-            self._interpreter.set_tensor(self._input["index"], np.ascontiguousarray(images.transpose(0, 2, 3, 1)))
+            for name, values in feed.items():
+                self._interpreter.set_tensor(self._inputs[name], channels_last(values))
             self._interpreter.invoke()
-            return np.array(self._interpreter.get_tensor(self._output), np.float32)
-        except (ValueError, RuntimeError) as error:
-            message = f"LiteRT failed on an input {images.dtype} {images.shape}: {error}"
-            raise ToolError(message, "export it again") from error
+            found = {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise run_failed("LiteRT", feed, error) from error
+        return {name: channels_first(values) for name, values in found.items()}
+
+
+def channels_last(values: "NDArray[Any]") -> "NDArray[Any]":
+    """Return (B, C, H, W) as (B, H, W, C); arrays of other ranks as they are."""
+    import numpy as np
+
+    return np.ascontiguousarray(values.transpose(0, 2, 3, 1)) if values.ndim == 4 else values
+
+
+def channels_first(values: "NDArray[Any]") -> "NDArray[np.float32]":
+    """Return a copy of (B, H, W, C) as (B, C, H, W), float32; arrays of other ranks keep their axes."""
+    import numpy as np
+
+    return np.array(values.transpose(0, 3, 1, 2) if values.ndim == 4 else values, np.float32)

@@ -2,12 +2,11 @@
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cloformer_deploy.backends.base import FileTensor, TensorReader, Tensors
+from cloformer_deploy.backends.base import Feed, FileTensor, TensorReader, Tensors, run_failed
+from cloformer_deploy.backends.tflite.runtime import channels_last
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.system.packages import require
 
@@ -19,14 +18,14 @@ def open_tensors(path: Path) -> TensorReader:
 
 
 class LiteRTTensors:
-    """LiteRT without XNNPACK. A tensor's name is followed by its index, for names repeat. See `TensorReader`."""
+    """LiteRT without XNNPACK. A tensor's name is followed by its index, because names repeat. See `TensorReader`."""
 
     def __init__(self, content: bytes) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # keeping all tensors is for debugging, it says, and takes memory
+                warnings.simplefilter("ignore")  # it warns that keeping all tensors takes memory
                 self._interpreter = Interpreter(
                     model_content=content,
                     experimental_preserve_all_tensors=True,
@@ -44,18 +43,18 @@ class LiteRTTensors:
             if item["index"] in computed or item["index"] == self._input["index"]
         ]
 
-    def run(self, images: NDArray[Any]) -> Tensors:
+    def run(self, feed: Feed) -> Tensors:
         """See `TensorReader.run`."""
         try:
-            self._interpreter.set_tensor(self._input["index"], np.ascontiguousarray(images.transpose(0, 2, 3, 1)))
+            (image,) = feed.values()
+            self._interpreter.set_tensor(self._input["index"], channels_last(image))
             self._interpreter.invoke()
             read = [(item, self._interpreter.get_tensor(item["index"])) for item in self._details]
         except (ValueError, RuntimeError) as error:
-            message = f"LiteRT failed on an input {images.dtype} {images.shape}: {error}"
-            raise ToolError(message, "export it again") from error
+            raise run_failed("LiteRT", feed, error) from error
         found = {}
         for item, values in read:
-            scale, zero_point = item["quantization"]  # of the whole tensor: activations have no others
+            scale, zero_point = item["quantization"]  # per-tensor: activations have no other
             if values.dtype.kind == "f":
                 found[f"{item['name']}:{item['index']}"] = FileTensor(np.asarray(values, np.float32), False)
             elif scale:

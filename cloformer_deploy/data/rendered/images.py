@@ -42,6 +42,12 @@ class RenderedImages:
         """See `Dataset.select`."""
         return replace(self, indices=[self.indices[index] for index in indices])
 
+    def limited(self, max_images: int | None) -> "RenderedImages":
+        """See `Dataset.limited`; of rendered images there are as many as are asked for, from the first on."""
+        if max_images is None:
+            return self
+        return replace(self, indices=range(self.indices[0], self.indices[0] + max_images))
+
     def image(self, index: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
         """One image at the input's size: RGB uint8, (3, H, W)."""
         return fit(Image.fromarray(render(self.split, index)), preprocessing)

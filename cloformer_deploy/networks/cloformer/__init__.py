@@ -3,16 +3,22 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from cloformer_deploy.networks.cloformer.variants import INPUT_MULTIPLE, VARIANTS, Variant
+from cloformer_deploy.networks.cloformer.variants import VARIANTS, Variant
 
 if TYPE_CHECKING:
     from cloformer_deploy.networks.cloformer.attention import CloAttention
-    from cloformer_deploy.networks.cloformer.cloformer import CloFormer, create_model
+    from cloformer_deploy.networks.cloformer.body import CloFormerBody
+    from cloformer_deploy.networks.cloformer.classifier import CloFormer, create_model
 
-__all__ = ["INPUT_MULTIPLE", "VARIANTS", "CloAttention", "CloFormer", "Variant", "create_model"]
+__all__ = ["VARIANTS", "CloAttention", "CloFormer", "CloFormerBody", "Variant", "create_model"]
 
 # The variants are needed where torch is not (command-line choices, manifests), so what needs torch waits.
-_NEED_TORCH = {"CloAttention": "attention", "CloFormer": "cloformer", "create_model": "cloformer"}
+_NEED_TORCH = {
+    "CloAttention": "attention",
+    "CloFormer": "classifier",
+    "CloFormerBody": "body",
+    "create_model": "classifier",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 
-INPUT_MULTIPLE = 32
-"""Input height and width must be multiples of this: the last stage has stride 32, and each pooling window fits then."""
-
 
 @dataclass(frozen=True)
 class Variant:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloformer_deploy.backends.registry import FORMATS, PRECISIONS
-from cloformer_deploy.bundle.bundle import Bundle, digest
+from cloformer_deploy.backends.registry import BACKENDS, all_precisions, default_target
+from cloformer_deploy.bundle import Bundle, digest
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import default_calibration
 from cloformer_deploy.weights.zoo import bundled_checkpoints
@@ -93,7 +93,7 @@ def _export(bundle: Bundle, weights: Sequence[str], notes: list[str]) -> Iterato
     for options, formats in made.items():
         alike: dict[tuple[str, ...], list[str]] = {}
         for name, precisions in formats.items():
-            alike.setdefault(tuple(sorted(precisions, key=PRECISIONS.index)), []).append(name)
+            alike.setdefault(tuple(sorted(precisions, key=all_precisions().index)), []).append(name)
         for precisions_of_all, names in alike.items():
             what = [*_each("--format", names), *_each("--precision", precisions_of_all)]
             yield _line("export", *weights, *what, *options, "--output", str(bundle.root))
@@ -101,8 +101,8 @@ def _export(bundle: Bundle, weights: Sequence[str], notes: list[str]) -> Iterato
 
 def _options(artifact: Artifact, bundle: Bundle, notes: list[str]) -> Iterator[str]:
     """All that another artifact of the same command has too."""
-    height, width = bundle.manifest.input.height, bundle.manifest.input.width
-    if artifact.target != FORMATS[artifact.format].targets[0]:
+    height, width = bundle.manifest.preprocessing.height, bundle.manifest.preprocessing.width
+    if artifact.target != default_target(artifact.format):
         yield from ("--target", artifact.target)
     if artifact.input.kind != "tensor":
         yield from ("--input", artifact.input.kind)
@@ -122,8 +122,10 @@ def _options(artifact: Artifact, bundle: Bundle, notes: list[str]) -> Iterator[s
             f"{artifact.path}: --max-drop or --recipe kept {len(artifact.excluded_layers)} layers in float; "
             "the manifest names the layers, not the option"
         )
-    if artifact.format == "coreml":
-        notes.append("--ios of the Core ML files: the manifest does not tell it; the default is 17")
+    defaults = BACKENDS[artifact.format].options().model_dump()
+    for name, value in artifact.options.items():
+        if value != defaults.get(name):
+            yield from (f"--{name}", str(value))
 
 
 def _each(option: str, values: Iterable[str]) -> Iterator[str]:

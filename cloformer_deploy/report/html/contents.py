@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cloformer_deploy.backends.inspection import Inspection, inspect
-from cloformer_deploy.backends.registry import RUNTIMES
-from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.backends.registry import BACKENDS
+from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.errors import CloformerDeployError
 from cloformer_deploy.report.html.commands import Asked, Commands, commands
@@ -60,13 +60,14 @@ def gathered(
     for item in bundle.manifest.artifacts:
         progress.step(f"Looking into {item.path}")
         files.append(_file(bundle, item))
-    executed = {cell.runtime for cell in result.cells if cell.drift is not None}
+    executed = {cell.runtime for cell in result.cells if cell.comparison is not None}
+    runtimes = {runtime.name: runtime for backend in BACKENDS.values() for runtime in backend.runtimes}
     return Report(
         bundle,
         result,
         tuple(measured),
         tuple(files),
-        {RUNTIMES[name].title: RUNTIMES[name].version() for name in sorted(executed)},
+        {runtimes[name].title: runtimes[name].version() for name in sorted(executed)},
         commands(bundle, measured, asked),
         datetime.now(UTC),
     )

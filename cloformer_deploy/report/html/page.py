@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloformer_deploy import __version__
 from cloformer_deploy.errors import RequestError
+from cloformer_deploy.report.answers import comparison_json
 from cloformer_deploy.report.cells import counted, percent, short_name
 from cloformer_deploy.report.gate import figures, lines, sentence
 from cloformer_deploy.report.html.contents import Report
@@ -63,7 +64,7 @@ def page(report: Report) -> str:
             known=known,
             findings=list(lines(result)),
             agreement=agreement_dots(result),
-            drop=drop_dots(result) if result.top1 is not None else None,
+            drop=drop_dots(result) if result.reference.score is not None else None,
             scatters=scatters(result, latencies),
             latencies=latencies,
             p50={(item.path, item.place, item.threads): item for bars in latencies for item in bars.results},
@@ -120,7 +121,7 @@ def estimate(item: "Result") -> str:
 def intervals(cell: "Cell") -> dict[str, str]:
     """The 95 % intervals of agreement, drop and SQNR, as the checks have them."""
     found = {check.name: check.ci95 for check in cell.checks if check.ci95 is not None}
-    shown = {"top1_agreement": (100, 1), "top1_drop_pp": (1, 2), "sqnr_db": (1, 1)}
+    shown = {"agreement": (100, 1), "drop_pp": (1, 2), "sqnr_db": (1, 1)}
     return {
         name: f"{factor * found[name][0]:.{places}f} to {factor * found[name][1]:.{places}f}" if name in found else ""
         for name, (factor, places) in shown.items()
@@ -155,14 +156,15 @@ def report_json(path: Path, report: Report) -> dict[str, Any]:
         "output": str(path),
         "passed": not result.failed,
         "images": result.images,
-        "reference": {"runtime": "pytorch", "n": result.n, "top1": result.top1},
+        "task": result.task,
+        "metric": result.metric,
+        "reference": {"runtime": "pytorch", "n": result.reference.n, "score": result.reference.score},
         "artifacts": [_artifact_json(cell, report.measured) for cell in result.cells],
     }
 
 
 def _artifact_json(cell: "Cell", measured: Sequence["Result"]) -> dict[str, Any]:
-    artifact, drift = cell.artifact, cell.drift
-    labeled = drift is not None and drift.labeled > 0
+    artifact = cell.artifact
     return {
         "path": artifact.path,
         "format": artifact.format,
@@ -170,9 +172,7 @@ def _artifact_json(cell: "Cell", measured: Sequence["Result"]) -> dict[str, Any]
         "target": artifact.target,
         "bytes": artifact.bytes,
         "status": cell.status,
-        "top1_agreement": drift.top1_agreement if drift else None,
-        "top1_drop_pp": drift.top1_drop_pp if drift and labeled else None,
-        "sqnr_db": drift.sqnr_db if drift and drift.measured else None,
+        **comparison_json(cell.comparison),
         "latency": [
             {key: getattr(item, key) for key in ("device", "source", "threads", "p50_ms", "p90_ms")}
             for item in measured

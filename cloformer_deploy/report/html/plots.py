@@ -11,7 +11,7 @@ from cloformer_deploy.report.html.axes import Axis, spanning
 if TYPE_CHECKING:
     from cloformer_deploy.bench import Result
     from cloformer_deploy.gate import Cell, Check, Gate
-    from cloformer_deploy.validation.paired import ClassDrift
+    from cloformer_deploy.tasks import ClassChange
 
 Interval = tuple[float, float]
 _NEAR_X, _NEAR_Y = 18.0, 7.0
@@ -41,12 +41,12 @@ class Dots:
 
 def agreement_dots(result: "Gate") -> Dots:
     """Agreement with PyTorch, percent."""
-    return _dots(result, "top1_agreement", 100, lambda value: percent(value / 100), 1, 100.0)
+    return _dots(result, "agreement", 100, lambda value: percent(value / 100), 1, 100.0)
 
 
 def drop_dots(result: "Gate") -> Dots:
-    """The fall of top-1 against PyTorch, percentage points."""
-    return _dots(result, "top1_drop_pp", 1, lambda value: f"{value:.2f}", 2)
+    """Return the drop of the metric against PyTorch, percentage points."""
+    return _dots(result, "drop_pp", 1, lambda value: f"{value:.2f}", 2)
 
 
 def _dots(
@@ -85,7 +85,7 @@ class Bars:
     threads: int
     source: str
     machines: tuple[str, ...]
-    ratios_to: tuple[str, ...]
+    speedups_to: tuple[str, ...]
     axis: Axis
     results: tuple["Result", ...]
 
@@ -102,7 +102,7 @@ def latency_bars(measured: Iterable["Result"]) -> list[Bars]:
             threads,
             found[0].source,
             _unlike(item.machine for item in found),
-            _unlike(item.ratio_to for item in found),
+            _unlike(item.speedup_to for item in found),
             spanning([0.0, *(value for item in found for value in (item.p50_ms, item.p90_ms) if value is not None)]),
             tuple(found),
         )
@@ -166,27 +166,27 @@ def _scatter(result: "Gate", x_title: str, cost: dict[str, float]) -> Scatter:
         _point(cell, cost[cell.artifact.path], *placed, x_title)
         for cell in result.cells
         if cell.artifact.path in cost
-        for placed in [_accuracy(cell, result.top1)]
+        for placed in [_accuracy(cell, result.reference.score)]
         if placed is not None
     ]
-    pytorch = 100 if result.top1 is None else 100 * result.top1
+    pytorch = 100 if result.reference.score is None else 100 * result.reference.score
     x_axis = spanning([0.0, *(point.x for point in points)])
     sound = [value for point in points if not point.failed for value in point.interval]
     y_axis = spanning([pytorch, *sound], 100.0, (point.interval for point in points))
-    title = "agreement, %" if result.top1 is None else "top-1, %"
+    title = "agreement, %" if result.reference.score is None else f"{result.metric_title}, %"
     return Scatter(x_title, title, x_axis, y_axis, pytorch, tuple(points), _labels(points, x_axis, y_axis))
 
 
-def _accuracy(cell: "Cell", top1: float | None) -> tuple[float, Interval] | None:
+def _accuracy(cell: "Cell", score: float | None) -> tuple[float, Interval] | None:
     """An artifact's accuracy and its interval, percent: with labels PyTorch's, less the paired difference."""
-    name = "top1_agreement" if top1 is None else "top1_drop_pp"
+    name = "agreement" if score is None else "drop_pp"
     check = _check(cell, name)
     if check is None or check.value is None:
         return None
-    if top1 is None:
+    if score is None:
         return 100 * check.value, _scaled(check, 100)
     low, high = _scaled(check, 1)
-    return 100 * top1 - check.value, (100 * top1 - high, min(100 * top1 - low, 100.0))
+    return 100 * score - check.value, (100 * score - high, min(100 * score - low, 100.0))
 
 
 def _point(cell: "Cell", x: float, y: float, interval: Interval, x_title: str) -> Point:
@@ -227,7 +227,7 @@ class ClassRow:
     """A class that some artifact changed: what it lost and gained, by artifact; None where it did not change."""
 
     label: str
-    cells: tuple["ClassDrift | None", ...]
+    cells: tuple["ClassChange | None", ...]
 
 
 @dataclass(frozen=True)
@@ -241,8 +241,8 @@ class Classes:
 
 def class_drift(result: "Gate") -> Classes:
     """Classes and artifacts where a prediction became wrong or right, those that lost most first."""
-    columns = tuple(cell for cell in result.cells if cell.classes)
-    known = [{item.index: item for item in cell.classes} for cell in columns]
+    columns = tuple(cell for cell in result.cells if cell.comparison is not None and cell.comparison.classes)
+    known = [{item.index: item for item in cell.comparison.classes} for cell in columns if cell.comparison is not None]
     losses = {index: 0 for items in known for index in items}
     for items in known:
         for index, item in items.items():

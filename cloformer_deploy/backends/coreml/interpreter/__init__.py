@@ -1,7 +1,7 @@
-"""The reference interpreter: executes a saved Core ML ML program from its files, on any system.
+"""The reference interpreter: runs a saved Core ML program (an `.mlpackage` of type ML program) on any system.
 
-Core ML itself predicts on macOS only. This reads the protobuf and the weights of an `.mlpackage` and runs
-its operations in torch, so that what a file computes can be checked where there is no Mac.
+Core ML itself runs models on macOS only. The interpreter reads the protobuf and the weights of an `.mlpackage` and
+runs its operations in torch, so that the outputs of a file can be checked without a Mac.
 """
 
 from cloformer_deploy.backends.coreml.interpreter.float16 import Float16Hazards, float16_hazards

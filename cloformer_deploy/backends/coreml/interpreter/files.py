@@ -1,22 +1,33 @@
-"""Reading the files of a package that is not trusted: nothing outside it, nothing through links, nothing huge."""
+"""Read the files of an untrusted package: no file outside it, no file reached through a link, no very large file."""
 
 from pathlib import Path
 
 from cloformer_deploy.errors import BundleError
 
 MAX_FILE_BYTES = 2**30
-"""A part is read into memory whole; the largest CloFormer's weights in float32 are a twentieth of this."""
+"""The largest file that is read, because a file is read into memory whole.
 
-EXPORT_AGAIN = "copy the package again, with every file in it, or export it again"
+The float32 weights of the largest CloFormer are a twentieth of this.
+"""
+
+EXPORT_AGAIN = "copy the whole package again, or export it again"
+"""The hint for a package with missing or damaged files."""
 
 
 def read_part(root: Path, folder: Path, relative: str) -> bytearray:
-    """All bytes of the regular file `relative` to `folder`, which must stay inside the package at `root`.
+    """Read a regular file inside a package into memory.
 
-    A bytearray, because torch wants tensors over writable memory.
+    Args:
+        root: the package's folder, resolved.
+        folder: the folder inside the package that `relative` starts from, resolved.
+        relative: the path of the file below `folder`, with "/" between its parts.
+
+    Returns:
+        The whole file; a bytearray, because torch requires writable memory for its tensors.
 
     Raises:
-        BundleError: it is missing, empty, too large, not readable, or reached through a link or "..".
+        BundleError: the file is missing, empty, larger than `MAX_FILE_BYTES` or unreadable, or its path contains
+            a link or "..".
     """
     path = inside(root, folder, relative)
     if not path.is_file():
@@ -24,42 +35,46 @@ def read_part(root: Path, folder: Path, relative: str) -> bytearray:
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            message = f"{shown(relative)} has {size} bytes, more than the {MAX_FILE_BYTES} that are read"
+            message = f"{shown(relative)} has {size} bytes, more than the limit of {MAX_FILE_BYTES}"
             raise BundleError(message, EXPORT_AGAIN)
         content = bytearray(path.read_bytes())
     except OSError as error:
-        raise BundleError(f"{shown(relative)} cannot be read ({error.strerror})", "check its permissions") from error
+        message = f"{shown(relative)} cannot be read ({error.strerror})"
+        raise BundleError(message, "check the permissions of the file") from error
     if not content:
         raise BundleError(f"{shown(relative)} is empty", EXPORT_AGAIN)
     return content
 
 
 def inside(root: Path, folder: Path, relative: str) -> Path:
-    """`folder / relative`, every step of which is a plain name and no link.
+    """Return `folder / relative` after checking that it stays inside the package.
 
-    `root` and `folder` are resolved already. The path need not exist.
+    Args:
+        root: the package's folder, resolved.
+        folder: the folder inside the package that `relative` starts from, resolved.
+        relative: the path below `folder`, with "/" between its parts; it need not exist.
 
     Raises:
-        BundleError: it is not such a path.
+        BundleError: a part of the path is empty, "." or "..", not a valid file name, or a link.
     """
     path = folder
-    for step in relative.split("/"):
-        if step in ("", ".", "..") or not step.isprintable() or set(step) & set('\\:*?"<>|') or len(step) > 255:
-            message = f"the package names {shown(relative)}, which is not a plain path inside it"
+    for part in relative.split("/"):
+        if part in ("", ".", "..") or not part.isprintable() or set(part) & set('\\:*?"<>|') or len(part) > 255:
+            message = f"the package refers to {shown(relative)}, which is not a plain path inside it"
             raise BundleError(message, "do not use this package: coremltools does not write such paths")
-        path /= step
+        path /= part
     try:
-        # Also finds the links among the parts of the path that are not the package's own words, like Data/.
+        # This also resolves links in `folder`, whose parts, such as Data/, are not checked above.
         real = path.resolve()
     except (OSError, RuntimeError, ValueError) as error:
-        raise BundleError(f"{shown(relative)} cannot be followed ({shown(error)})", EXPORT_AGAIN) from error
+        raise BundleError(f"the path {shown(relative)} cannot be resolved ({shown(error)})", EXPORT_AGAIN) from error
     if real != path or not real.is_relative_to(root):
-        message = f"{shown(relative)} leads through a link to {shown(real)}"
-        raise BundleError(message, "copy the package with its links replaced by what they point at")
+        message = f"{shown(relative)} is reached through a link to {shown(real)}"
+        raise BundleError(message, "copy the package with its links replaced by the files they point to")
     return path
 
 
 def shown(text: object) -> str:
-    """One line of harmless characters in quotes, whatever a file put into the text."""
+    """Return untrusted text in quotes for a message: one line of printable ASCII, of at most 80 characters."""
     line = ascii(str(text))
     return line if len(line) <= 80 else f"{line[:76]}...'"

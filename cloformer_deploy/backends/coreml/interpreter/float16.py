@@ -1,7 +1,7 @@
-"""What in a program is unsafe in float16, found by running it: for the Neural Engine computes in nothing else.
+"""Find the float16 hazards of a program by running it, because the Neural Engine computes in float16 only.
 
-Its sums may be accumulated in float16 too, and it takes subnormal numbers for zero; neither is documented, so a program
-that depends on neither is the safe one.
+The Neural Engine may also accumulate sums in float16, and flushes subnormal numbers to zero. Neither is documented, so
+a program is safe only if it depends on neither.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,23 +16,29 @@ from cloformer_deploy.backends.coreml.interpreter.interpreter import Program
 from cloformer_deploy.backends.coreml.interpreter.steps import Step
 
 LARGEST = float(np.finfo(np.float16).max)
+"""The largest finite float16 number, 65504."""
+
 SMALLEST_NORMAL = float(np.finfo(np.float16).smallest_normal)
-_SUMS = ("reduce_mean", "reduce_sum", "avg_pool")
+"""The smallest normal float16 number, 2**-14 or about 6.1e-5."""
+
+_SUM_OPERATIONS = ("reduce_mean", "reduce_sum", "avg_pool")
 
 
 @dataclass
 class Float16Hazards:
-    """What was seen; of a float32 program, what would happen were it float16. Tensors are named as in the program.
+    """The hazards found in a program; for a float32 program, those that it would have in float16.
+
+    Tensors are named as in the program.
 
     Attributes:
-        images: how many inputs were run.
-        largest: the largest absolute value of any tensor, and where it is.
-        overflows: tensors with values beyond 65504, or not finite.
-        subnormal_constants: single numbers (an epsilon) below 6.1e-5, and not zero; but not rsqrt's own epsilon, a
-            parameter that stays float32 (coremltools makes it 1e-12).
-        longest_sum: terms of the longest mean or pooling.
-        largest_sum: the largest sum of absolute values that a mean or pooling adds up, and where it is.
-        overflowing_sums: those beyond 65504.
+        images: the number of inputs that were run.
+        largest: the largest absolute value of any tensor, and the name of that tensor.
+        overflows: the tensors with values that are beyond 65504 or not finite.
+        subnormal_constants: the constants of one element, such as an epsilon, whose absolute value is below 6.1e-5 but
+            not zero. The epsilon of `rsqrt` is excluded: it is a parameter that stays float32 (1e-12 by default).
+        longest_sum: the number of terms of the longest sum, mean or average pooling.
+        largest_sum: the largest sum of absolute values in a sum, mean or average pooling, and the name of its result.
+        overflowing_sums: the results of the operations whose sum of absolute values is beyond 65504.
     """
 
     images: int = 0
@@ -45,34 +51,42 @@ class Float16Hazards:
 
     @property
     def found(self) -> bool:
-        """Whether anything is wrong."""
+        """True if the program has any hazard."""
         return bool(self.overflows or self.subnormal_constants or self.overflowing_sums)
 
 
 def float16_hazards(program: Program, inputs: Iterable[Mapping[str, NDArray[Any]]]) -> Float16Hazards:
-    """Run a program on each of `inputs` (see `Program.run`) and look at every tensor.
+    """Run a program on each of the inputs and check all constants and computed tensors.
+
+    Args:
+        program: a float32 or float16 program.
+        inputs: the arguments of `Program.run`, one mapping per run.
 
     Raises:
-        RequestError, ToolError: see `Program.run`.
+        RequestError: the inputs are not those that the model declares.
+        ToolError: an operation failed, or its output does not have the declared shape or type.
     """
     found = Float16Hazards()
-    demanded = {
+    rsqrt_epsilons = {
         operation.inputs["epsilon"].arguments[0].name
         for operation in program.package.block.operations
         if operation.type == "rsqrt"
     }
     for name, value in program.constants.items():
-        if value.size == 1 and 0 < abs(value.item()) < SMALLEST_NORMAL and name not in demanded:
+        if value.size == 1 and 0 < abs(value.item()) < SMALLEST_NORMAL and name not in rsqrt_epsilons:
             found.subnormal_constants.append(name)
-    summed = {slot: step for step in program.plan.steps if step.operation in _SUMS for _, slot in step.slots}
+    # The observer sees a sum's result only, so the sum of absolute values is computed when its input is observed.
+    sum_steps = {
+        slot: step for step in program.plan.steps if step.operation in _SUM_OPERATIONS for _, slot in step.slots
+    }
     results = (result for step in program.plan.steps for result in step.results)
-    watched = {result.name: summed[result.slot] for result in results if result.slot in summed}
+    sum_inputs = {result.name: sum_steps[result.slot] for result in results if result.slot in sum_steps}
 
     def observe(name: str, value: Tensor) -> None:
         if value.is_floating_point():
-            _look_at_values(found, name, value)
-            if name in watched:
-                _look_at_sum(found, watched[name], value)
+            _check_values(found, name, value)
+            if name in sum_inputs:
+                _check_sum(found, sum_inputs[name], value)
 
     for each in inputs:
         program.run(each, observe)
@@ -80,15 +94,17 @@ def float16_hazards(program: Program, inputs: Iterable[Mapping[str, NDArray[Any]
     return found
 
 
-def _look_at_values(found: Float16Hazards, name: str, value: Tensor) -> None:
+def _check_values(found: Float16Hazards, name: str, value: Tensor) -> None:
+    """Record the values of a computed tensor."""
     largest = float(value.abs().max())
     found.largest = max(found.largest, (largest, name))
-    # Not a number fails the comparison.
+    # Written so that NaN, for which every comparison is false, counts as an overflow.
     if not largest <= LARGEST and name not in found.overflows:
         found.overflows.append(name)
 
 
-def _look_at_sum(found: Float16Hazards, step: Step, value: Tensor) -> None:
+def _check_sum(found: Float16Hazards, step: Step, value: Tensor) -> None:
+    """Record the sum of absolute values that `step` adds up, given its input `value`."""
     out: Tensor = step.function(**{**step.constants, "x": value.abs().float()})
     if step.operation == "avg_pool":
         terms = int(np.prod(step.constants["kernel_sizes"]))

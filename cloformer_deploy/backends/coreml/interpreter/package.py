@@ -1,10 +1,10 @@
-"""An `.mlpackage`: a folder with `Manifest.json`, a protobuf and its weight files. Nothing in it is trusted.
+"""Read an `.mlpackage`: a folder with `Manifest.json`, a protobuf and its weight files. Its content is not trusted.
 
-Layout, as coremltools writes it and Core ML reads it:
+coremltools writes, and Core ML reads, this layout:
 
     Manifest.json                                 itemInfoEntries: identifier -> path below Data/; rootModelIdentifier
     Data/com.apple.CoreML/model.mlmodel           protobuf CoreML.Specification.Model
-    Data/com.apple.CoreML/weights/weight.bin      weights; the protobuf calls it @model_path/weights/weight.bin
+    Data/com.apple.CoreML/weights/weight.bin      weights; named @model_path/weights/weight.bin in the protobuf
 """
 
 import json
@@ -22,12 +22,13 @@ from cloformer_deploy.errors import BundleError, MissingPartError
 from cloformer_deploy.system.packages import install_command
 
 MODEL_PATH = "@model_path/"
-"""What a weight file's name begins with: the folder the protobuf is in."""
+"""The prefix of each weight file's name in the protobuf; it stands for the folder of the protobuf."""
 
 _ARRAY_DTYPES = {65552: "float16", 65568: "float32", 65600: "float64", 131080: "int8", 131104: "int32"}
-"""ArrayFeatureType.ArrayDataType by number."""
+"""The element types of ArrayFeatureType.ArrayDataType (FeatureTypes.proto), by number."""
 
-_CHATTY_ON_IMPORT = ("coremltools", "torchao", "torch.utils._pytree")
+_NOISY_LOGGERS = ("coremltools", "torchao", "torch.utils._pytree")
+"""Loggers that print warnings while coremltools is imported."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,10 @@ class Feature:
     Attributes:
         name: its name in the package's interface.
         kind: "tensor"; "image" (RGB, 0..255); "string" or "int64" (a label); "dictionary" (label to probability).
-        shape: of a tensor; of an image (1, 3, height, width); () for the others. Flexible sizes are -1.
-        dtype: "float32", "float16", ... of a tensor; "uint8" of an image; "string", "int64" of a label or a
-            dictionary's labels.
+        shape: the size of each axis of a tensor; (1, 3, height, width) for an image; () for other kinds. A flexible
+            dimension of a tensor is -1.
+        dtype: the element type of a tensor, for example "float32"; "uint8" for an image; "string" or "int64" for a
+            label or the labels of a dictionary.
     """
 
     name: str
@@ -50,19 +52,20 @@ class Feature:
 
 @dataclass(frozen=True)
 class Package:
-    """A parsed package. Its weights are not read, and none of its operations needs to be known.
+    """A parsed package. Its weights are not loaded, and it may contain operations that the interpreter cannot run.
 
     Attributes:
         root: the package's folder, resolved.
-        folder: the folder its weight files are named from.
+        folder: the folder of the protobuf, which the names of weight files start from.
         spec: the parsed `Model_pb2.Model`.
-        opset: the operation set the program is written in: "CoreML7" is iOS 17's.
-        main: the `MIL_pb2.Function` that is the model.
-        block: the `MIL_pb2.Block` with its operations.
-        inputs: the model's, in its order.
-        outputs: the model's, in its order.
-        operators: how often each operation other than `const` occurs, by name, the most frequent first.
-        metadata: author, shortDescription, versionString, license (where given) and all user-defined entries.
+        opset: the operation set of the program, for example "CoreML7" for iOS 17.
+        main: the main function, a `MIL_pb2.Function`.
+        block: the main function's `MIL_pb2.Block` for `opset`, with its operations.
+        inputs: the model's inputs, in the order of its description.
+        outputs: the model's outputs, in the order of its description.
+        operators: the number of operations of each type except `const`, by MIL name, the most frequent first.
+        metadata: author, shortDescription, versionString and license (those that are set), and all user-defined
+            entries.
     """
 
     root: Path
@@ -81,12 +84,12 @@ class Package:
         """Find and parse the model of the `.mlpackage` folder at `path`.
 
         Raises:
-            BundleError: a part is missing, malformed or outside the package, or the model is not an ML program.
+            BundleError: a file is missing, malformed or outside the package, or the model is not an ML program.
             MissingPartError: coremltools is not installed.
         """
         if not path.is_dir():
-            what = "is not a folder" if path.exists() else "does not exist"
-            raise BundleError(f"{path} {what}, and an .mlpackage is a folder", "pass the .mlpackage folder itself")
+            problem = "is not a folder" if path.exists() else "does not exist"
+            raise BundleError(f"{path} {problem}; an .mlpackage is a folder", "pass the .mlpackage folder itself")
         model_pb2 = _protobuf_classes()
         root = path.resolve()
         item = _model_item(root)
@@ -95,7 +98,7 @@ class Package:
             spec.ParseFromString(bytes(read_part(root, root / "Data", item)))
         except BundleError:
             raise
-        except Exception as error:  # DecodeError, whose home depends on the protobuf implementation
+        except Exception as error:  # DecodeError, whose module depends on the protobuf implementation
             raise BundleError(f"{shown(item)} is truncated or damaged ({shown(error)})", EXPORT_AGAIN) from error
         main, block = _main_block(spec)
         return cls(
@@ -112,20 +115,24 @@ class Package:
         )
 
     def check_weight_files(self) -> None:
-        """Make sure that the files the program's constants are in can be read.
+        """Check that every weight file that the program refers to can be read.
 
         Raises:
-            BundleError: one cannot.
+            BundleError: a weight file cannot be read (see `read_weights`).
         """
         values = [value for operation in self.block.operations for value in operation.attributes.values()]
         for name in sorted({v.blobFileValue.fileName for v in values if v.WhichOneof("value") == "blobFileValue"}):
             self.read_weights(name)
 
     def read_weights(self, name: str) -> bytearray:
-        """The bytes of the weight file that the protobuf calls `name` ("@model_path/weights/weight.bin").
+        """Read a weight file into memory.
+
+        Args:
+            name: its name in the protobuf, for example "@model_path/weights/weight.bin".
 
         Raises:
-            BundleError: the name does not lead to a regular file inside the package.
+            BundleError: the name is not that of a regular file inside the package, or the file is empty, too large
+                or unreadable.
         """
         if not name.startswith(MODEL_PATH):
             raise BundleError(f"the weight file name {shown(name)} does not begin with {MODEL_PATH!r}", EXPORT_AGAIN)
@@ -133,10 +140,11 @@ class Package:
 
 
 def _protobuf_classes() -> Any:
-    loggers = [logging.getLogger(name) for name in _CHATTY_ON_IMPORT]
+    loggers = [logging.getLogger(name) for name in _NOISY_LOGGERS]
     levels = [logger.level for logger in loggers]
     try:
-        # Importing coremltools warns about the versions of packages that are not used here, and that this is no Mac.
+        # Importing coremltools prints warnings about the versions of packages that are not used here, and about
+        # libraries that exist on macOS only.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for logger in loggers:
@@ -152,7 +160,7 @@ def _protobuf_classes() -> Any:
 
 
 def _model_item(root: Path) -> str:
-    """The path below Data/ of the root model, from the manifest, all of whose items must be there."""
+    """Return the path of the root model below Data/, after checking that every item of the manifest exists."""
     try:
         manifest = json.loads(read_part(root, root, "Manifest.json"))
         items = {identifier: entry["path"] for identifier, entry in manifest["itemInfoEntries"].items()}
@@ -162,34 +170,35 @@ def _model_item(root: Path) -> str:
         raise BundleError(f"Manifest.json is damaged ({reason})", EXPORT_AGAIN) from error
     for relative in items.values():
         if not isinstance(relative, str):
-            raise BundleError(f"Manifest.json has the path {shown(relative)}, which is not a text", EXPORT_AGAIN)
+            raise BundleError(f"Manifest.json has the path {shown(relative)}, which is not a string", EXPORT_AGAIN)
         if not inside(root, root / "Data", relative).exists():
-            raise BundleError(f"the manifest lists {shown(relative)}, which is not in the package", EXPORT_AGAIN)
+            raise BundleError(f"Manifest.json lists {shown(relative)}, which is not in the package", EXPORT_AGAIN)
     return str(item)
 
 
 def _main_block(spec: Any) -> tuple[Any, Any]:
-    """The main function, and its block for the operation set it declares."""
+    """Return the main function and its block for the operation set that it declares."""
     kind = spec.WhichOneof("Type")
     if kind != "mlProgram":
         raise BundleError(
-            f"the model is not an ML program but {shown(kind or 'empty')}", "convert it with convert_to='mlprogram'"
+            f"the model is not an ML program but {shown(kind or 'empty')}",
+            "convert the model with convert_to='mlprogram'",
         )
     functions = dict(spec.mlProgram.functions)
     name = spec.description.defaultFunctionName or "main"
     if name not in functions:
-        message = f"the program has no function {shown(name)}, only {shown(', '.join(sorted(functions)))}"
+        message = f"the program has no function {shown(name)}; its functions are {shown(', '.join(sorted(functions)))}"
         raise BundleError(message, EXPORT_AGAIN)
     main = functions[name]
     blocks = dict(main.block_specializations)
     if main.opset not in blocks:
-        message = f"function {shown(name)} has no block for its operation set {shown(main.opset)}"
+        message = f"the function {shown(name)} has no block for its operation set {shown(main.opset)}"
         raise BundleError(message, EXPORT_AGAIN)
     return main, blocks[main.opset]
 
 
 def _all_operations(block: Any) -> Iterator[Any]:
-    """The operations of a block and of the blocks nested in it, without constants."""
+    """Yield the operations of a block and of its nested blocks, except constants."""
     for operation in block.operations:
         if operation.type != "const":
             yield operation
@@ -211,7 +220,8 @@ def _feature(feature: Any) -> Feature:
     if kind == "dictionaryType":
         labels = (value.WhichOneof("KeyType") or "unknownKeyType").removesuffix("KeyType")
         return Feature(feature.name, "dictionary", (), labels)
-    raise BundleError(f"the model's {shown(feature.name)} is of the unsupported kind {shown(kind)}", EXPORT_AGAIN)
+    message = f"the model's input or output {shown(feature.name)} has the unsupported kind {shown(kind)}"
+    raise BundleError(message, EXPORT_AGAIN)
 
 
 def _metadata(proto: Any) -> dict[str, str]:
@@ -220,10 +230,10 @@ def _metadata(proto: Any) -> dict[str, str]:
 
 
 def input_types(package: Package) -> dict[str, TensorType]:
-    """The program's inputs and their types, which are what the model declares.
+    """Return the types of the program's inputs by name, after checking that they are those the model declares.
 
     Raises:
-        BundleError: they are not tensors of fixed sizes, or the program and the model disagree.
+        BundleError: an input is not a tensor of a fixed size, or the inputs of the program and of the model differ.
     """
     types: dict[str, TensorType] = {}
     for named in package.main.inputs:
@@ -235,9 +245,10 @@ def input_types(package: Package) -> dict[str, TensorType]:
     for feature in package.inputs:
         same = types.get(feature.name)
         if same is None or same.shape != feature.shape or feature.dtype not in ("uint8", same.dtype.name):
-            own = f"{feature.dtype}{list(feature.shape)}"
-            message = f"the model's input {shown(feature.name)} is {own}, the program's {same}"
+            declared = f"{feature.dtype}{list(feature.shape)}"
+            found = f"declares it as {same}" if same else "has no such input"
+            message = f"the model's input {shown(feature.name)} is {declared}, but the program {found}"
             raise BundleError(message, EXPORT_AGAIN)
     if len(types) != len(package.inputs):
-        raise BundleError(f"the model has {len(package.inputs)} inputs, the program {len(types)}", EXPORT_AGAIN)
+        raise BundleError(f"the model has {len(package.inputs)} inputs, the program has {len(types)}", EXPORT_AGAIN)
     return types

@@ -1,4 +1,4 @@
-"""From a parsed program to a list of steps: constants decoded, arguments resolved, lifetimes known."""
+"""Convert a parsed program to a list of steps: decode constants, resolve arguments, determine lifetimes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ from cloformer_deploy.errors import BundleError
 
 @dataclass(frozen=True)
 class Plan:
-    """A program as steps over a list of `size` slots.
+    """A program as a sequence of steps, which read and write a list of values; a slot is an index into that list.
 
     Attributes:
-        steps: in the order of the file.
-        inputs: slot and type of each input, by name.
+        steps: the steps, in the order of the file.
+        inputs: the slot and type of each input of the program, by name.
         outputs: the slot of each output of the model, by name.
-        size: of the list of values.
+        size: the length of the list of values.
         constants: the decoded float tensors of the file, by name.
-        compressed: how those stored in few bits were, by name.
+        compressed: the stored form of those constants that are compressed, by name.
     """
 
     steps: tuple[Step, ...]
@@ -42,10 +42,10 @@ class Plan:
 
 
 def make_plan(package: Package) -> Plan:
-    """Check the whole program and prepare it.
+    """Check a whole program and prepare it for running.
 
     Raises:
-        BundleError: it has operations the interpreter does not know (all are named), or is malformed.
+        BundleError: the program has unsupported operations (the message lists all of them), or is malformed.
     """
     _check_unknown(package)
     builder = _Builder(Decoder(package))
@@ -71,14 +71,14 @@ def _check_unknown(package: Package) -> None:
     if unknown:
         listed = ", ".join(f"{shown(name)} ({count})" for name, count in sorted(unknown.items()))
         raise BundleError(
-            f"the program has operations the interpreter does not know: {listed}",
-            f"cloformer-deploy {__version__} runs what it exports itself; run other programs on a Mac, "
-            "or report the operations if it exported this one",
+            f"the program has operations that the interpreter does not support: {listed}",
+            f"cloformer-deploy {__version__} supports the operations of its own exports; run other programs on a Mac, "
+            "and report these operations if cloformer-deploy exported this program",
         )
 
 
 class _Builder:
-    """Resolves one operation after the other; keeps the constants and the slots named so far."""
+    """Converts operations to steps, in order; keeps the constants and the slots of the operations so far, by name."""
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
@@ -87,15 +87,15 @@ class _Builder:
         self.slots: dict[str, int] = {}
 
     def add(self, name: str) -> int:
-        """A new slot for a value."""
-        self._check_taken(name)
+        """Assign a new slot to a value and return it."""
+        self._check_new(name)
         return self.slots.setdefault(name, len(self.slots))
 
     def step(self, operation: Any) -> Step | None:
-        """The step for a MIL_pb2.Operation; None where it only makes a constant."""
+        """Convert a MIL_pb2.Operation to a step; return None if it defines a constant, which is stored."""
         where = f"{operation.type} {shown(operation.outputs[0].name if operation.outputs else '')}"
         if operation.blocks:
-            raise BundleError(f"{where} has nested blocks, which the interpreter does not run", EXPORT_AGAIN)
+            raise BundleError(f"{where} has nested blocks, which the interpreter does not support", EXPORT_AGAIN)
         if operation.type == "const":
             self._constant(operation, where, self._decoder.decode(operation.attributes["val"]))
             return None
@@ -112,7 +112,7 @@ class _Builder:
             name: tuple(self._argument(binding, where) for binding in argument.arguments)
             for name, argument in operation.inputs.items()
         }
-        # Up to iOS 17 the constexpr operations have their inputs among the attributes.
+        # Up to iOS 17 the inputs of `constexpr_` operations are stored as attributes.
         for name, value in operation.attributes.items():
             if name != "name":
                 arguments[name] = (self._decoder.decode(value),)
@@ -124,17 +124,17 @@ class _Builder:
         if binding.name in self.constants:
             return self.constants[binding.name]
         if binding.name not in self.slots:
-            raise BundleError(f"{where} reads {shown(binding.name)}, which nothing before it makes", EXPORT_AGAIN)
+            raise BundleError(f"{where} reads {shown(binding.name)}, which no earlier operation defines", EXPORT_AGAIN)
         return Slot(self.slots[binding.name])
 
     def _constant(self, operation: Any, where: str, value: Constant) -> None:
         if len(operation.outputs) != 1:
-            raise BundleError(f"{where} has {len(operation.outputs)} outputs, not one", EXPORT_AGAIN)
+            raise BundleError(f"{where} has {len(operation.outputs)} outputs, expected 1", EXPORT_AGAIN)
         declared = value_type(operation.outputs[0].type)
         if not _fits(value, declared):
             found = shown(value) if isinstance(value, tuple) else f"{value.dtype}{list(value.shape)}"
             raise BundleError(f"{where} is declared as {declared}, but its value is {found}", EXPORT_AGAIN)
-        self._check_taken(operation.outputs[0].name)
+        self._check_new(operation.outputs[0].name)
         self.constants[operation.outputs[0].name] = value
 
     def _result(self, output: Any) -> Result:
@@ -147,16 +147,16 @@ class _Builder:
         dtype = TORCH_DTYPES.get(declared.dtype.name)
         return Result(output.name, self.add(output.name), declared, dtype, declared.shape)
 
-    def _check_taken(self, name: str) -> None:
+    def _check_new(self, name: str) -> None:
         if name in self.slots or name in self.constants:
-            raise BundleError(f"the program makes {shown(name)} twice", EXPORT_AGAIN)
+            raise BundleError(f"the program defines {shown(name)} twice", EXPORT_AGAIN)
 
     def outputs(self, package: Package) -> dict[str, int]:
-        """The slots of the model's outputs."""
-        made = set(package.block.outputs)
+        """Return the slot of each of the model's outputs, by name."""
+        computed = set(package.block.outputs)
         for feature in package.outputs:
-            if feature.name not in made or feature.name not in self.slots:
-                message = f"the program does not make the model's output {shown(feature.name)}"
+            if feature.name not in computed or feature.name not in self.slots:
+                message = f"the program does not compute the model's output {shown(feature.name)}"
                 raise BundleError(message, EXPORT_AGAIN)
         return {feature.name: self.slots[feature.name] for feature in package.outputs}
 
@@ -190,7 +190,7 @@ def _step(name: str, known: Operator, arguments: dict[str, Any], results: tuple[
 def _folded(known: Operator, arguments: dict[str, Any], where: str) -> NDArray[Any]:
     try:
         folded: NDArray[Any] = known.function(**arguments)
-    except Exception as error:  # whatever numpy raises for shapes and indices that do not fit
+    except Exception as error:  # numpy raises errors of several types for unsuitable shapes and indices
         raise BundleError(f"{where} cannot be computed ({shown(error)})", EXPORT_AGAIN) from error
     return folded
 

@@ -1,4 +1,4 @@
-"""How far weights stored in few bits may be from the float weights they were made of."""
+"""Bounds for the rounding error of compressed weights, compared with the float weights they were made from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,30 +9,36 @@ from numpy.typing import NDArray
 
 from cloformer_deploy.backends.coreml.interpreter.ops.compression import spread
 
-_WORSE_THAN_EVEN = 1.1
-"""A palette whose root mean square error is this many times that of evenly spaced entries was not made for a tensor."""
+_MAX_ERROR_RATIO = 1.1
+"""The highest plausible error of a palette, relative to that of a palette of evenly spaced entries (root mean square).
+
+A palette with a larger error was not made for the tensor.
+"""
 
 
 @dataclass(frozen=True)
 class Compressed:
-    """How a constant is stored.
+    """The stored form of a compressed constant.
 
     Attributes:
         operation: `constexpr_affine_dequantize`, `constexpr_blockwise_shift_scale` or `constexpr_lut_to_dense`.
-        arguments: its own, decoded.
+        arguments: the decoded arguments of that operation, by name.
     """
 
     operation: str
     arguments: Mapping[str, Any]
 
     def slack(self, want: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The distance from float weights that storing them so explains, value by value.
+        """Return the largest rounding error that this form of storage explains, for each weight.
 
-        Half a step for integers, and what the rounding of the scale itself adds; for a palette the distance to its
-        nearest entry.
+        For integers it is half a quantization step, plus the error that rounding the scale to its type causes. For a
+        palette it is the distance to the nearest entry, or 0 if the palette was not made for these weights.
 
         Args:
             want: the float weights, of the constant's shape.
+
+        Returns:
+            An array of the same shape.
         """
         if self.operation == "constexpr_lut_to_dense":
             return _palette_slack(self.arguments["lut"], want)
@@ -49,13 +55,14 @@ class Compressed:
 
 
 def _palette_slack(table: NDArray[Any], want: NDArray[np.float64]) -> NDArray[np.float64]:
-    """0 where the entries do not fit the weights at all."""
+    """Return the distance of each weight to the nearest entry, or zeros if the palette was not made for the weights."""
     entries = np.unique(table).astype(np.float64)
     bounded = np.concatenate([[-np.inf], entries, [np.inf]])
     above = np.searchsorted(entries, want)
     nearest = np.minimum(want - bounded[above], bounded[above + 1] - want)
-    # One table of iOS 16 is a vector; those of iOS 18 have their entries along the last axis but one.
+    # The table of iOS 16 is a vector; the tables of iOS 18 have their entries along the second-to-last axis.
     size = len(table) if table.ndim == 1 else table.shape[-2]
-    even = np.ptp(want) / max(size - 1, 1) / np.sqrt(12)
-    fits = np.sqrt(np.mean(nearest**2)) <= _WORSE_THAN_EVEN * even
+    # The root mean square error of uniform quantization is its step divided by sqrt(12).
+    even_error = np.ptp(want) / max(size - 1, 1) / np.sqrt(12)
+    fits = np.sqrt(np.mean(nearest**2)) <= _MAX_ERROR_RATIO * even_error
     return nearest if fits else np.zeros_like(nearest)

@@ -1,4 +1,4 @@
-"""One operation of a program, ready to run: its arguments resolved, its results known."""
+"""The steps of a program: operations that are ready to run, with resolved arguments and known results."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +14,15 @@ from cloformer_deploy.errors import ToolError
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One output of a step: its name and declared type, and the slot it goes to."""
+    """An output of a step.
+
+    Attributes:
+        name: its name in the program.
+        slot: the index of its place in the list of values.
+        declared: its type as the file declares it.
+        dtype: the torch type of a tensor; None for other outputs, and for types that a computed tensor cannot have.
+        shape: the size of each axis of a tensor; () for other outputs.
+    """
 
     name: str
     slot: int
@@ -23,10 +31,14 @@ class Result:
     shape: tuple[int, ...]
 
     def check(self, value: Any, operation: str) -> None:
-        """Hold a computed value against the type the file declares.
+        """Check that a computed value has the type that the file declares.
+
+        Args:
+            value: the computed value: a tensor, or a classifier's label or dictionary.
+            operation: the MIL name of the operation, for the message.
 
         Raises:
-            ToolError: the shape or the element type differs.
+            ToolError: the shape or the type differs.
         """
         if isinstance(value, Tensor):
             if value.dtype is self.dtype and value.shape == self.shape:
@@ -38,7 +50,8 @@ class Result:
                 return
         raise ToolError(
             f"the output {shown(self.name)} of {operation} is declared as {self.declared}, but computed as {computed}",
-            "the package was changed after its export, or the interpreter has a fault: export it again and compare",
+            "export the package again, in case it was changed since; if that does not help, report this "
+            "as a bug in the interpreter",
         )
 
 
@@ -48,14 +61,15 @@ class Step:
 
     Attributes:
         operation: its MIL name.
-        function: what computes it.
-        constants: its arguments that are known; float16 tensors widened already where `rounded`.
-        slots: its arguments that are values, as (parameter, slot).
-        lists: its arguments that are lists of tensors, each a constant or a slot.
+        function: the function that computes it.
+        constants: the arguments that are constants, by parameter; float16 tensors are float32 already if `rounded`.
+        slots: the arguments that are computed values, as (parameter, slot).
+        lists: the arguments that are lists of tensors, as (parameter, items); an item is a constant or a slot.
         rounded: see `Operator`.
-        first: the slot of its first tensor, or that tensor's element type if it is a constant.
-        results: its outputs.
-        frees: slots no later step reads.
+        first: the slot of the first tensor argument, or that tensor's element type if it is a constant; it decides
+            the element type of a rounded result.
+        results: the outputs.
+        frees: the slots whose values no later step reads.
     """
 
     operation: str
@@ -69,7 +83,7 @@ class Step:
     frees: tuple[int, ...]
 
     def compute(self, values: list[Any]) -> tuple[Any, ...]:
-        """The step's outputs, given the values so far."""
+        """Compute the step's outputs from the list of values, and return them in the order of `results`."""
         arguments = dict(self.constants)
         for name, slot in self.slots:
             arguments[name] = values[slot]
@@ -86,7 +100,12 @@ class Step:
 
 
 def with_frees(steps: list[Step], kept: set[int]) -> tuple[Step, ...]:
-    """The steps, each with the slots that no later one reads and that are no output."""
+    """Return the steps with their `frees` filled in.
+
+    Args:
+        steps: all steps of a program, in order.
+        kept: the slots of the program's outputs, which are never freed.
+    """
     freed = set(kept)
     backwards = []
     for step in reversed(steps):
@@ -100,7 +119,7 @@ def with_frees(steps: list[Step], kept: set[int]) -> tuple[Step, ...]:
 
 
 def widened(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments with float16 tensors as float32."""
+    """Return the arguments with float16 tensors, alone or in lists, converted to float32."""
     return {name: _widen(value) for name, value in arguments.items()}
 
 
@@ -113,7 +132,7 @@ def _widen(value: Any) -> Any:
 
 
 def _type_text(value: Any) -> str:
-    """The MIL type of a classifier's output, in words."""
+    """Return the MIL type of a classifier's label or dictionary, as `TensorType` and `OtherType` print it."""
     if isinstance(value, dict):
         return f"dictionary of {_type_text(next(iter(value), None)).removesuffix('[]')}"
     return {str: "string[]", int: "int64[]"}.get(type(value), type(value).__name__)

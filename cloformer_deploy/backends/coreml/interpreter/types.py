@@ -1,4 +1,4 @@
-"""The types a MIL program declares (MIL.proto: DataType, ValueType), and what they are in numpy and torch."""
+"""The types of a MIL program (MIL.proto: DataType, ValueType) and their equivalents in numpy and torch."""
 
 from dataclasses import dataclass
 from math import prod
@@ -12,25 +12,25 @@ from cloformer_deploy.backends.coreml.interpreter.files import EXPORT_AGAIN, sho
 from cloformer_deploy.errors import BundleError
 
 UNKNOWN_SIZE = -1
-"""The size of a flexible dimension."""
+"""The size that stands for a flexible dimension, one whose size is not known before the program runs."""
 
 MAX_ELEMENTS = 2**28
-"""In one tensor; the largest activation of a CloFormer at 1024 x 1024 has a sixteenth of this."""
+"""The most elements of one tensor; the largest activation of a CloFormer at 1024 x 1024 has a sixteenth of this."""
 
 MAX_RANK = 8
-"""Of a tensor; Core ML's values have at most 5 axes, its look-up tables 2 more."""
+"""The highest rank of a tensor. Core ML's values have at most 5 axes; its look-up tables have 2 more."""
 
 
 @dataclass(frozen=True)
 class DType:
-    """An element type.
+    """The element type of a tensor.
 
     Attributes:
-        name: "float32", "int4"; what messages show.
-        numpy: what decoded constants are held in; sub-byte integers take one byte each.
-        bits: in a file.
-        blob: its number in weight files (BlobDataType in MILBlob), 0 where it cannot be in one.
-        field: of TensorValue, where immediate values are; "bytes" can hold any of them.
+        name: for example "float32" or "int4"; used in messages.
+        numpy: the numpy type of decoded constants; an integer of fewer than 8 bits takes one byte.
+        bits: the size of one element in a file; 0 for strings.
+        blob: the type's number in weight files (BlobDataType in MILBlob); 0 if weight files cannot hold it.
+        field: the field of MIL_pb2.TensorValue with the immediate values; the field "bytes" can hold any numbers.
     """
 
     name: str
@@ -41,11 +41,12 @@ class DType:
 
     @property
     def signed(self) -> bool:
-        """Whether packed elements are two's complement."""
+        """True if elements are two's complement integers."""
         return self.name.startswith("int")
 
 
-# By number in MIL.proto. bfloat16 (13) and the two float8 (40, 41) are in the format but not in Core ML's operations.
+# The keys are the numbers of MIL.proto's DataType. The format also has bfloat16 (13) and two float8 types (40, 41),
+# but no Core ML operation uses them.
 DTYPES: dict[int, DType] = {
     1: DType("bool", np.bool_, 8, 0, "bools"),
     2: DType("string", np.object_, 0, 0, "strings"),
@@ -71,19 +72,24 @@ TORCH_DTYPES: dict[str, torch.dtype] = {
     name: getattr(torch, name)
     for name in ("bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16")
 }
-"""The element types that a value at run time can have."""
+"""The torch type of each element type that a computed tensor can have, by name."""
 
 
 @dataclass(frozen=True)
 class TensorType:
-    """A tensor's declared element type and shape; rank 0 is a scalar, `UNKNOWN_SIZE` a flexible dimension."""
+    """The declared type of a tensor.
+
+    Attributes:
+        dtype: the element type.
+        shape: the size of each axis; () for a scalar, `UNKNOWN_SIZE` for a flexible dimension.
+    """
 
     dtype: DType
     shape: tuple[int, ...]
 
     @property
     def elements(self) -> int:
-        """How many the tensor has."""
+        """The number of elements; meaningful only if no dimension is flexible."""
         return prod(self.shape)
 
     def __str__(self) -> str:
@@ -92,7 +98,12 @@ class TensorType:
 
 @dataclass(frozen=True)
 class OtherType:
-    """A list, dictionary, tuple or state: known by its kind ("list") and the element type of its (first) part."""
+    """The declared type of a value that is not a tensor.
+
+    Attributes:
+        kind: "list", "dictionary", "tuple" or "state".
+        element: the name of the item type of a list or of the key type of a dictionary; empty for other kinds.
+    """
 
     kind: str
     element: str
@@ -102,10 +113,11 @@ class OtherType:
 
 
 def tensor_type(proto: Any) -> TensorType:
-    """The `TensorType` of a MIL_pb2.TensorType.
+    """Convert a MIL_pb2.TensorType.
 
     Raises:
-        BundleError: the element type is unknown, or the tensor has a size no CloFormer has.
+        BundleError: the element type is unknown, the rank differs from the number of dimensions, or the tensor
+            is larger than `MAX_RANK` or `MAX_ELEMENTS` allow.
     """
     if proto.dataType not in DTYPES:
         raise BundleError(f"a tensor has the unknown data type number {proto.dataType}", EXPORT_AGAIN)
@@ -114,19 +126,23 @@ def tensor_type(proto: Any) -> TensorType:
         for dimension in proto.dimensions
     )
     if proto.rank != len(shape) or len(shape) > MAX_RANK:
-        message = f"a tensor is declared with rank {proto.rank} and {len(shape)} dimensions; {MAX_RANK} are the most"
-        raise BundleError(message, EXPORT_AGAIN)
+        raise BundleError(
+            f"a tensor is declared with rank {proto.rank} and {len(shape)} dimensions; "
+            f"both must be equal, and at most {MAX_RANK}",
+            EXPORT_AGAIN,
+        )
     kind = TensorType(DTYPES[proto.dataType], shape)
     if max(kind.elements, *shape, 0) > MAX_ELEMENTS:
-        raise BundleError(f"a tensor is declared as {shown(kind)}, more than {MAX_ELEMENTS} elements", EXPORT_AGAIN)
+        message = f"a tensor is declared as {shown(kind)}, which has more than {MAX_ELEMENTS} elements"
+        raise BundleError(message, EXPORT_AGAIN)
     return kind
 
 
 def value_type(proto: Any) -> TensorType | OtherType:
-    """The type of a MIL_pb2.ValueType.
+    """Convert a MIL_pb2.ValueType.
 
     Raises:
-        BundleError: no type is given, or it is not one of the format's.
+        BundleError: no type is given, or it contains an invalid tensor type (see `tensor_type`).
     """
     kind = proto.WhichOneof("type")
     if kind == "tensorType":

@@ -1,6 +1,6 @@
-"""ConvFFN's hidden channels in groups of at most 128, each with its own 1x1 conv, GELU and depthwise conv.
+"""Split ConvFFN's hidden channels into groups of at most 128, each with its own 1x1 conv, GELU and depthwise conv.
 
-The hidden layer works channel by channel, so it can be cut anywhere. XNNPACK's depthwise kernel goes through all
+The hidden layer works channel by channel, so it can be split anywhere. XNNPACK's depthwise kernel goes through all
 channels of a pixel before the next pixel: 25 taps of 128 channels (12.8 kB) and what they multiply stay in a
 first-level cache of 32 kB, those of 512 channels do not.
 """
@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from cloformer_deploy.lowering.convolutions import by_input_channels, by_output_channels
-from cloformer_deploy.networks.cloformer import CloFormer
-from cloformer_deploy.networks.cloformer.cloformer import ConvFFN
+from cloformer_deploy.networks.cloformer.body import CloFormerBody, ConvFFN
 
 MAX_CHANNELS = 128
 MAX_CONCATENATED = 4
-"""XNNPACK concatenates no more than five tensors; of more groups, the second 1x1 conv takes its share of each four."""
+"""Groups in one concatenation: XNNPACK runs those of at most five tensors. The second 1x1 conv is split to fit."""
 
 
 class GroupedConvFFN(nn.Module):
@@ -33,7 +32,7 @@ class GroupedConvFFN(nn.Module):
         self.fc2 = nn.ModuleList(by_input_channels(ffn.fc2, shares))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Each group on its own, then the second 1x1 conv on all of them."""
+        """Run each group on its own, then the second 1x1 conv on all of them."""
         groups = [dwconv(self.act(fc1(x))) for fc1, dwconv in zip(self.fc1, self.dwconv, strict=True)]
         shares = [
             fc2(torch.cat(groups[index * MAX_CONCATENATED : (index + 1) * MAX_CONCATENATED], dim=1))
@@ -45,7 +44,7 @@ class GroupedConvFFN(nn.Module):
         return out
 
 
-def group_hidden_channels(model: CloFormer) -> None:
+def group_hidden_channels(model: CloFormerBody) -> None:
     """Replace every `ConvFFN` of more than `MAX_CHANNELS` hidden channels, in place."""
     for block in model.blocks:
         ffn = cast(ConvFFN, block.mlp)

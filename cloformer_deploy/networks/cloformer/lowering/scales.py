@@ -1,12 +1,12 @@
-"""The attention's scale, dim_head ** -0.5, folded into the convolutions whose outputs it multiplies.
+"""Fold the attention's scale, dim_head ** -0.5, into the convolutions whose outputs it multiplies.
 
-That is the gate's last 1x1 conv in every local branch and the global query: no multiplication is left in the graph.
+These are the gate's last 1x1 conv in every local branch and the global query; no multiplication is left in the graph.
 """
 
 import torch
 from torch import nn
 
-from cloformer_deploy.networks.cloformer import CloAttention
+from cloformer_deploy.networks.cloformer.attention import CloAttention
 
 
 def fold_scales(model: nn.Module) -> None:

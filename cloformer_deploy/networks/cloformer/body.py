@@ -1,12 +1,13 @@
-"""CloFormer in PyTorch: a plain transcription of arXiv 2303.17803, with the published parameter names. NCHW."""
+"""The body of CloFormer in PyTorch: stem and stages, transcribed from arXiv 2303.17803. All tensors are NCHW."""
 
 from collections.abc import Iterator
 from typing import cast
 
 from torch import Tensor, nn
 
+from cloformer_deploy.networks.base import INPUT_MULTIPLE
 from cloformer_deploy.networks.cloformer.attention import CloAttention
-from cloformer_deploy.networks.cloformer.variants import INPUT_MULTIPLE, VARIANTS, Variant
+from cloformer_deploy.networks.cloformer.variants import Variant
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -130,18 +131,20 @@ class CloLayer(nn.Module):
         return (attended if out.shape[-1] != attended.shape[-1] else out), out
 
 
-class CloFormer(nn.Module):
-    """The classifier. Input: normalized RGB, float32, (B, 3, H, W), H and W multiples of 32."""
+class CloFormerBody(nn.Module):
+    """Stem and stages, which all tasks share. Input: normalized RGB, float32, (B, 3, H, W), H and W multiples of 32.
 
-    def __init__(self, variant: Variant, num_classes: int = 1000) -> None:
+    A head is a subclass that adds its own modules beside `patch_embed` and `layers` and defines `forward`, so that
+    parameters keep their published names.
+    """
+
+    family = "cloformer"
+
+    def __init__(self, variant: Variant) -> None:
         super().__init__()
         self.variant = variant
-        self.num_classes = num_classes
         self.patch_embed = PatchEmbed(variant.embed_dims[0])
         self.layers = nn.ModuleList(CloLayer(variant, stage) for stage in range(len(variant.embed_dims)))
-        self.norm: nn.Module = group_norm(variant.embed_dims[-1])
-        self.pool: nn.Module = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Linear(variant.embed_dims[-1], num_classes)
 
     @property
     def blocks(self) -> Iterator[CloBlock]:
@@ -151,7 +154,7 @@ class CloFormer(nn.Module):
                 yield cast(CloBlock, block)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """The pyramid for detection and segmentation, finest first: strides 4, 8, 16, 32.
+        """Return the feature pyramid, finest first: strides 4, 8, 16, 32.
 
         Each map is (B, embed_dims[i], H / stride, W / stride). For stages 1-3 it is the residual
         stream just before the down-sampling ConvFFN, for stage 4 the stage's output.
@@ -168,24 +171,3 @@ class CloFormer(nn.Module):
             feature, x = layer(x)
             pyramid.append(feature)
         return pyramid
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits, (B, num_classes), of an image batch (B, 3, H, W).
-
-        Raises:
-            ValueError: H or W is not a multiple of 32.
-        """
-        x = self.norm(self.features(x)[-1])
-        logits: Tensor = self.head(self.pool(x).flatten(1))
-        return logits
-
-
-def create_model(variant: str, num_classes: int = 1000) -> CloFormer:
-    """Build an untrained CloFormer by its variant's name (a key of `VARIANTS`), in training mode.
-
-    Raises:
-        ValueError: the variant is unknown.
-    """
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r}; choose one of {', '.join(VARIANTS)}")
-    return CloFormer(VARIANTS[variant], num_classes)

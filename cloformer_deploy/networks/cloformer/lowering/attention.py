@@ -1,19 +1,19 @@
-"""The global attention in the layout a target wants. All forms take and give what `GlobalAttention` does."""
+"""Forms of the global attention, one per memory layout. All take and give what `GlobalAttention` does."""
 
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from cloformer_deploy.networks.cloformer import CloAttention
-from cloformer_deploy.networks.cloformer.attention import GlobalAttention
+from cloformer_deploy.lowering.softmax import MaximumSubtracted
+from cloformer_deploy.networks.cloformer.attention import CloAttention, GlobalAttention
 
 
 class KeysFirstAttention(GlobalAttention):
     """For ONNX Runtime: logits (B, heads, keys, queries), so that every tensor stays channels-first, untransposed.
 
-    The softmax, whose kernel wants the keys last, is spelt out. Its sums are a product with ones, which is faster than
-    ReduceSum over that axis; its division comes after the product with the values, where it is of dim_head rows
+    The softmax, whose kernel wants the keys last, is written out. Its sums are a product with ones, which is faster
+    than ReduceSum over that axis; its division comes after the product with the values, which has dim_head rows
     instead of one for every key.
     """
 
@@ -61,14 +61,8 @@ class ChannelsLastAttention(GlobalAttention):
         return rows.reshape(batch, height * width, heads, channels // heads).transpose(1, 2)
 
 
-class LateDivisionAttention(ChannelsLastAttention):
-    """For XNNPACK: the softmax spelt out, its division after the product with the values, where there is less of it.
-
-    Attributes:
-        bounded: no logit is large enough for exp to overflow (`quantization.bounds`), so that no maximum is taken off.
-    """
-
-    bounded = False
+class LateDivisionAttention(ChannelsLastAttention, MaximumSubtracted):
+    """For XNNPACK: the softmax written out, with its division after the product with the values, which is smaller."""
 
     def _weighted(self, logits: Tensor, values: Tensor) -> Tensor:
         weights = torch.exp(logits if self.bounded else logits - logits.amax(dim=3, keepdim=True))

@@ -1,4 +1,4 @@
-"""Clo attention without a split or a concatenation of channels.
+"""Split Clo attention into branches, without a split or a concatenation of channels.
 
 q, k and v of a local branch come from convolutions of their own, and each branch has its own part of the output
 projection, added to the residual stream. ONNX Runtime computes convolutions in a blocked layout of 16 channels that
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from cloformer_deploy.lowering.convolutions import by_input_channels, by_output_channels
-from cloformer_deploy.networks.cloformer import CloAttention, CloFormer
-from cloformer_deploy.networks.cloformer.cloformer import CloBlock, CloLayer
+from cloformer_deploy.networks.cloformer.attention import CloAttention
+from cloformer_deploy.networks.cloformer.body import CloBlock, CloFormerBody, CloLayer
 
 
 class LocalBranch(nn.Module):
@@ -35,7 +35,7 @@ class LocalBranch(nn.Module):
         self.proj = proj
 
     def forward(self, x: Tensor) -> Tensor:
-        """The gated values, projected."""
+        """Return the gated values, projected."""
         out: Tensor = self.proj(torch.tanh(self.gate(self.q(x) * self.k(x))) * self.v(x))
         return out
 
@@ -51,7 +51,7 @@ class GlobalBranch(nn.Module):
         self.proj = proj
 
     def forward(self, x: Tensor) -> Tensor:
-        """The attended values, projected."""
+        """Return the attended values, projected."""
         out: Tensor = self.proj(self.attention(self.q(x), self.kv(self.avgpool(x))))
         return out
 
@@ -60,7 +60,7 @@ class BranchSumBlock(CloBlock):
     """A `CloBlock` whose attention is a sum of branches, added one by one to the residual stream."""
 
     def __init__(self, block: CloBlock) -> None:
-        nn.Module.__init__(self)  # the parts are taken over, not made
+        nn.Module.__init__(self)  # the parts are taken from `block`, not made anew
         self.norm1, self.norm2, self.mlp, self.downsample = block.norm1, block.norm2, block.mlp, block.downsample
         self.branches = nn.ModuleList(_branches(block.attn))
 
@@ -72,8 +72,8 @@ class BranchSumBlock(CloBlock):
         return x
 
 
-def separate_branches(model: CloFormer) -> None:
-    """Replace every `CloBlock`, in place; the attention's scales are folded already."""
+def separate_branches(model: CloFormerBody) -> None:
+    """Replace every `CloBlock`, in place; the attention's scales must be folded already."""
     for layer in model.layers:
         blocks = cast(CloLayer, layer).blocks
         for index, block in enumerate(blocks):

@@ -1,8 +1,8 @@
-"""The residual stream at an eighth of its size, which costs nothing and changes nothing but what float16 can hold.
+"""Scale the residual stream to an eighth, so that sums of its squares fit float16.
 
 The normalizations square the stream and sum the squares: trained weights come within a tenth of float16's largest
-number, 65504. A GroupNorm gives the same for x and for x / 8 if its eps is divided by 64, so it is enough that all that
-is added to the stream is an eighth. Exact: a power of two.
+number, 65504. A GroupNorm gives the same output for x and for x / 8 if its eps is divided by 64, so it is enough to
+divide everything that is added to the stream. The factor is a power of two, so the rewrite is exact.
 """
 
 from typing import cast
@@ -10,21 +10,21 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from cloformer_deploy.networks.cloformer import CloFormer
-from cloformer_deploy.networks.cloformer.cloformer import ConvFFN
+from cloformer_deploy.networks.cloformer.body import CloFormerBody, ConvFFN
+from cloformer_deploy.networks.cloformer.lowering.head import stream_norms
 
 SHRINK = 8
 
 
-def shrink_residual_stream(model: CloFormer) -> None:
+def shrink_residual_stream(model: CloFormerBody) -> None:
     """Divide what is added to the residual stream, in place; BatchNorm and GroupNorm's affine are folded already."""
     stem = cast(nn.Sequential, model.patch_embed.layernorm)
     added = [cast(nn.Conv2d, stem[1])]
-    norms = [model.norm]
+    norms: list[nn.Module] = [*stream_norms(model)]
     for block in model.blocks:
         added += [block.attn.proj, cast(ConvFFN, block.mlp).fc2]
         norms += [block.norm1, block.norm2]
-        # Takes the stream as it is, an eighth already, and adds its biases to it.
+        # Its input is an eighth already, so only its biases are divided.
         for conv in block.downsample.modules():
             if isinstance(conv, nn.Conv2d):
                 _shrink(conv.bias)

@@ -1,8 +1,8 @@
-"""GroupNorm's scale and shift folded into the 1x1 convolutions that follow it.
+"""Fold GroupNorm's scale and shift into the 1x1 convolutions that read its output.
 
 W (gamma * n + beta) + b = (W * gamma) n + (b + W beta): the normalization is left without parameters. The average
-pooling before the global keys and values commutes with a scale and shift a channel. What the stem normalizes feeds the
-residual stream as well, so its scale and shift stay, as a depthwise 1x1 convolution: one pass over the memory, and in
+pooling before the global keys and values commutes with a per-channel scale and shift. The stem's normalization feeds
+the residual stream as well, so its scale and shift stay, as a depthwise 1x1 convolution: one pass over the memory, in
 the layout of the convolutions around it.
 """
 
@@ -12,14 +12,14 @@ from typing import cast
 import torch
 from torch import nn
 
-from cloformer_deploy.networks.cloformer import CloFormer
-from cloformer_deploy.networks.cloformer.cloformer import ConvFFN
+from cloformer_deploy.networks.cloformer.body import CloFormerBody, ConvFFN
+from cloformer_deploy.networks.cloformer.lowering.head import affine_readers
 
 
-def fold_group_norm_affine(model: CloFormer) -> None:
+def fold_group_norm_affine(model: CloFormerBody) -> None:
     """Fold every GroupNorm's scale and shift but the stem's, in place.
 
-    Each GroupNorm becomes one without parameters; the convolutions that took its output get a bias if they had none.
+    Each GroupNorm becomes one without parameters; the convolutions that read its output get a bias if they had none.
     """
     for block in model.blocks:
         attention = block.attn
@@ -28,18 +28,19 @@ def fold_group_norm_affine(model: CloFormer) -> None:
             projections += [attention.global_q, attention.global_kv]
         block.norm1 = _folded(cast(nn.GroupNorm, block.norm1), projections)
         block.norm2 = _folded(cast(nn.GroupNorm, block.norm2), [cast(ConvFFN, block.mlp).fc1])
-    model.norm = _folded(cast(nn.GroupNorm, model.norm), [model.head])
+    for name, readers in affine_readers(model):
+        setattr(model, name, _folded(cast(nn.GroupNorm, model.get_submodule(name)), readers))
     stem = cast(nn.GroupNorm, model.patch_embed.layernorm)
     model.patch_embed.layernorm = nn.Sequential(_without_affine(stem), _scale_and_shift(stem))
 
 
-def _folded(norm: nn.GroupNorm, followers: Sequence[nn.Conv2d | nn.Linear]) -> nn.GroupNorm:
+def _folded(norm: nn.GroupNorm, readers: Sequence[nn.Conv2d | nn.Linear]) -> nn.GroupNorm:
     with torch.no_grad():
-        for follower in followers:
-            matrix = follower.weight.flatten(1)
+        for reader in readers:
+            matrix = reader.weight.flatten(1)
             bias = matrix @ norm.bias
-            follower.bias = nn.Parameter(bias if follower.bias is None else follower.bias + bias)
-            follower.weight.copy_((matrix * norm.weight).reshape(follower.weight.shape))
+            reader.bias = nn.Parameter(bias if reader.bias is None else reader.bias + bias)
+            reader.weight.copy_((matrix * norm.weight).reshape(reader.weight.shape))
     return _without_affine(norm)
 
 

@@ -1,0 +1,25 @@
+"""Targets of ONNX files."""
+
+from collections.abc import Mapping
+
+from cloformer_deploy.backends.target import FOLDS, Target
+from cloformer_deploy.quantization.recipes import INT8, MIX, NPU, STEM_ENDS, W8, Recipe
+
+_HEXAGON = (*FOLDS, "normalize_in_two_steps")
+TARGETS: Mapping[str, Target] = {
+    target.name: target
+    for target in (
+        Target(
+            "cpu",
+            rewrites=(*FOLDS, "attend_keys_first", "separate_branches"),
+            # Integer convolutions do not use the blocked layout that separate branches are for.
+            integer_rewrites=(*FOLDS, "attend_keys_first"),
+            recipes={
+                # ONNX Runtime's float depthwise kernels are faster than its integer ones on large feature maps.
+                INT8: Recipe("w8a8-mix", 8, 8, MIX, excluded_layers=(STEM_ENDS, r"layers\.[01]\..*mlp\.dwconv")),
+                "w8": W8,
+            },
+        ),
+        Target("hexagon", rewrites=_HEXAGON, integer_rewrites=_HEXAGON, recipes=NPU),
+    )
+}

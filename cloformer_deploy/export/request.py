@@ -1,0 +1,134 @@
+"""A request for an export, and its checks before any work begins."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from cloformer_deploy.backends.base import InputKind
+from cloformer_deploy.backends.registry import BACKENDS, all_precisions, default_target, target_of
+from cloformer_deploy.backends.target import Target
+from cloformer_deploy.errors import RequestError
+from cloformer_deploy.export.accuracy_limit import check_limit
+from cloformer_deploy.quantization.search import DEFAULT_BUDGET
+from cloformer_deploy.system.schema import Strict
+
+MAX_BATCH = 256
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What to export; the defaults are those of the command line (which exports all formats if none is named).
+
+    Attributes:
+        formats: keys of `backends.registry.BACKENDS`.
+        precisions: of each format.
+        weights: weights file, or name of bundled weights; None is the default bundled weights.
+        variant: configuration that the weights must be of; None accepts any.
+        target: of each format; None is each format's default.
+        input_kind: see `backends.base.ExportSpec`.
+        height, width: input size.
+        batch: batch size; None is dynamic.
+        labels: text file with one class name per line; None takes the weights' own.
+        options: options of formats by name, such as `ios`; each format takes those that it has.
+        calibration: file that `calibrate` wrote; None is the set that ships.
+        output: the bundle; None is `exports/{name of the weights}`.
+        overwrite: replace what is there.
+        max_drop_pp: accuracy limit of files with integer activations, percentage points; None is no limit.
+        data: labeled images for the limit.
+        budget: evaluations that the search for one such file may use.
+        exclusions: exclusion file of one artifact, as `blame` writes it.
+    """
+
+    formats: Sequence[str]
+    precisions: Sequence[str] = ("fp32",)
+    weights: str | None = None
+    variant: str | None = None
+    target: str | None = None
+    input_kind: InputKind = "tensor"
+    height: int = 224
+    width: int = 224
+    batch: int | None = 1
+    labels: Path | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Path | None = None
+    output: Path | None = None
+    overwrite: bool = False
+    max_drop_pp: float | None = None
+    data: Path | None = None
+    budget: int = DEFAULT_BUDGET
+    exclusions: Path | None = None
+
+    def target_name(self, format_name: str) -> str:
+        """Return the requested target of a format, or its default."""
+        return self.target or default_target(format_name)
+
+    def targets(self) -> Iterator[tuple[str, Target]]:
+        """Yield each requested format with its target."""
+        for name in self.formats:
+            yield name, target_of(name, self.target_name(name))
+
+    def options_of(self, format_name: str) -> Strict:
+        """Return the options of a format.
+
+        Raises:
+            RequestError: a value is not one of the format's.
+        """
+        schema = BACKENDS[format_name].options
+        given = {name: value for name, value in self.options.items() if name in schema.model_fields}
+        try:
+            return schema.model_validate(given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            reason = str(first["msg"]).removeprefix("Value error, ")
+            raise RequestError(f"--{first['loc'][0]} {first['input']}: {reason}", "see export --help") from error
+
+
+def check_request(request: ExportRequest) -> None:
+    """Check a request for contradictions, before torch is imported or a file is read.
+
+    Raises:
+        RequestError: it contradicts itself, or asks for what does not exist.
+    """
+    if not request.formats or not request.precisions:
+        raise RequestError("no format or no precision was asked for", "name at least one of each")
+    for name in request.formats:
+        if name not in BACKENDS:
+            raise RequestError(f"there is no format {name!r}", f"choose from {', '.join(BACKENDS)}")
+    if request.input_kind not in get_args(InputKind):
+        raise RequestError(f"there is no input kind {request.input_kind!r}", "choose tensor or image")
+    if request.batch is not None and not 1 <= request.batch <= MAX_BATCH:
+        raise RequestError(f"batch {request.batch} must be 1 to {MAX_BATCH}", "leave it out for 1")
+    for precision in request.precisions:
+        if precision not in all_precisions():
+            raise RequestError(f"there is no precision {precision!r}", f"choose from {', '.join(all_precisions())}")
+    for name in request.formats:
+        _check_format(request, name)
+    if request.exclusions is not None and request.max_drop_pp is not None:
+        raise RequestError("--recipe and --max-drop both choose what stays float", "give one of them")
+    calibrated = any(target.calibrated(item) for _, target in request.targets() for item in request.precisions)
+    check_limit(request.max_drop_pp, request.data, request.budget, calibrated)
+
+
+def _check_format(request: ExportRequest, name: str) -> None:
+    backend = BACKENDS[name]
+    options = request.options_of(name)
+    if request.target is not None and request.target not in backend.targets:
+        able = ", ".join(item.name for item in BACKENDS.values() if request.target in item.targets) or "none"
+        raise RequestError(
+            f"target {request.target!r} is not one of {name}'s: {', '.join(backend.targets)}",
+            f"leave --target out, or name the formats it is for: {able}",
+        )
+    target = target_of(name, request.target_name(name))
+    for precision in request.precisions:
+        if precision not in target.precisions:
+            raise RequestError(
+                f"{name} for {target.name} has no precision {precision!r}",
+                f"choose from {', '.join(target.precisions)}",
+            )
+    if request.batch is None and not backend.dynamic_batch:
+        dynamic = ", ".join(other.name for other in BACKENDS.values() if other.dynamic_batch)
+        raise RequestError(f"{name} files have a fixed batch", f"give --batch a number, or export {dynamic} alone")
+    backend.check(options, target, request.precisions, request.input_kind, request.batch)

@@ -1,0 +1,153 @@
+"""The Protocol that every network family follows. Imports no torch, so that light commands stay light."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import nn
+
+INPUT_MULTIPLE = 32
+"""Input height and width must be multiples of this: the coarsest feature map has stride 32."""
+
+Rewrite = Callable[[Any], None]
+"""Change a model in evaluation mode in place; its float32 outputs move by rounding only (at most 1e-5)."""
+Shapes = Mapping[str, tuple[int, ...]]
+"""Shape of each entry of a state dict, by its name."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The network that a state dict belongs to.
+
+    Attributes:
+        network: name of the family, a key of `networks.NETWORKS`.
+        variant: one of the family's configurations.
+        task: the task of the head, a key of `tasks.TASKS`.
+        num_classes: outputs of the head.
+    """
+
+    network: str
+    variant: str
+    task: str
+    num_classes: int
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """A depthwise convolution whose output channels are read by the input channels of a 1x1 convolution alone."""
+
+    writer: "nn.Conv2d"
+    reader: "nn.Conv2d"
+
+
+@dataclass(frozen=True)
+class GatedProduct:
+    """A local branch of Clo attention: q, k, v = depthwise(qkv(x)); gate(q * k) multiplies v; `proj` reads the result.
+
+    Attributes:
+        qkv: 1x1 convolution before the depthwise one.
+        depthwise: its output channels are q, k and v, a third each.
+        gate: 1x1 convolution that reads q * k.
+        proj: 1x1 convolution whose input channels `columns` read the gated v.
+        columns: slice of `proj`'s input channels.
+    """
+
+    qkv: "nn.Conv2d"
+    depthwise: "nn.Conv2d"
+    gate: "nn.Conv2d"
+    proj: "nn.Conv2d"
+    columns: slice
+
+
+@dataclass(frozen=True)
+class SoftmaxProduct:
+    """Queries and keys that meet only in the product under a softmax.
+
+    Attributes:
+        q: 1x1 convolution that makes the queries.
+        kv: 1x1 convolution that makes the keys (first half of its output channels) and the values.
+    """
+
+    q: "nn.Conv2d"
+    kv: "nn.Conv2d"
+
+
+ScalePair = Balanced | GatedProduct | SoftmaxProduct
+"""Places where per-channel scales can be moved between convolutions without changing what the network computes."""
+
+
+class Network(Protocol):
+    """A family of networks: how its weights are identified, built, rewritten and quantized.
+
+    Attributes:
+        name: key in `networks.NETWORKS`.
+        title: name of the family in prose.
+        variants: names of the published configurations.
+        rewrites: exact rewrites by name. A target lists the names it wants; names that a network lacks are skipped.
+    """
+
+    name: str
+    title: str
+    variants: tuple[str, ...]
+
+    @property
+    def rewrites(self) -> Mapping[str, Rewrite]:
+        """Exact rewrites by name."""
+        ...
+
+    def identify(self, shapes: Shapes, variant: str | None) -> Identity | None:
+        """Identify a state dict by the names and shapes of its tensors.
+
+        Args:
+            shapes: of the state dict.
+            variant: the configuration that it must be of; None accepts any.
+
+        Returns:
+            None where no tensor is this network's.
+
+        Raises:
+            CheckpointError: some tensors are this network's, but the state dict is not complete or does not fit.
+        """
+        ...
+
+    def state_shapes(self, variant: str, num_classes: int) -> Shapes:
+        """Return the names and shapes of the complete state dict, in its order."""
+        ...
+
+    def build(self, variant: str, num_classes: int) -> "nn.Module":
+        """Build the untrained model; it takes normalized images (B, 3, H, W), float32."""
+        ...
+
+    def architecture(self, variant: str, num_classes: int) -> dict[str, Any]:
+        """Return the configuration under its published keys, as JSON values."""
+        ...
+
+    def scale_pairs(self, model: "nn.Module") -> Iterator[ScalePair]:
+        """Yield what channel equalization may balance in a model whose BatchNorm is folded."""
+        ...
+
+    def block_of(self, path: str) -> str | None:
+        """Return the block that a module belongs to: the unit that the accuracy search keeps in float.
+
+        Args:
+            path: dotted name of the module in the lowered model.
+        """
+        ...
+
+    def part_of(self, path: str) -> str:
+        """Return the part of a block that a module belongs to, which is what `blame` proposes to keep in float."""
+        ...
+
+    def is_stage(self, path: str) -> bool:
+        """Tell whether a path names a stage, whose own operators lie between its blocks."""
+        ...
+
+    def published_path(self, path: str, modules: Collection[str]) -> str:
+        """Return the module of the published architecture that a module of a lowered model stands for.
+
+        Args:
+            path: dotted name in the lowered model.
+            modules: dotted names of the published architecture's modules.
+        """
+        ...

@@ -1,0 +1,41 @@
+"""Exact rewrites of CloFormer into the forms that targets run best. `docs/lowering.md` has the gain of each."""
+
+from collections.abc import Mapping
+
+from cloformer_deploy.lowering.batch_norm import fold_batch_norm
+from cloformer_deploy.lowering.depthwise import split_large_depthwise_kernels
+from cloformer_deploy.networks.base import Rewrite
+from cloformer_deploy.networks.cloformer.lowering.affine import fold_group_norm_affine
+from cloformer_deploy.networks.cloformer.lowering.attention import (
+    attend_channels_last,
+    attend_head_by_head,
+    attend_keys_first,
+    attend_with_late_division,
+)
+from cloformer_deploy.networks.cloformer.lowering.branches import separate_branches
+from cloformer_deploy.networks.cloformer.lowering.hidden_groups import group_hidden_channels
+from cloformer_deploy.networks.cloformer.lowering.normalization import normalize_in_float16, normalize_in_two_steps
+from cloformer_deploy.networks.cloformer.lowering.residual_stream import shrink_residual_stream
+from cloformer_deploy.networks.cloformer.lowering.scales import fold_scales
+
+REWRITES: Mapping[str, Rewrite] = {
+    rewrite.__name__: rewrite
+    for rewrite in (
+        fold_batch_norm,
+        fold_scales,
+        fold_group_norm_affine,
+        attend_keys_first,
+        attend_channels_last,
+        attend_with_late_division,
+        attend_head_by_head,
+        separate_branches,
+        normalize_in_two_steps,
+        normalize_in_float16,
+        split_large_depthwise_kernels,
+        group_hidden_channels,
+        shrink_residual_stream,
+    )
+}
+"""Rewrites by the names that targets use."""
+
+__all__ = ["REWRITES"]

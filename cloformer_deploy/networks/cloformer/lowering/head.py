@@ -1,0 +1,26 @@
+"""The part of each rewrite that concerns a head. A body without a head, or with another one, is left alone."""
+
+from typing import cast
+
+from torch import nn
+
+from cloformer_deploy.lowering.normalization import PooledNorm
+from cloformer_deploy.networks.cloformer.body import CloFormerBody
+from cloformer_deploy.networks.cloformer.classifier import CloFormer
+
+
+def affine_readers(model: CloFormerBody) -> list[tuple[str, list[nn.Linear | nn.Conv2d]]]:
+    """Return the head's GroupNorms, by attribute name, each with the layers that read its output."""
+    return [("norm", [model.head])] if isinstance(model, CloFormer) else []
+
+
+def stream_norms(model: CloFormerBody) -> list[nn.GroupNorm]:
+    """Return the GroupNorms of the head that read the residual stream."""
+    return [cast(nn.GroupNorm, model.norm)] if isinstance(model, CloFormer) else []
+
+
+def pool_before_norm(model: CloFormerBody, *, float16: bool) -> None:
+    """Replace the classifier's norm and pooling by one `PooledNorm`, in place; the norm's affine is folded already."""
+    if isinstance(model, CloFormer):
+        model.pool = PooledNorm(cast(nn.GroupNorm, model.norm).eps, float16)
+        model.norm = nn.Identity()

@@ -1,0 +1,174 @@
+"""The Protocol that every task follows, and the record that compares an artifact with PyTorch."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cloformer_deploy.data import Dataset
+
+Outputs: TypeAlias = "Mapping[str, NDArray[np.float32]]"
+"""Output arrays of a network or artifact by name; the first axis of each is the batch."""
+Interval = tuple[float, float]
+"""Ends of a two-sided 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output of a network.
+
+    Attributes:
+        name: in every artifact.
+        axes: names of the axes in the network's own layout (channels first), such as ("batch", "classes").
+        description: for the artifact's own metadata.
+        centered: distances are measured after subtracting each image's mean over the second axis, because a constant
+            added to all values changes no prediction.
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    description: str
+    centered: bool = False
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """Images of one class that became wrong or right.
+
+    Attributes:
+        index: the class.
+        n: images of the class.
+        lost: images that PyTorch has right and the artifact wrong.
+        gained: images that PyTorch has wrong and the artifact right.
+        p_value: of the exact McNemar test, times the number of classes with any such image (Bonferroni).
+    """
+
+    index: int
+    n: int
+    lost: int
+    gained: int
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An artifact compared with PyTorch on the same images. Figures that could not be measured are None.
+
+    Attributes:
+        n: images.
+        agreement: share of images (or of what the task counts) with the same answer as PyTorch, 0..1.
+        agreement_ci95: its 95 % interval.
+        agreement_detail: the counts behind it, in words.
+        metric: name of the task's metric; None where the task has none.
+        score: the artifact's metric, 0..1; None without labels.
+        drop_pp: fall of the metric against PyTorch, percentage points (negative: a gain); paired.
+        drop_ci95_pp: its 95 % interval.
+        drop_detail: the counts behind it, in words.
+        classes: classes that changed, the surest loss first.
+        non_finite: images with NaN or infinity in an output.
+        first_non_finite: index of the first of them.
+        max_abs_diff: largest absolute difference of any output value.
+        sqnr_db: signal-to-noise ratio of the outputs over all images, dB (see `tasks.distances`).
+        sqnr_ci95_db: its 95 % interval.
+        cosine_min: lowest cosine similarity of any image's outputs.
+    """
+
+    n: int
+    agreement: float
+    agreement_ci95: Interval
+    agreement_detail: str
+    metric: str | None = None
+    score: float | None = None
+    drop_pp: float | None = None
+    drop_ci95_pp: Interval | None = None
+    drop_detail: str = ""
+    classes: tuple[ClassChange, ...] = ()
+    non_finite: int = 0
+    first_non_finite: int | None = None
+    max_abs_diff: float | None = None
+    sqnr_db: float | None = None
+    sqnr_ci95_db: Interval | None = None
+    cosine_min: float | None = None
+
+    @property
+    def smallest_drop_pp(self) -> float | None:
+        """The smallest drop that as many images can tell from none, percentage points; None without labels."""
+        return None if self.drop_ci95_pp is None else (self.drop_ci95_pp[1] - self.drop_ci95_pp[0]) / 2
+
+    def images_needed(self, drop_pp: float) -> int | None:
+        """Return how many images it takes to tell a drop of so many percentage points from none."""
+        half = self.smallest_drop_pp
+        return None if half is None else math.ceil(self.n * (half / drop_pp) ** 2)
+
+
+class Task(Protocol):
+    """What a network's outputs mean: their names, the data that judges them, and the metric.
+
+    Attributes:
+        name: key in `tasks.TASKS`, and the `task` of the manifest.
+        metric: name of the metric in JSON; None where the task has none.
+        metric_title: the metric in prose.
+        outputs: in the order in which the network returns them.
+        class_logits: name of the output with one logit per class, for formats with a classifier interface; or None.
+        labels_hint: form of labeled data, for error messages.
+    """
+
+    name: str
+    metric: str | None
+    metric_title: str
+    outputs: tuple[Output, ...]
+    class_logits: str | None
+    labels_hint: str
+
+    def thresholds(self, precision: str) -> Mapping[str, float]:
+        """Return the limits of artifacts of a precision.
+
+        Keys: `agreement` (at least, 0..1), `sqnr_db` (at least), and with a metric `drop_pp` (at most).
+        """
+        ...
+
+    def open_data(self, path: Path | None, num_classes: int, labels: Sequence[str] | None) -> "Dataset":
+        """Open the images of a path, or the bundled images without one; `targets` are theirs if they have labels.
+
+        Raises:
+            DataError: they cannot be used.
+        """
+        ...
+
+    def evidence(self, outputs: Outputs, expected: Outputs) -> list[bytes]:
+        """Return what `compare` needs of each image, in few bytes.
+
+        Args:
+            outputs: of PyTorch or of an artifact.
+            expected: PyTorch's outputs of the same images.
+        """
+        ...
+
+    def pseudo_targets(self, evidence: Sequence[bytes]) -> Sequence[Any]:
+        """Return targets by which every image's evidence is right, to compare unlabeled results."""
+        ...
+
+    def compare(self, expected: Sequence[bytes], found: Sequence[bytes], targets: Sequence[Any] | None) -> Comparison:
+        """Compare two lots of evidence of the same images; distances are left out.
+
+        Args:
+            expected: PyTorch's evidence, image by image.
+            found: the artifact's.
+            targets: the right answers, or None.
+        """
+        ...
+
+    def diagnose(self, expected: Outputs, found: Outputs, labels: Sequence[str] | None) -> Iterator[str]:
+        """Name mistakes of this task's outputs that explain an artifact's, such as permuted classes, in sentences.
+
+        Args:
+            expected: PyTorch's outputs; finite.
+            found: the artifact's, of the same images; finite.
+            labels: names of the classes.
+        """
+        ...

@@ -1,0 +1,189 @@
+"""Image classification: one logit per class, judged by top-1 accuracy."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cloformer_deploy.tasks.base import ClassChange, Comparison, Output, Outputs
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cloformer_deploy.data import Dataset
+
+LOGITS = Output("logits", ("batch", "classes"), "one value per class, before the softmax", centered=True)
+LABELED_COUNT = 1000
+UNLABELED_COUNT = 16
+"""Rendered images that are used without a folder: accuracy takes many, numerical distance a few."""
+_THRESHOLDS: Mapping[str, Mapping[str, float]] = {
+    "fp32": {"agreement": 0.999, "sqnr_db": 90.0, "drop_pp": 0.5},
+    "fp16": {"agreement": 0.998, "sqnr_db": 40.0, "drop_pp": 0.5},
+    "int8": {"agreement": 0.97, "sqnr_db": 15.0, "drop_pp": 1.0},
+    "w8": {"agreement": 0.98, "sqnr_db": 20.0, "drop_pp": 1.0},
+    "w8a16": {"agreement": 0.98, "sqnr_db": 20.0, "drop_pp": 1.0},
+    "p8": {"agreement": 0.98, "sqnr_db": 20.0, "drop_pp": 1.0},
+    "p6": {"agreement": 0.95, "sqnr_db": 15.0, "drop_pp": 1.0},
+}
+"""Limits by precision. None depends on the scale of the logits, which the weights choose."""
+_NOT_FINITE = -1
+"""Stands for the class of an image whose logits hold NaN or infinity: it agrees with nothing."""
+LEAST_SQNR_DB = 10.0
+"""SQNR that PyTorch's logits in another order must reach to explain an artifact's."""
+LEAST_LABEL_GAIN_DB = 6.0
+"""Gain over the logits in their own order. The order that fits best is tried, and noise always fits one a little."""
+
+
+class Classification:
+    """See `Task`."""
+
+    name = "classification"
+    metric: str | None = "top1"
+    metric_title = "top-1"
+    outputs: tuple[Output, ...] = (LOGITS,)
+    class_logits: str | None = LOGITS.name
+    labels_hint = "one sub-folder per class"
+
+    def thresholds(self, precision: str) -> Mapping[str, float]:
+        """See `Task.thresholds`."""
+        return _THRESHOLDS[precision]
+
+    def open_data(self, path: Path | None, num_classes: int, labels: Sequence[str] | None) -> "Dataset":
+        """See `Task.open_data`: a folder, or without one rendered images, labeled if the classes are theirs."""
+        from cloformer_deploy.data import RenderedImages, open_folder
+        from cloformer_deploy.data.rendered import CLASSES
+
+        if path is not None:
+            return open_folder(path, num_classes, labels)
+        # Of the test split: ranges are measured on images of the calibration split.
+        labeled = labels is not None and tuple(labels) == CLASSES
+        return RenderedImages("test", range(LABELED_COUNT if labeled else UNLABELED_COUNT), labeled)
+
+    def evidence(self, outputs: Outputs, expected: Outputs) -> list[bytes]:
+        """See `Task.evidence`: the class with the largest logit."""
+        import numpy as np
+
+        logits = outputs[LOGITS.name]
+        finite = np.isfinite(logits).all(axis=1)
+        classes = np.where(finite, logits.argmax(axis=1), _NOT_FINITE).astype("<i4")
+        return [item.tobytes() for item in classes]
+
+    def pseudo_targets(self, evidence: Sequence[bytes]) -> Sequence[Any]:
+        """See `Task.pseudo_targets`."""
+        return list(_classes(evidence))
+
+    def compare(self, expected: Sequence[bytes], found: Sequence[bytes], targets: Sequence[Any] | None) -> Comparison:
+        """See `Task.compare`."""
+        import numpy as np
+
+        from cloformer_deploy.tasks.statistics import paired_difference_ci95_pp, share_ci95
+
+        before, after, n = _classes(expected), _classes(found), len(found)
+        agreeing = int(((before == after) & (after != _NOT_FINITE)).sum())
+        found_agreement = Comparison(
+            n=n,
+            agreement=agreeing / n,
+            agreement_ci95=share_ci95(agreeing, n),
+            agreement_detail=f"the same first class as PyTorch on {agreeing} of {n} images",
+            metric=self.metric,
+        )
+        if targets is None:
+            return found_agreement
+        labels = np.asarray(targets)
+        right_before, right_after = before == labels, (after == labels) & (after != _NOT_FINITE)
+        lost, gained = int((right_before & ~right_after).sum()), int((~right_before & right_after).sum())
+        return replace(
+            found_agreement,
+            score=float(right_after.mean()),
+            drop_pp=100 * (lost - gained) / n,
+            drop_ci95_pp=paired_difference_ci95_pp(lost, gained, n),
+            drop_detail=f"{lost} lost, {gained} gained of {n}",
+            classes=tuple(_class_changes(labels, right_before, right_after)),
+        )
+
+    def diagnose(self, expected: Outputs, found: Outputs, labels: Sequence[str] | None) -> Iterator[str]:
+        """See `Task.diagnose`: classes in another order."""
+        import numpy as np
+
+        theirs, logits = expected[LOGITS.name], found[LOGITS.name]
+        order = _order(theirs, logits)
+        moved = np.flatnonzero(order != np.arange(len(order)))
+        if not moved.size:
+            return
+        shift = -int(order[0]) % len(order)
+        if np.array_equal(order, np.roll(np.arange(len(order)), shift)):
+            what = f"the labels are rotated by {shift}: class i of PyTorch is {shift} further in the file"
+        else:
+            names = [str(index) if labels is None else labels[index] for index in range(len(order))]
+            places = [f"{names[column]} holds {names[order[column]]}" for column in moved]
+            what = f"{len(moved)} classes are permuted: " + ", ".join(places[:8]) + (", ..." if len(places) > 8 else "")
+            if len(moved) == 2:
+                what = f"the classes {names[moved[0]]} and {names[moved[1]]} are swapped"
+        yield f"{what}: in that order {self._told(theirs[:, order], logits)}, in its own {self._told(theirs, logits)}"
+
+    def _told(self, expected: "NDArray[np.float32]", found: "NDArray[np.float32]") -> str:
+        from cloformer_deploy.tasks.distances import centered, sqnr_db
+
+        signal, other = centered(expected), centered(found)
+        db = sqnr_db(float((signal**2).sum()), float(((signal - other) ** 2).sum()))
+        share = float((expected.argmax(axis=1) == found.argmax(axis=1)).mean())
+        return f"PyTorch agrees on {share * 100:.0f} % of {len(found)} images ({db:.1f} dB)"
+
+
+def _classes(evidence: Sequence[bytes]) -> "NDArray[np.int32]":
+    import numpy as np
+
+    return np.frombuffer(b"".join(evidence), "<i4").astype(np.int32)
+
+
+def _class_changes(
+    labels: "NDArray[Any]", before: "NDArray[np.bool_]", after: "NDArray[np.bool_]"
+) -> Sequence[ClassChange]:
+    """Return each class with an image that only one of the two has right; the surest loss first."""
+    import numpy as np
+    from scipy.stats import binomtest
+
+    changed = np.unique(labels[before != after])
+    found = []
+    for index in changed:
+        mine = labels == index
+        lost, gained = int((mine & before & ~after).sum()), int((mine & ~before & after).sum())
+        p_value = min(1.0, float(binomtest(lost, lost + gained).pvalue) * len(changed))
+        found.append(ClassChange(int(index), int(mine.sum()), lost, gained, p_value))
+    return sorted(found, key=lambda item: (item.p_value, item.gained - item.lost))
+
+
+def _order(expected: "NDArray[np.float32]", logits: "NDArray[np.float32]") -> "NDArray[np.intp]":
+    """Return for each column of the artifact the column of PyTorch that it holds, where clearly explains it.
+
+    Columns are assigned by least squares (the Hungarian algorithm).
+    """
+    import numpy as np
+    from scipy.optimize import linear_sum_assignment
+
+    from cloformer_deploy.tasks.distances import centered
+
+    ours, theirs = centered(expected), centered(logits)
+    squares = (theirs**2).sum(axis=0)[:, None] + (ours**2).sum(axis=0)
+    order = linear_sum_assignment(np.maximum(squares - 2 * theirs.T @ ours, 0))[1]
+    kept = np.arange(len(order))
+    for cycle in _cycles(order):
+        # Each cycle by itself: noise may exchange classes that are alike anyway, beside others that were truly moved.
+        signal = float((ours[:, cycle] ** 2).sum())
+        before = float(((theirs[:, cycle] - ours[:, cycle]) ** 2).sum())
+        after = float(((theirs[:, cycle] - ours[:, order[cycle]]) ** 2).sum())
+        if before > 0 and after <= min(signal / 10 ** (LEAST_SQNR_DB / 10), before / 10 ** (LEAST_LABEL_GAIN_DB / 10)):
+            kept[cycle] = order[cycle]
+    return kept
+
+
+def _cycles(order: "NDArray[np.intp]") -> Iterator[list[int]]:
+    """Yield the cycles of a permutation that have more than one element."""
+    left = {index for index, target in enumerate(order.tolist()) if index != target}
+    while left:
+        cycle = [min(left)]
+        while (following := int(order[cycle[-1]])) != cycle[0]:
+            cycle.append(following)
+        left -= set(cycle)
+        yield cycle
