@@ -1,20 +1,20 @@
-"""A good Core ML package for the interpreter's tests; tests get copies."""
+"""A valid Core ML package for the interpreter's tests."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.backends.coreml.interpreter.coreml_programs import build_good
+from tests.backends.coreml.interpreter.coreml_programs import build_valid
 
 
 @pytest.fixture(scope="session")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Not to be changed."""
-    return build_good(tmp_path_factory.mktemp("package") / "good.mlpackage")
+    """The package that `package` copies; tests must not change it."""
+    return build_valid(tmp_path_factory.mktemp("package") / "valid.mlpackage")
 
 
 @pytest.fixture
 def package(original: Path, tmp_path: Path) -> Path:
-    """A copy of the good package, to be damaged."""
+    """A copy of the valid package, which a test may damage."""
     return Path(shutil.copytree(original, tmp_path / "copy.mlpackage"))

@@ -1,4 +1,4 @@
-"""Quantized activations and compressed weights, against coremltools' own decompression."""
+"""Compare quantized activations and compressed weights with coremltools' own computation."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,13 @@ RNG = np.random.default_rng(3)
 
 
 class Case:
-    """One compressed constant: called with the builder, makes it; `size` is its decompressed shape."""
+    """A compressed constant; calling it with the program builder adds it to the program.
+
+    Attributes:
+        operation: the `constexpr_` operation.
+        size: the decompressed shape.
+        arguments: the arguments of the operation; functions are called when the constant is built.
+    """
 
     def __init__(self, operation: str, size: tuple[int, ...], /, **arguments: Any) -> None:
         self.operation = operation
@@ -27,17 +33,17 @@ class Case:
 
 
 def check(path: Path, ios: int, dtype: type, cases: dict[str, Case]) -> None:
-    """Hold every case's weights to coremltools' own decompression; all are in one package."""
-    made: dict[str, Any] = {}
+    """Compare the weights of each case with coremltools' own decompression; all cases share one package."""
+    constants: dict[str, Any] = {}
 
     def body(mb: Any, x: Any) -> Any:
-        made.update({name: case(mb) for name, case in cases.items()})
-        return [mb.mul(x=x, y=constant, name=f"out_{i}") for i, constant in enumerate(made.values())]
+        constants.update({name: case(mb) for name, case in cases.items()})
+        return [mb.mul(x=x, y=constant, name=f"out_{i}") for i, constant in enumerate(constants.values())]
 
-    real = "fp16" if dtype is np.float16 else "fp32"
-    program = Program.load(build(path, body, [(1,)], real, ios))
+    precision = "fp16" if dtype is np.float16 else "fp32"
+    program = Program.load(build(path, body, [(1,)], precision, ios))
     outs = program.run({"x": np.ones(1, dtype)})
-    for i, (name, constant) in enumerate(made.items()):
+    for i, (name, constant) in enumerate(constants.items()):
         decompressed = program.constants[constant.name]
         assert decompressed.shape == cases[name].size, name
         assert decompressed.dtype == dtype, name
@@ -46,7 +52,10 @@ def check(path: Path, ios: int, dtype: type, cases: dict[str, Case]) -> None:
 
 
 def bits(count: int, shape: tuple[int, ...], signed: bool = False) -> Any:
-    """Random integers of `count` bits, in coremltools' own type for them; made late, it imports coremltools."""
+    """Return a function that makes random integers of `count` bits in coremltools' own type for them.
+
+    It is a function because making them imports coremltools, which the collection of tests must not do.
+    """
     low = -(2 ** (count - 1)) if signed else 0
     numbers = np.random.default_rng(count).integers(low, low + 2**count, shape)
 
@@ -59,7 +68,7 @@ def bits(count: int, shape: tuple[int, ...], signed: bool = False) -> Any:
 
 
 def packed(count: int, elements: int) -> NDArray[np.uint8]:
-    """The bytes of random indices of `count` bits."""
+    """Return the packed bytes of random indices of `count` bits."""
     return np.random.default_rng(count).integers(0, 256, -(-count * elements // 8)).astype(np.uint8)
 
 
@@ -97,13 +106,13 @@ IOS16 = {
 }
 
 IOS18 = {
-    "int8 by channel": Case(
+    "int8 per channel": Case(
         "constexpr_blockwise_shift_scale", (4, 6, 1, 1), data=bits(8, (4, 6, 1, 1), True), scale=reals(4, 1, 1, 1)
     ),
-    "int4 by block": Case(
+    "int4 per block": Case(
         "constexpr_blockwise_shift_scale", (4, 6, 3), data=bits(4, (4, 6, 3), True), scale=reals(4, 2, 1)
     ),
-    "uint4 by block with offset": Case(
+    "uint4 per block with offset": Case(
         "constexpr_blockwise_shift_scale",
         (3, 6),
         data=bits(4, (3, 6)),
@@ -119,7 +128,7 @@ IOS18 = {
         )
         for count in (1, 2, 3, 4, 6, 8)
     },
-    "look-up tables by group": Case(
+    "look-up tables per group": Case(
         "constexpr_lut_to_dense", (6, 4, 1, 1), indices=bits(4, (6, 4, 1, 1)), lut=reals(3, 2, 1, 1, 16, 1)
     ),
     "look-up table of vectors": Case(
@@ -129,7 +138,7 @@ IOS18 = {
         lut=reals(1, 1, 4, 2),
         vector_axis=np.int32(0),
     ),
-    "look-up tables of vectors by group": Case(
+    "look-up tables of vectors per group": Case(
         "constexpr_lut_to_dense",
         (4, 12, 2),
         indices=bits(2, (4, 4, 2)),
@@ -154,13 +163,13 @@ def test_float16_scales_give_float16_weights(tmp_path: Path) -> None:
         data=bits(8, (4, 6), True),
         scale=reals(4, 1, dtype=np.float16),
     )
-    check(tmp_path / "w.mlpackage", 18, np.float16, {"int8 by channel": case})
+    check(tmp_path / "w.mlpackage", 18, np.float16, {"int8 per channel": case})
 
 
 @pytest.mark.parametrize(
     ("arguments", "quantized", "dequantized"),
     [
-        # Halves go to the even number, and what does not fit to the nearest that does.
+        # Ties round to the even number, and values outside the range of the type are clipped.
         ({"scale": 0.5, "output_dtype": "int8"}, [-128, -4, -2, 2, 2, 127], [-64, -2, -1, 1, 1, 63.5]),
         (
             {"scale": 0.5, "zero_point": np.uint8(100), "output_dtype": "uint8"},
@@ -180,21 +189,22 @@ def test_float16_scales_give_float16_weights(tmp_path: Path) -> None:
 def test_quantize_and_dequantize(
     tmp_path: Path, dtype: str, arguments: dict[str, Any], quantized: list[int], dequantized: list[float]
 ) -> None:
-    real = np.float32 if dtype == "fp32" else np.float16
-    scale = np.asarray(arguments["scale"], real)[()]
+    float_type = np.float32 if dtype == "fp32" else np.float16
+    scale = np.asarray(arguments["scale"], float_type)[()]
     zero_point = {key: value for key, value in arguments.items() if key in ("zero_point", "axis")}
 
     def body(mb: Any, x: Any) -> Any:
         numbers = mb.quantize(input=x, name="numbers", **{**arguments, "scale": scale})
         return mb.dequantize(input=numbers, scale=scale, name="out", **zero_point)
 
-    seen: dict[str, Any] = {}
-    values = np.array([[-1e4, -1.75, -1.25, 1.25, 0.75, 100]], real)
+    observed: dict[str, Any] = {}
+    values = np.array([[-1e4, -1.75, -1.25, 1.25, 0.75, 100]], float_type)
     if arguments.get("axis"):
         values[0, 1:5] = [-2, -1, 1, 2]
-    out = Program.load(build(tmp_path / "q.mlpackage", body, [(1, 6)], dtype)).run({"x": values}, seen.__setitem__)
-    assert str(seen["numbers"].dtype) == f"torch.{arguments['output_dtype']}"
-    np.testing.assert_array_equal(seen["numbers"].numpy(), [quantized])
+    program = Program.load(build(tmp_path / "q.mlpackage", body, [(1, 6)], dtype))
+    out = program.run({"x": values}, observed.__setitem__)
+    assert str(observed["numbers"].dtype) == f"torch.{arguments['output_dtype']}"
+    np.testing.assert_array_equal(observed["numbers"].numpy(), [quantized])
     assert isinstance(out["out"], np.ndarray)
-    assert out["out"].dtype == real
+    assert out["out"].dtype == float_type
     np.testing.assert_allclose(out["out"], [dequantized], rtol=1e-3)

@@ -1,4 +1,4 @@
-"""CloFormer itself: what coremltools makes of it, against PyTorch. Each precision is converted once."""
+"""Compare CloFormer as converted by coremltools with the PyTorch model; each precision is converted once."""
 
 import shutil
 from pathlib import Path
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.integration
 PRECISIONS = ("FLOAT32", "FLOAT16")
 
 
-def randomised(model: CloFormer) -> CloFormer:
-    """The model with weights under which no part of it is without effect."""
+def randomized(model: CloFormer) -> CloFormer:
+    """Give the model random weights with which each of its parts affects the output."""
     generator = torch.Generator().manual_seed(0)
     for name, tensor in model.state_dict().items():
         if not tensor.is_floating_point():
@@ -37,7 +37,7 @@ def randomised(model: CloFormer) -> CloFormer:
 
 @pytest.fixture(scope="module")
 def model() -> CloFormer:
-    return randomised(create_model("xxs"))
+    return randomized(create_model("xxs"))
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,9 @@ def packages(model: CloFormer, image: Tensor, tmp_path_factory: pytest.TempPathF
     with quiet():
         program = torch.export.export(lower(model, "coreml", "ane"), (image,)).run_decompositions({})
         for precision in PRECISIONS:
-            passes = ct.PassPipeline.DEFAULT  # a new one: converting changes it
-            # It makes a scale and shift a batch_norm with variance 1 and epsilon 1e-5: 5e-6 too small.
+            passes = ct.PassPipeline.DEFAULT  # Each conversion needs its own, because it changes the object.
+            # This pass converts a scale and shift to a batch_norm with variance 1 and epsilon 1e-5, whose results
+            # are too small by a factor of 5e-6.
             passes.remove_passes({"common::fuse_elementwise_to_batchnorm"})
             ct.convert(
                 program,
@@ -80,7 +81,7 @@ def packages(model: CloFormer, image: Tensor, tmp_path_factory: pytest.TempPathF
 
 
 def sqnr_db(reference: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Signal to quantization noise, in decibel."""
+    """Return the signal-to-quantization-noise ratio in dB."""
     signal = np.square(reference, dtype=np.float64).sum()
     return float(10 * np.log10(signal / np.square(reference.astype(np.float64) - other).sum()))
 
@@ -89,13 +90,13 @@ def run(package: Path, image: Tensor) -> NDArray[np.float32]:
     return np.asarray(Program.load(package).run({"image": image.numpy()})["logits"], np.float32)
 
 
-def test_float32_is_pytorch(packages: dict[str, Path], image: Tensor, logits: NDArray[np.float32]) -> None:
+def test_float32_matches_pytorch(packages: dict[str, Path], image: Tensor, logits: NDArray[np.float32]) -> None:
     np.testing.assert_allclose(run(packages["FLOAT32"], image), logits, rtol=0, atol=1e-5)
 
 
-def test_float16_is_close(packages: dict[str, Path], image: Tensor, logits: NDArray[np.float32]) -> None:
+def test_float16_sqnr(packages: dict[str, Path], image: Tensor, logits: NDArray[np.float32]) -> None:
     program = Program.load(packages["FLOAT16"])
-    # But rsqrt's own epsilon, which is a parameter of the operation and stays float32.
+    # The epsilon of rsqrt is excluded: it is a parameter of the operation and stays float32.
     constants = {name: value for name, value in program.constants.items() if "epsilon" not in name}
     assert {value.dtype for value in constants.values()} == {np.dtype(np.float16)}
     assert len(program.constants) - len(constants) == program.package.operators["rsqrt"]
@@ -103,14 +104,14 @@ def test_float16_is_close(packages: dict[str, Path], image: Tensor, logits: NDAr
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_weights_are_pytorchs(
+def test_weights_match_pytorch(
     packages: dict[str, Path], expected_weights: dict[str, NDArray[np.float32]], precision: str
 ) -> None:
     assert compare_weights(Program.load(packages[precision]), expected_weights) == []
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_zeroed_weights_are_named(
+def test_zeroed_weights_are_reported(
     packages: dict[str, Path], expected_weights: dict[str, NDArray[np.float32]], tmp_path: Path, precision: str
 ) -> None:
     package = Path(shutil.copytree(packages[precision], tmp_path / "zeroed.mlpackage"))
@@ -124,8 +125,8 @@ def test_zeroed_weights_are_named(
     assert failure.startswith(f"{name}: {512 // np.dtype(kind).itemsize} of 65536 values differ")
 
 
-def test_fresh_weights_are_found_although_many_are_equal(tmp_path: Path) -> None:
-    """Zero biases and unit scales are stored once, or not at all where they have no effect."""
+def test_equal_weights_are_found(tmp_path: Path) -> None:
+    """coremltools stores equal zero biases and unit scales once, or removes them where they have no effect."""
     ct = coremltools()
     model = create_model("xxs", 10).eval()
     for name, tensor in model.state_dict().items():
@@ -141,7 +142,7 @@ def test_fresh_weights_are_found_although_many_are_equal(tmp_path: Path) -> None
             compute_precision=ct.precision.FLOAT16,
             convert_to="mlprogram",
             skip_model_load=True,
-        ).save(str(tmp_path / "fresh.mlpackage"))
+        ).save(str(tmp_path / "equal.mlpackage"))
     expected = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    failures = compare_weights(Program.load(tmp_path / "fresh.mlpackage"), expected)
+    failures = compare_weights(Program.load(tmp_path / "equal.mlpackage"), expected)
     assert failures == []

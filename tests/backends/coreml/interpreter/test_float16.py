@@ -1,4 +1,4 @@
-"""Hazards of float16 are found where they are, and nowhere else."""
+"""Find the float16 hazards of a program, without false reports."""
 
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ def hazards(path: Path, body: Any, *inputs: np.ndarray[Any, Any], dtype: str = "
     return float16_hazards(program, [{"x": array} for array in inputs])
 
 
-def harmless(mb: Any, x: Any) -> Any:
+def safe_program(mb: Any, x: Any) -> Any:
     return mb.reduce_mean(x=mb.tanh(x=x), axes=[2, 3], keep_dims=True, name="mean")
 
 
-def test_a_harmless_program(tmp_path: Path) -> None:
+def test_safe_program(tmp_path: Path) -> None:
     ones = np.ones((1, 2, 4, 8), np.float32)
-    found = hazards(tmp_path, harmless, ones, -2 * ones)
+    found = hazards(tmp_path, safe_program, ones, -2 * ones)
     assert not found.found
     assert found.images == 2
     assert found.longest_sum == 32
@@ -32,7 +32,7 @@ def test_a_harmless_program(tmp_path: Path) -> None:
     np.testing.assert_allclose(largest, 32 * np.tanh(2), rtol=1e-6)
 
 
-def test_values_too_large(tmp_path: Path) -> None:
+def test_overflowing_values(tmp_path: Path) -> None:
     def body(mb: Any, x: Any) -> Any:
         return mb.tanh(x=mb.square(x=x, name="squared"))
 
@@ -44,7 +44,7 @@ def test_values_too_large(tmp_path: Path) -> None:
     assert not found.overflowing_sums
 
 
-def test_infinities_of_a_float16_program(tmp_path: Path) -> None:
+def test_infinite_values_in_a_float16_program(tmp_path: Path) -> None:
     def body(mb: Any, x: Any) -> Any:
         return mb.tanh(x=mb.square(x=x, name="squared"))
 
@@ -52,7 +52,7 @@ def test_infinities_of_a_float16_program(tmp_path: Path) -> None:
     assert found.overflows == ["squared"]
 
 
-def test_sums_too_large_though_every_value_fits(tmp_path: Path) -> None:
+def test_overflowing_sums_of_representable_values(tmp_path: Path) -> None:
     def body(mb: Any, x: Any) -> list[Any]:
         mean = mb.reduce_mean(x=mb.relu(x=x), axes=[3], keep_dims=True, name="mean")
         pool = mb.avg_pool(x=mb.relu(x=x), kernel_sizes=[2, 4], strides=[2, 4], pad_type="valid", name="pool")
@@ -68,8 +68,8 @@ def test_sums_too_large_though_every_value_fits(tmp_path: Path) -> None:
         assert found.longest_sum == 16
 
 
-def test_sums_of_what_cancels(tmp_path: Path) -> None:
-    """Halfway a sum may be large, though in the end it is not."""
+def test_overflowing_sums_of_terms_that_cancel(tmp_path: Path) -> None:
+    """A partial sum may overflow although the complete sum is small."""
     x = np.repeat(np.array([[[[30_000.0, -30_000.0]]]], np.float32), 2, axis=3)
 
     def body(mb: Any, x: Any) -> Any:
@@ -78,11 +78,11 @@ def test_sums_of_what_cancels(tmp_path: Path) -> None:
     assert hazards(tmp_path, body, x).overflowing_sums == ["mean"]
 
 
-def test_constants_too_small(tmp_path: Path) -> None:
+def test_subnormal_constants(tmp_path: Path) -> None:
     def body(mb: Any, x: Any) -> Any:
         safe = mb.add(x=x, y=np.float32(1e-4), name="safe")
         eps = mb.add(x=safe, y=np.float32(1e-5), name="unsafe")
-        weights = np.full(2, 1e-6, np.float32)  # a small weight is no hazard: it is small beside the others
+        weights = np.full(2, 1e-6, np.float32)  # Small weights are no hazard: they are small beside the other terms.
         return mb.rsqrt(x=mb.add(x=eps, y=weights))
 
     found = hazards(tmp_path, body, np.ones((1, 2), np.float32))

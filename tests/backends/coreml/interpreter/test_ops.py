@@ -1,4 +1,4 @@
-"""The interpreter's operations against torch or numpy, on programs that coremltools builds."""
+"""Compare the interpreter's operations with torch or numpy, on programs that coremltools builds."""
 
 from pathlib import Path
 from typing import Any
@@ -40,37 +40,37 @@ UNARY: list[Case] = [
     ("relu", lambda mb, x: mb.relu(x=x), lambda x: x * (x > 0)),
     ("gelu", lambda mb, x: mb.gelu(x=x), lambda x: x * (1 + (x / 2**0.5).erf()) / 2),
     (
-        "gelu by tanh",
+        "gelu, tanh approximation",
         lambda mb, x: mb.gelu(x=x, mode="TANH_APPROXIMATION"),
         lambda x: x * (1 + ((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3)).tanh()) / 2,
     ),
     (
-        "gelu by sigmoid",
+        "gelu, sigmoid approximation",
         lambda mb, x: mb.gelu(x=x, mode="SIGMOID_APPROXIMATION"),
         lambda x: x * (1.702 * x).sigmoid(),
     ),
     ("softmax", lambda mb, x: mb.softmax(x=x), lambda x: x.exp() / x.exp().sum(-1, keepdim=True)),
-    ("softmax of axis", lambda mb, x: mb.softmax(x=x, axis=1), lambda x: x.exp() / x.exp().sum(1, keepdim=True)),
+    ("softmax along an axis", lambda mb, x: mb.softmax(x=x, axis=1), lambda x: x.exp() / x.exp().sum(1, keepdim=True)),
     ("reduce_mean", lambda mb, x: mb.reduce_mean(x=x), lambda x: x.mean()),
     (
-        "reduce_mean of axes",
+        "reduce_mean over axes",
         lambda mb, x: mb.reduce_mean(x=x, axes=[1, -1], keep_dims=True),
         lambda x: x.mean((1, -1), True),
     ),
     ("reduce_sum", lambda mb, x: mb.reduce_sum(x=x, axes=[-2]), lambda x: x.sum(-2)),
-    ("reduce_sum of all", lambda mb, x: mb.reduce_sum(x=x, keep_dims=True), lambda x: x.sum((0, 1, 2, 3), True)),
+    ("reduce_sum over all axes", lambda mb, x: mb.reduce_sum(x=x, keep_dims=True), lambda x: x.sum((0, 1, 2, 3), True)),
     ("reduce_max", lambda mb, x: mb.reduce_max(x=x, axes=[0, 1]), lambda x: x.amax((0, 1))),
-    ("reduce_max of all", lambda mb, x: mb.reduce_max(x=x), lambda x: x.max()),
+    ("reduce_max over all axes", lambda mb, x: mb.reduce_max(x=x), lambda x: x.max()),
 ]
 
 
-def by_turns(x: Tensor) -> Tensor:
+def interleaved(x: Tensor) -> Tensor:
     out = torch.empty(2, 1, 12, 5)
     out[:, :, ::2], out[:, :, 1::2] = x, x.exp()
     return out
 
 
-LAYOUT: list[Case] = [  # of x (2, 1, 6, 5)
+LAYOUT: list[Case] = [  # for x (2, 1, 6, 5)
     ("reshape", lambda mb, x: mb.reshape(x=x, shape=[3, -1, 2]), lambda x: x.reshape(3, 10, 2)),
     ("reshape with 0", lambda mb, x: mb.reshape(x=x, shape=[-1, 0, 0, 0]), lambda x: x),
     ("reshape with 0, longer", lambda mb, x: mb.reshape(x=x, shape=[0, -1, 0, 0, 0]), lambda x: x[None]),
@@ -83,9 +83,9 @@ LAYOUT: list[Case] = [  # of x (2, 1, 6, 5)
     ("split sizes", lambda mb, x: mb.split(x=x, split_sizes=[4, 1], axis=-1), lambda x: (x[..., :4], x[..., 4:])),
     ("concat", lambda mb, x: mb.concat(values=[x, mb.exp(x=x)], axis=-2), lambda x: torch.cat([x, x.exp()], 2)),
     (
-        "concat by turns",
+        "concat, interleaved",
         lambda mb, x: mb.concat(values=[x, mb.exp(x=x)], axis=-2, interleave=True),
-        by_turns,
+        interleaved,
     ),
     (
         "concat with a constant",
@@ -110,7 +110,7 @@ LAYOUT: list[Case] = [  # of x (2, 1, 6, 5)
         lambda x: x[-1, :, :4, 2:],
     ),
     (
-        "slice_by_index backwards",
+        "slice_by_index with negative steps",
         lambda mb, x: mb.slice_by_index(
             x=x,
             begin=[0, 0, 5, 4],
@@ -144,10 +144,10 @@ LAYOUT: list[Case] = [  # of x (2, 1, 6, 5)
     ("identity", lambda mb, x: mb.identity(x=x), lambda x: x),
 ]
 
-PRODUCTS: list[Case] = [  # of x (2, 3, 4, 6) and y (2, 1, 5, 6)
+PRODUCTS: list[Case] = [  # for x (2, 3, 4, 6) and y (2, 1, 5, 6)
     ("matmul", lambda mb, x, y: mb.matmul(x=x, y=y, transpose_y=True), lambda x, y: x @ y.transpose(2, 3)),
     (
-        "matmul of transposed",
+        "matmul with transpose_x",
         lambda mb, x, y: mb.matmul(x=x, y=cast(x, weights(3, 4, 2)), transpose_x=True),
         lambda x, y: x.transpose(2, 3) @ torch.from_numpy(weights(3, 4, 2)),
     ),
@@ -194,17 +194,17 @@ def test_matches_torch(tmp_path: Path, group: str, dtype: str) -> None:
 )
 def test_cast(tmp_path: Path, dtype: str, expected: type) -> None:
     def body(mb: Any, x: Any) -> Any:
-        return mb.cast(x=mb.cast(x=x, dtype=dtype, name="there"), dtype="fp32", name="back")
+        return mb.cast(x=mb.cast(x=x, dtype=dtype, name="converted"), dtype="fp32", name="out")
 
     values = np.array([0.0, 1.75, 2.9, 100.0], np.float32)
-    seen: dict[str, Tensor] = {}
-    out = Program.load(build(tmp_path / "cast.mlpackage", body, [(4,)])).run({"x": values}, seen.__setitem__)
-    assert seen["there"].numpy().dtype == expected
-    np.testing.assert_array_equal(seen["there"].numpy(), values.astype(expected))
-    np.testing.assert_array_equal(out["back"], values.astype(expected).astype(np.float32))
+    observed: dict[str, Tensor] = {}
+    out = Program.load(build(tmp_path / "cast.mlpackage", body, [(4,)])).run({"x": values}, observed.__setitem__)
+    assert observed["converted"].numpy().dtype == expected
+    np.testing.assert_array_equal(observed["converted"].numpy(), values.astype(expected))
+    np.testing.assert_array_equal(out["out"], values.astype(expected).astype(np.float32))
 
 
-def test_float16_is_rounded_once_an_operation(tmp_path: Path) -> None:
+def test_float16_is_rounded_once_per_operation(tmp_path: Path) -> None:
     package = build(
         tmp_path / "half.mlpackage", lambda mb, x, y: mb.add(x=mb.mul(x=x, y=y), y=x), [(500,), (500,)], "fp16"
     )
@@ -214,7 +214,7 @@ def test_float16_is_rounded_once_an_operation(tmp_path: Path) -> None:
     x, y = arrays["x"].astype(np.float32), arrays["y"].astype(np.float32)
     product = (x * y).astype(np.float16).astype(np.float32)
     np.testing.assert_array_equal(out, (product + x).astype(np.float16))
-    assert np.any(out != (x * y + x).astype(np.float16)), "the case does not tell one rounding from two"
+    assert np.any(out != (x * y + x).astype(np.float16)), "the values must distinguish one rounding from two"
 
 
 def test_float16_overflows_to_infinity(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_float16_overflows_to_infinity(tmp_path: Path) -> None:
     np.testing.assert_array_equal(out, np.array([65024, np.inf], np.float16))
 
 
-def test_a_sum_in_float16_overflows_only_in_its_result(tmp_path: Path) -> None:
+def test_float16_mean_does_not_overflow_in_its_sum(tmp_path: Path) -> None:
     package = build(tmp_path / "mean.mlpackage", lambda mb, x: mb.reduce_mean(x=x), [(100,)], "fp16")
     (out,) = Program.load(package).run({"x": np.full(100, 1000, np.float16)}).values()
     np.testing.assert_array_equal(out, np.float16(1000))

@@ -1,4 +1,4 @@
-"""Reading packages that are incomplete, damaged or hostile: every one is refused, with a BundleError."""
+"""Incomplete, damaged and malicious packages: each is rejected with a BundleError."""
 
 import shutil
 import sys
@@ -19,59 +19,60 @@ from cloformer_deploy.errors import BundleError, MissingPartError, ToolError
 from tests.backends.coreml.interpreter.coreml_programs import (
     MODEL,
     WEIGHTS,
+    assert_rejected,
     blob,
     edit,
     edit_manifest,
     operations,
-    refused,
 )
 
 FLOAT32 = DTYPES[11]
 
 
-def test_the_undamaged_package_loads(package: Path) -> None:
+def test_valid_package(package: Path) -> None:
     assert Program.load(package).constants["conv_weight_0"].shape == (4, 4, 3, 1)
 
 
 def test_not_a_folder(tmp_path: Path, package: Path) -> None:
-    refused(tmp_path / "absent.mlpackage", "does not exist")
-    refused(package / MODEL, "is not a folder")
+    assert_rejected(tmp_path / "absent.mlpackage", "does not exist")
+    assert_rejected(package / MODEL, "is not a folder")
 
 
 @pytest.mark.parametrize("part", ["Manifest.json", MODEL, WEIGHTS])
-def test_missing_part(package: Path, part: str) -> None:
+def test_missing_file(package: Path, part: str) -> None:
     (package / part).unlink()
-    refused(package, Path(part).name)
+    assert_rejected(package, Path(part).name)
 
 
 @pytest.mark.parametrize("part", ["Manifest.json", MODEL, WEIGHTS])
-def test_empty_part(package: Path, part: str) -> None:
+def test_empty_file(package: Path, part: str) -> None:
     (package / part).write_bytes(b"")
-    refused(package, f"{Path(part).name}.* is empty")
+    assert_rejected(package, f"{Path(part).name}.* is empty")
 
 
 @pytest.mark.parametrize("part", ["Manifest.json", MODEL, WEIGHTS])
-def test_part_too_large_to_be_read(package: Path, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    size = (package / part).stat().st_size
-    monkeypatch.setattr("cloformer_deploy.backends.coreml.interpreter.files.MAX_FILE_BYTES", size - 1)
-    refused(package, "are read")
+def test_file_above_the_size_limit(package: Path, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The file is enlarged so that it is the only one above the limit.
+    (package / part).write_bytes((package / part).read_bytes().ljust(100_000))
+    monkeypatch.setattr("cloformer_deploy.backends.coreml.interpreter.files.MAX_FILE_BYTES", 99_999)
+    assert_rejected(package, f"{Path(part).name}' has 100000 bytes, more than the limit of 99999")
 
 
 @pytest.mark.parametrize("part", ["Manifest.json", MODEL, WEIGHTS])
-def test_part_reached_through_a_link(package: Path, tmp_path: Path, part: str) -> None:
+def test_file_reached_through_a_link(package: Path, tmp_path: Path, part: str) -> None:
     outside = tmp_path / "outside"
     shutil.move(package / part, outside)
     (package / part).symlink_to(outside)
-    refused(package, "through a link")
+    assert_rejected(package, "through a link")
 
 
 def test_folder_reached_through_a_link(package: Path, tmp_path: Path) -> None:
     shutil.move(package / "Data", tmp_path / "Data")
     (package / "Data").symlink_to(tmp_path / "Data")
-    refused(package, "through a link")
+    assert_rejected(package, "through a link")
 
 
-def test_a_link_to_the_package_itself_is_the_users_own(package: Path, tmp_path: Path) -> None:
+def test_link_to_the_package_is_followed(package: Path, tmp_path: Path) -> None:
     (tmp_path / "link.mlpackage").symlink_to(package)
     assert Program.load(tmp_path / "link.mlpackage")
 
@@ -83,7 +84,7 @@ def test_manifest_path_outside_the_package(package: Path, path: str) -> None:
     def change(manifest: dict[str, Any]) -> None:
         manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"] = path
 
-    refused(edit_manifest(package, change), "not a plain path")
+    assert_rejected(edit_manifest(package, change), "not a plain path")
 
 
 @pytest.mark.parametrize(
@@ -98,11 +99,13 @@ def test_manifest_path_outside_the_package(package: Path, path: str) -> None:
     ],
 )
 def test_manifest_without_a_model(package: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    refused(edit_manifest(package, change), "Manifest.json")
+    assert_rejected(edit_manifest(package, change), "Manifest.json")
 
 
-def test_manifest_lists_what_is_not_there(package: Path) -> None:
-    refused(edit_manifest(package, lambda each: each["itemInfoEntries"].update(more={"path": "gone"})), "'gone'")
+def test_manifest_with_a_missing_item(package: Path) -> None:
+    assert_rejected(
+        edit_manifest(package, lambda each: each["itemInfoEntries"].update(more={"path": "gone"})), "'gone'"
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,50 +126,52 @@ def test_weight_file_name_outside_the_package(package: Path, name: str, match: s
             if operation.attributes["val"].HasField("blobFileValue"):
                 operation.attributes["val"].blobFileValue.fileName = name
 
-    refused(edit(package, change), match)
+    assert_rejected(edit(package, change), match)
 
 
 def test_not_an_ml_program(package: Path) -> None:
-    refused(edit(package, lambda spec: spec.neuralNetwork.SetInParent()), "not an ML program but 'neuralNetwork'")
+    assert_rejected(
+        edit(package, lambda spec: spec.neuralNetwork.SetInParent()), "not an ML program but 'neuralNetwork'"
+    )
 
 
 def test_truncated_protobuf(package: Path) -> None:
     content = (package / MODEL).read_bytes()
     (package / MODEL).write_bytes(content[: len(content) // 2])
-    refused(package, "model.mlmodel.* is truncated or damaged")
+    assert_rejected(package, "model.mlmodel.* is truncated or damaged")
 
 
 @pytest.mark.parametrize(
     ("content", "match"),
     [
         (bytearray(8), "fewer than its 64-byte header"),
-        (blob(bytes(16), 2, version=1), "version 1, not 2"),
-        (blob(bytes(16), 2, count=0), "announces 0 entries"),
-        (blob(bytes(16), 2, count=2**31), "announces 2147483648 entries"),
-        (blob(bytes(16), 2, sentinel=7), "its mark is 0x7"),
-        (blob(bytes(16), 1), "data type 1 at byte 64, not 2"),
-        (blob(bytes(16), 2, size=2**60), "has its data"),
-        (blob(bytes(16), 2, start=192), "has its data"),
-        (blob(bytes(16), 2, start=0), "has its data"),
-        (blob(bytes(16), 2, start=2**64 - 64), "has its data"),
-        (blob(bytes(12), 2), "12 bytes"),
+        (blob(bytes(16), 2, version=1), "version 1, expected 2"),
+        (blob(bytes(16), 2, count=0), "declares 0 entries"),
+        (blob(bytes(16), 2, count=2**31), "declares 2147483648 entries"),
+        (blob(bytes(16), 2, sentinel=7), "the marker there is 0x7"),
+        (blob(bytes(16), 1), "data type 1 in the entry at byte 64, expected 2"),
+        (blob(bytes(16), 2, size=2**60), "has an invalid data position"),
+        (blob(bytes(16), 2, start=192), "has an invalid data position"),
+        (blob(bytes(16), 2, start=0), "has an invalid data position"),
+        (blob(bytes(16), 2, start=2**64 - 64), "has an invalid data position"),
+        (blob(bytes(12), 2), "12 bytes of data in the entry at byte 64, expected 16"),
     ],
 )
-def test_weight_file(content: bytearray, match: str) -> None:
+def test_damaged_weight_file(content: bytearray, match: str) -> None:
     with pytest.raises(BundleError, match=match):
         WeightFile("w", content).decode(64, TensorType(FLOAT32, (4,)))
 
 
-def test_weight_file_that_is_good() -> None:
+def test_valid_weight_file() -> None:
     content = blob(np.array([1, 2, 3, 4], "<f4").tobytes(), 2)
     np.testing.assert_array_equal(WeightFile("w", content).decode(64, TensorType(FLOAT32, (2, 2))), [[1, 2], [3, 4]])
 
 
 @pytest.mark.parametrize(("number", "expected"), [(25, [-3, 7, -8]), (35, [13, 7, 8])], ids=["int4", "uint4"])
-def test_elements_under_8_bits(number: int, expected: list[int]) -> None:
+def test_elements_of_fewer_than_8_bits(number: int, expected: list[int]) -> None:
     content = blob(b"\x7d\x08", DTYPES[number].blob, unused_bits=4)
     np.testing.assert_array_equal(WeightFile("w", content).decode(64, TensorType(DTYPES[number], (3,))), expected)
-    with pytest.raises(BundleError, match="4 unused bits at byte 64, not 0"):
+    with pytest.raises(BundleError, match="4 unused bits in the entry at byte 64, expected 0"):
         WeightFile("w", content).decode(64, TensorType(DTYPES[number], (4,)))
 
 
@@ -176,10 +181,10 @@ def test_elements_under_8_bits(number: int, expected: list[int]) -> None:
     cut=st.one_of(st.none(), st.floats(0, 1)),
     changes=st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=8)), max_size=4),
 )
-def test_damage_is_refused_or_harmless(
+def test_random_damage(
     original: Path, package: Path, part: str, cut: float | None, changes: list[tuple[float, bytes]]
 ) -> None:
-    """Whatever bytes change: loading gives a BundleError or a program, and that runs or gives a ToolError."""
+    """With any bytes changed, loading returns a program or raises BundleError; running returns or raises ToolError."""
     content = bytearray((original / part).read_bytes())
     if cut is not None:
         del content[int(cut * len(content)) :]
@@ -197,7 +202,7 @@ def test_damage_is_refused_or_harmless(
     if shapes == {"x": (1, 4, 6, 5)}:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a NaN in the weights
+                warnings.simplefilter("ignore")  # numpy warns about NaN in the weights.
                 program.run({"x": np.zeros((1, 4, 6, 5), np.float32)})
         except ToolError:
             return

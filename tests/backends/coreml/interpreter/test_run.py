@@ -1,4 +1,4 @@
-"""What the interpreter says of a model, what it takes, and what it refuses to compute."""
+"""The interpreter's description of a model, its inputs and outputs, and the errors of a run."""
 
 import weakref
 from pathlib import Path
@@ -18,7 +18,7 @@ MIX = np.array([[0.01, 0, 0], [0, 0.02, 0], [0, 0, 0.03]], np.float32)
 
 
 def build_classifier(path: Path, labels: list[Any], ios: int = 17) -> Path:
-    """Of an RGB image: the softmax of its channels' means, each times a number of its own."""
+    """Save a classifier of RGB images: the softmax of the channel means, multiplied by the diagonal matrix `MIX`."""
     ct = coremltools()
 
     def body(mb: Any, x: Any) -> Any:
@@ -47,7 +47,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    """Of a float16 x: tanh(x), then its rows' sums."""
+    """A float16 program for x (2, 3): the sum over each row of tanh(x)."""
 
     def body(mb: Any, x: Any) -> Any:
         return mb.reduce_sum(x=mb.tanh(x=x, name="tanh"), axes=[1], name="sums")
@@ -85,9 +85,9 @@ def test_describes_tensors(program: Path) -> None:
     assert package.outputs == (Feature("sums", "tensor", (2,), "float16"),)
 
 
-def test_describes_operations_it_does_not_know(program: Path) -> None:
-    edit(program, lambda spec: setattr(operations(spec)[-1], "type", "conjure"))
-    assert Package.load(program).operators == {"tanh": 1, "conjure": 1}
+def test_describes_unsupported_operations(program: Path) -> None:
+    edit(program, lambda spec: setattr(operations(spec)[-1], "type", "unsupported"))
+    assert Package.load(program).operators == {"tanh": 1, "unsupported": 1}
 
 
 def test_runs_an_image_classifier(classifier: Path) -> None:
@@ -99,7 +99,7 @@ def test_runs_an_image_classifier(classifier: Path) -> None:
     np.testing.assert_allclose(list(out["label_probs"].values()), probabilities, rtol=1e-5)
 
 
-def test_takes_an_image_as_floats(classifier: Path) -> None:
+def test_accepts_an_image_of_floats(classifier: Path) -> None:
     loaded = Program.load(classifier)
     assert loaded.run({"x": pixels().astype(np.float64)}) == loaded.run({"x": pixels()})
 
@@ -120,7 +120,7 @@ def test_labels_can_be_numbers(tmp_path: Path) -> None:
         (np.full((1, 3, 4, 6), 256, np.float32), "to 256.0"),
     ],
 )
-def test_refuses_what_is_no_such_image(classifier: Path, image: NDArray[Any], match: str) -> None:
+def test_rejects_invalid_images(classifier: Path, image: NDArray[Any], match: str) -> None:
     with pytest.raises(RequestError, match=match) as caught:
         Program.load(classifier).run({"x": image})
     assert caught.value.hint
@@ -135,7 +135,7 @@ def test_refuses_what_is_no_such_image(classifier: Path, image: NDArray[Any], ma
         ({"x": np.zeros((2, 3), np.int64)}, r"float16\[2, 3\], got int64\[2, 3\]"),
     ],
 )
-def test_refuses_other_inputs(program: Path, inputs: dict[str, NDArray[Any]], match: str) -> None:
+def test_rejects_invalid_inputs(program: Path, inputs: dict[str, NDArray[Any]], match: str) -> None:
     with pytest.raises(RequestError, match=match) as caught:
         Program.load(program).run(inputs)
     assert caught.value.hint
@@ -150,7 +150,7 @@ def test_rounds_floats_to_the_input_type(program: Path) -> None:
     assert wide.dtype == np.float16
 
 
-def test_inputs_are_left_alone_and_outputs_are_the_callers(tmp_path: Path) -> None:
+def test_outputs_do_not_share_memory_with_inputs(tmp_path: Path) -> None:
     package = build(tmp_path / "p.mlpackage", lambda mb, x: mb.reshape(x=x, shape=[6]), [(2, 3)])
     values = np.ones((2, 3), np.float32)
     values.flags.writeable = False
@@ -160,26 +160,26 @@ def test_inputs_are_left_alone_and_outputs_are_the_callers(tmp_path: Path) -> No
     assert values.sum() == 6
 
 
-def test_observes_every_value_in_order(program: Path) -> None:
-    seen: list[tuple[str, Tensor]] = []
-    out = Program.load(program).run({"x": np.ones((2, 3), np.float16)}, lambda *each: seen.append(each))
-    assert [name for name, _ in seen] == ["tanh", "sums"]
-    assert str(seen[0][1].dtype) == "torch.float16"
-    np.testing.assert_array_equal(seen[1][1].numpy(), out["sums"])
+def test_observer_receives_each_value_in_order(program: Path) -> None:
+    observed: list[tuple[str, Tensor]] = []
+    out = Program.load(program).run({"x": np.ones((2, 3), np.float16)}, lambda *each: observed.append(each))
+    assert [name for name, _ in observed] == ["tanh", "sums"]
+    assert str(observed[0][1].dtype) == "torch.float16"
+    np.testing.assert_array_equal(observed[1][1].numpy(), out["sums"])
 
 
-def test_names_all_unknown_operations_before_running_any(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_all_unsupported_operations_before_decoding(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def change(spec: Any) -> None:
-        operations(spec)[-1].type = "conjure"
+        operations(spec)[-1].type = "new_a"
         for _ in range(2):
-            operations(spec).add(type="summon")
+            operations(spec).add(type="new_b")
 
-    def forbidden(self: Any, value: Any) -> Any:
-        raise AssertionError("something was decoded")
+    def fail(self: Any, value: Any) -> Any:
+        raise AssertionError("a constant was decoded")
 
     edit(program, change)
-    monkeypatch.setattr("cloformer_deploy.backends.coreml.interpreter.constants.Decoder.decode", forbidden)
-    with pytest.raises(BundleError, match=r"'conjure' \(1\), 'summon' \(2\)") as caught:
+    monkeypatch.setattr("cloformer_deploy.backends.coreml.interpreter.constants.Decoder.decode", fail)
+    with pytest.raises(BundleError, match=r"'new_a' \(1\), 'new_b' \(2\)") as caught:
         Program.load(program)
     assert "report" in caught.value.hint
 
@@ -191,7 +191,7 @@ def test_names_all_unknown_operations_before_running_any(program: Path, monkeypa
         ("type", 11, r"'tanh' of tanh is declared as float32\[2, 3\], but computed as float16\[2, 3\]"),
     ],
 )
-def test_holds_results_to_their_declared_type(program: Path, field: str, value: int, match: str) -> None:
+def test_result_of_another_type_than_declared(program: Path, field: str, value: int, match: str) -> None:
     def change(spec: Any) -> None:
         (tanh,) = (each for each in operations(spec) if each.type == "tanh")
         kind = tanh.outputs[0].type.tensorType
@@ -206,14 +206,14 @@ def test_holds_results_to_their_declared_type(program: Path, field: str, value: 
     assert caught.value.hint
 
 
-def test_holds_labels_to_their_declared_type(classifier: Path, tmp_path: Path) -> None:
+def test_label_of_another_type_than_declared(classifier: Path, tmp_path: Path) -> None:
     package = build_classifier(tmp_path / "c.mlpackage", LABELS)
     edit(package, lambda spec: setattr(operations(spec)[-1].outputs[0].type.tensorType, "dataType", 24))
     with pytest.raises(ToolError, match=r"'label' of classify is declared as int64\[\], but computed as string\[\]"):
         Program.load(package).run({"x": pixels()})
 
 
-def test_names_the_operation_that_fails(program: Path) -> None:
+def test_error_names_the_failed_operation(program: Path) -> None:
     def change(spec: Any) -> None:
         (axes,) = (each for each in operations(spec) if each.outputs[0].name == "sums_axes_0")
         axes.attributes["val"].immediateValue.tensor.ints.values[0] = 5
@@ -226,16 +226,14 @@ def test_frees_values_after_their_last_use(program: Path, monkeypatch: pytest.Mo
     alive: dict[str, bool] = {}
     references: dict[str, Any] = {}
 
-    def observe(name: str, value: Tensor) -> None:
-        references[name] = weakref.ref(value)
-
     def body(mb: Any, x: Any) -> Any:
         y = mb.exp(x=mb.tanh(x=x, name="first"), name="second")
         return mb.sqrt(x=mb.square(x=y, name="third"), name="fourth")
 
-    def watch(name: str, value: Tensor) -> None:
-        alive.update({each: reference() is not None for each, reference in references.items() if name == "third"})
-        observe(name, value)
+    def observe(name: str, value: Tensor) -> None:
+        if name == "third":
+            alive.update({each: reference() is not None for each, reference in references.items()})
+        references[name] = weakref.ref(value)
 
-    Program.load(build(program.parent / "chain.mlpackage", body, [(3,)])).run({"x": np.ones(3, np.float32)}, watch)
+    Program.load(build(program.parent / "chain.mlpackage", body, [(3,)])).run({"x": np.ones(3, np.float32)}, observe)
     assert alive == {"first": False, "second": True}

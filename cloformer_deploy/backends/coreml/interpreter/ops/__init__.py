@@ -5,5 +5,5 @@ from cloformer_deploy.backends.coreml.interpreter.ops.registry import OPERATORS,
 
 __all__ = ["OPERATORS", "Operator", "Slot", "bind"]
 
-# Importing a module registers its operations.
+# The modules are imported because importing one registers its operations.
 _MODULES = (compression, elementwise, layout, linear, normalization)

@@ -1,4 +1,11 @@
-"""Element-wise operations and activations (MIL: elementwise_unary, elementwise_binary, activation)."""
+"""Element-wise operations and activations.
+
+Sources in coremltools' MIL operations: iOS15/elementwise_binary.py, iOS15/elementwise_unary.py,
+iOS15/activation.py and iOS15/tensor_operation.py (`identity`), and their iOS 17 versions.
+
+All take tensors of any shape. Binary operations broadcast x and y. The result of every operation except `cast` has
+the element type of its first tensor.
+"""
 
 import torch
 from torch import Tensor
@@ -12,103 +19,110 @@ _CAST_NAMES = {"fp16": "float16", "fp32": "float32"}
 
 @operator("add")
 def add(x: Tensor, y: Tensor) -> Tensor:
-    """The sum, broadcast."""
+    """Return x + y."""
     return x + y
 
 
 @operator("sub")
 def sub(x: Tensor, y: Tensor) -> Tensor:
-    """The difference, broadcast."""
+    """Return x - y."""
     return x - y
 
 
 @operator("mul")
 def mul(x: Tensor, y: Tensor) -> Tensor:
-    """The product, broadcast."""
+    """Return x * y."""
     return x * y
 
 
 @operator("real_div")
 def real_div(x: Tensor, y: Tensor) -> Tensor:
-    """The quotient, broadcast."""
+    """Return x / y."""
     return x / y
 
 
 @operator("pow")
 def power(x: Tensor, y: Tensor) -> Tensor:
-    """Raise x to the power of y, broadcast."""
+    """Return x to the power of y."""
     return torch.pow(x, y)
 
 
 @operator("maximum")
 def maximum(x: Tensor, y: Tensor) -> Tensor:
-    """The larger of x and y, broadcast."""
+    """Return the larger of x and y."""
     return torch.maximum(x, y)
 
 
 @operator("minimum")
 def minimum(x: Tensor, y: Tensor) -> Tensor:
-    """The smaller of x and y, broadcast."""
+    """Return the smaller of x and y."""
     return torch.minimum(x, y)
 
 
 @operator("square")
 def square(x: Tensor) -> Tensor:
-    """The square of x."""
+    """Return x * x."""
     return x * x
 
 
 @operator("sqrt")
 def sqrt(x: Tensor) -> Tensor:
-    """The square root of x."""
+    """Return the square root of x."""
     return torch.sqrt(x)
 
 
 @operator("rsqrt")
 def rsqrt(x: Tensor, epsilon: float = 1e-12) -> Tensor:
-    """1 / sqrt(x + epsilon)."""
+    """Return 1 / sqrt(x + epsilon)."""
     return torch.rsqrt(x + epsilon)
 
 
 @operator("exp")
 def exp(x: Tensor) -> Tensor:
-    """The exponential of x."""
+    """Return e to the power of x."""
     return torch.exp(x)
 
 
 @operator("erf")
 def erf(x: Tensor) -> Tensor:
-    """The error function."""
+    """Return the error function of x."""
     return torch.erf(x)
 
 
 @operator("tanh")
 def tanh(x: Tensor) -> Tensor:
-    """The hyperbolic tangent."""
+    """Return the hyperbolic tangent of x."""
     return torch.tanh(x)
 
 
 @operator("sigmoid")
 def sigmoid(x: Tensor) -> Tensor:
-    """1 / (1 + exp(-x))."""
+    """Return 1 / (1 + exp(-x))."""
     return torch.sigmoid(x)
 
 
 @operator("silu")
 def silu(x: Tensor) -> Tensor:
-    """The product of x and sigmoid(x)."""
+    """Return x * sigmoid(x)."""
     return functional.silu(x)
 
 
 @operator("relu")
 def relu(x: Tensor) -> Tensor:
-    """max(x, 0)."""
+    """Return max(x, 0)."""
     return functional.relu(x)
 
 
 @operator("gelu")
 def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
-    """The product of x and the normal distribution function of x, exact or by one of MIL's two approximations."""
+    """Return the Gaussian error linear unit of x.
+
+    Args:
+        x: float tensor.
+        mode: "EXACT": 0.5 * x * (1 + erf(x / sqrt(2))); "TANH_APPROXIMATION":
+            0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))); "SIGMOID_APPROXIMATION":
+            x * sigmoid(1.702 * x).
+    """
     if mode == "SIGMOID_APPROXIMATION":
         return x * torch.sigmoid(1.702 * x)
     return functional.gelu(x, approximate={"EXACT": "none", "TANH_APPROXIMATION": "tanh"}[mode])
@@ -116,11 +130,16 @@ def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
 
 @operator("cast", rounded=False)
 def cast(x: Tensor, dtype: str) -> Tensor:
-    """Convert x to another type; floats become integers by dropping the fraction."""
+    """Convert x to another element type; floats are truncated to integers.
+
+    Args:
+        x: tensor of any type.
+        dtype: MIL's name of the type, for example "fp16", "fp32" or "int32".
+    """
     return x.to(TORCH_DTYPES[_CAST_NAMES.get(dtype, dtype)])
 
 
 @operator("identity", rounded=False)
 def identity(x: Tensor) -> Tensor:
-    """Return x."""
+    """Return x unchanged."""
     return x

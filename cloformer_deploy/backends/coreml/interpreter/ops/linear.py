@@ -1,4 +1,7 @@
-"""Convolutions, matrix products and pooling (MIL: conv, linear, pool)."""
+"""Convolutions, matrix products and pooling.
+
+Sources in coremltools' MIL operations: iOS15/conv.py, iOS15/linear.py, iOS15/pool.py and their iOS 17 versions.
+"""
 
 from collections.abc import Sequence
 from math import ceil
@@ -16,19 +19,29 @@ _MAX_POOL = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d
 
 @operator("linear")
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Multiply x (..., D_in) by weight (D_out, D_in) transposed, plus bias (D_out)."""
+    """Return x @ weight.T + bias: (..., D_out), for x (..., D_in), weight (D_out, D_in) and bias (D_out,)."""
     return functional.linear(x, weight, bias)
 
 
 @operator("matmul")
 def matmul(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
-    """The matrix product over the last two axes, broadcast over the others."""
+    """Return the matrix product over the last two axes; the other axes are broadcast.
+
+    Args:
+        x: (..., M, K), or (..., K, M) with `transpose_x`.
+        y: (..., K, N), or (..., N, K) with `transpose_y`.
+        transpose_x: transpose the last two axes of x first.
+        transpose_y: transpose the last two axes of y first.
+
+    Returns:
+        (..., M, N).
+    """
     return torch.matmul(x.mT if transpose_x else x, y.mT if transpose_y and y.ndim > 1 else y)
 
 
 @operator("einsum")
 def einsum(values: list[Tensor], equation: str) -> Tensor:
-    """The product `equation` describes; axes of size 1 are broadcast."""
+    """Return the tensor product that `equation` describes, for example "nchw,nwhu->nchu"; size 1 is broadcast."""
     return torch.einsum(equation, values)
 
 
@@ -43,7 +56,21 @@ def conv(
     dilations: tuple[int, ...] | None = None,
     groups: int = 1,
 ) -> Tensor:
-    """Convolution of x (N, C_in, *D), D of 1 to 3 axes, with weight (C_out, C_in / groups, *K)."""
+    """Convolve x with weight.
+
+    Args:
+        x: (N, C_in, *D), D being 1 to 3 spatial axes.
+        weight: (C_out, C_in / groups, *K).
+        bias: (C_out,); 0 by default.
+        strides: one per spatial axis; 1 by default.
+        pad_type: "valid", "same", "same_lower" or "custom".
+        pad: for "custom": the padding before and after each spatial axis.
+        dilations: one per spatial axis; 1 by default.
+        groups: the number of groups that the channels are divided into.
+
+    Returns:
+        (N, C_out, *D_out).
+    """
     ones = (1,) * (x.ndim - 2)
     strides, dilations = strides or ones, dilations or ones
     kernel = [(size - 1) * gap + 1 for size, gap in zip(weight.shape[2:], dilations, strict=True)]
@@ -62,7 +89,20 @@ def avg_pool(
     exclude_padding_from_average: bool = False,
     ceil_mode: bool = False,
 ) -> Tensor:
-    """Means of windows of x (N, C, *D), D of 1 to 3 axes."""
+    """Return the mean of each window of x.
+
+    Args:
+        x: (N, C, *D), D being 1 to 3 spatial axes.
+        kernel_sizes: the size of a window, one per spatial axis.
+        pad_type: "valid", "same", "same_lower" or "custom".
+        strides: one per spatial axis; 1 by default.
+        pad: for "custom": the padding before and after each spatial axis.
+        exclude_padding_from_average: if True, padding does not count as elements of a window.
+        ceil_mode: if True, the output size is rounded up, so that the last window may be incomplete.
+
+    Returns:
+        (N, C, *D_out).
+    """
     strides = strides or (1,) * (x.ndim - 2)
     pool = _AVG_POOL[x.ndim - 3]
     padded, padding = _pad(x, _pairs(pad_type, pad, x.shape[2:], kernel_sizes, strides))
@@ -82,7 +122,7 @@ def max_pool(
     pad: tuple[int, ...] | None = None,
     ceil_mode: bool = False,
 ) -> Tensor:
-    """Maxima of windows of x (N, C, *D), D of 1 to 3 axes."""
+    """Return the maximum of each window of x; padding does not count. See `avg_pool` for the arguments."""
     strides = strides or (1,) * (x.ndim - 2)
     x, padding = _pad(x, _pairs(pad_type, pad, x.shape[2:], kernel_sizes, strides), fill=float("-inf"))
     out: Tensor = _MAX_POOL[x.ndim - 3](x, kernel_sizes, strides, padding, ceil_mode=ceil_mode)
@@ -92,10 +132,17 @@ def max_pool(
 def _pairs(
     pad_type: str, pad: tuple[int, ...] | None, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int]
 ) -> list[tuple[int, int]]:
-    """The padding before and after each axis; `kernel` with its gaps.
+    """Return the padding before and after each spatial axis.
 
-    "same" makes each size ceil(size / stride), with the odd element after, "same_lower" before (MIL:
-    aggregated_pad).
+    With "same" and "same_lower" each output size is ceil(size / stride). If the total padding is odd, "same" adds the
+    additional element after the axis, "same_lower" before it (`aggregated_pad` in MIL's ops/defs/_utils.py).
+
+    Args:
+        pad_type: "valid", "same", "same_lower" or "custom".
+        pad: the padding for "custom".
+        sizes: the input size of each spatial axis.
+        kernel: the size of a window on each axis, including the gaps of dilation.
+        strides: the stride of each axis.
     """
     if pad_type == "valid":
         return [(0, 0)] * len(sizes)
@@ -111,7 +158,11 @@ def _pairs(
 
 
 def _pad(x: Tensor, pairs: list[tuple[int, int]], fill: float = 0.0) -> tuple[Tensor, list[int]]:
-    """What to call torch with: it pads both sides alike; any other padding is applied here."""
+    """Return the tensor and the padding to pass to torch.
+
+    torch pads both sides of an axis equally. If `pairs` is different from that, the padding is applied to the
+    tensor here, and the padding for torch is 0.
+    """
     if all(before == after for before, after in pairs):
         return x, [before for before, _ in pairs]
     return functional.pad(x, [size for pair in reversed(pairs) for size in pair], value=fill), [0] * len(pairs)

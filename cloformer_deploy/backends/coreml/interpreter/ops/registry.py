@@ -1,8 +1,9 @@
-"""The table of operations, and how an operation of a file is bound to its function.
+"""The table of supported operations, and the binding of a file's arguments to the functions that compute them.
 
-An operation is a plain function whose parameters have the names and defaults of the MIL operation's
-inputs (coremltools/converters/mil/mil/ops/defs). A parameter annotated `Tensor` can be computed while
-the program runs; every other must be a constant, and arrives as the Python value its annotation says.
+An operation is a plain function. Its parameters have the names and defaults of the MIL operation's inputs
+(coremltools/converters/mil/mil/ops/defs). A parameter annotated `Tensor` or `list[Tensor]` takes constants and values
+that are computed while the program runs. Every other parameter takes a constant, which is converted to the type of
+its annotation.
 """
 
 import inspect
@@ -25,22 +26,27 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Slot:
-    """Stands for a value that is only there while the program runs: its place in the interpreter's list."""
+    """A reference to a value that is computed while the program runs.
+
+    Attributes:
+        index: its index in the interpreter's list of values.
+    """
 
     index: int
 
 
 @dataclass(frozen=True)
 class Operator:
-    """An operation the interpreter knows.
+    """An operation that the interpreter supports.
 
     Attributes:
-        function: computes it.
-        rounded: it is computed in float32, and the result rounded to the element type of its first tensor.
-            Otherwise the function gets its tensors as they are, and decides the result's type.
-        folded: it is computed once, when the program is loaded, in numpy (MIL's `constexpr_` operations).
-        parameters: the annotation of each parameter, without None.
-        required: the names of those without default.
+        function: the function that computes it.
+        rounded: if True, float16 tensors are converted to float32 for the function, and the result is rounded to the
+            element type of the first tensor argument. If False, the function receives its tensors unchanged and
+            decides the type of the result.
+        folded: if True, the operation is computed in numpy when the program is loaded (MIL's `constexpr_` operations).
+        parameters: the annotation of each parameter by name, without `None`.
+        required: the names of the parameters without default.
     """
 
     function: Callable[..., Any]
@@ -51,11 +57,17 @@ class Operator:
 
 
 OPERATORS: dict[str, Operator] = {}
-"""Every operation the interpreter knows, by its MIL name."""
+"""Every operation that the interpreter supports, by its MIL name."""
 
 
 def operator(name: str, *, rounded: bool = True, folded: bool = False) -> Callable[[Function], Function]:
-    """Enter the decorated function into `OPERATORS`; see `Operator` for the arguments."""
+    """Register the decorated function in `OPERATORS` under its MIL name.
+
+    Args:
+        name: the MIL name of the operation.
+        rounded: see `Operator`; ignored if `folded`.
+        folded: see `Operator`.
+    """
 
     def register(function: Function) -> Function:
         hints = get_type_hints(function)
@@ -79,67 +91,82 @@ def _without_none(hint: Any) -> Any:
 
 
 def bind(known: Operator, arguments: Mapping[str, tuple[Constant | Slot, ...]], where: str) -> dict[str, Any]:
-    """The keyword arguments of an operation's function, checked; tensors yet to be computed are `Slot`s.
+    """Check the arguments of an operation and convert them to those of its function.
 
     Args:
         known: the operation.
-        arguments: what the file gives for each input.
-        where: the operation in words, for messages.
+        arguments: the values that the file gives for each input, by name.
+        where: the type and name of the operation, for messages.
+
+    Returns:
+        The keyword arguments of the function. Tensors that are computed while the program runs are `Slot`s.
 
     Raises:
-        BundleError: an input is unknown, missing, or not the constant it must be.
+        BundleError: an input is unknown or missing, or a constant does not have the type it must have.
     """
     unknown = sorted(set(arguments) - set(known.parameters))
     if unknown:
-        hint = "it was made for a later version of Core ML than this interpreter knows"
+        hint = "export the package for an earlier iOS version: the interpreter does not support this input"
         raise BundleError(f"{where} has the unknown input {shown(', '.join(unknown))}", hint)
     missing = sorted(known.required - set(arguments))
     if missing:
-        raise BundleError(f"{where} lacks its input {', '.join(missing)}", EXPORT_AGAIN)
+        raise BundleError(f"{where} lacks the required input {', '.join(missing)}", EXPORT_AGAIN)
     bound = {}
     for name, values in arguments.items():
         kind = known.parameters[name]
         try:
-            bound[name] = [_bound(value, Tensor) for value in values] if kind == list[Tensor] else _only(values, kind)
-        except (ValueError, TypeError) as error:  # TypeError: an element type that torch lacks
+            is_list = kind == list[Tensor]
+            bound[name] = [_convert(value, Tensor) for value in values] if is_list else _convert_single(values, kind)
+        except (ValueError, TypeError) as error:  # torch raises TypeError for an element type that it lacks
             raise BundleError(f"{where} has the input {name}, which {error}", EXPORT_AGAIN) from error
     return bound
 
 
-def _only(values: tuple[Constant | Slot, ...], kind: Any) -> Any:
+def _convert_single(values: tuple[Constant | Slot, ...], kind: Any) -> Any:
     if len(values) != 1:
-        raise ValueError(f"has {len(values)} values, not one")
-    return _bound(values[0], kind)
+        raise ValueError(f"has {len(values)} values, expected 1")
+    return _convert(values[0], kind)
 
 
-def _bound(value: Constant | Slot, kind: Any) -> Any:
-    """A constant as `kind`: Tensor, NDArray, a Python scalar or a tuple of them; or the slot for a Tensor."""
+def _convert(value: Constant | Slot, kind: Any) -> Any:
+    """Convert a constant to the type of a parameter, or return the slot of a computed tensor.
+
+    Args:
+        value: the constant or slot.
+        kind: the parameter's annotation: Tensor, NDArray, a Python scalar type, or a tuple of such types.
+
+    Raises:
+        ValueError: the value cannot be converted. The message completes a sentence about the input.
+        TypeError: torch does not have the constant's element type.
+    """
     if isinstance(value, Slot):
         if kind is not Tensor:
             raise ValueError("is computed, but must be a constant")
         return value
     element = kind if isinstance(kind, type) and kind in _NUMPY_KINDS else None
     if element is not None:
-        only = _python_values(value, element)
-        if len(only) != 1:
-            raise ValueError(f"has {len(only)} values, not one")
-        return only[0]
+        converted = _python_values(value, element)
+        if len(converted) != 1:
+            raise ValueError(f"has {len(converted)} values, expected 1")
+        return converted[0]
     if not isinstance(value, tuple) and kind is Tensor:
         return torch.from_numpy(value)
     if not isinstance(value, tuple) and kind == NDArray[Any]:
         return value
     if kind is Tensor or kind == NDArray[Any]:
-        raise ValueError("is a text or a list, not a tensor")
+        raise ValueError("is a string or a list, not a tensor")
     elements = get_args(kind)[0]
-    if isinstance(elements, UnionType):  # the labels of a classifier
+    if isinstance(elements, UnionType):  # The labels of a classifier are strings or integers.
         return _python_values(value, str if isinstance(value, tuple) and value and isinstance(value[0], str) else int)
     return _python_values(value, elements)
 
 
 _NUMPY_KINDS: dict[type, str] = {bool: "b", int: "iu", float: "f", str: "U"}
+"""The numpy `dtype.kind` codes that each Python type accepts."""
 
 
 def _python_values(value: Constant, element: type) -> tuple[Any, ...]:
+    """Convert a scalar, vector or list constant to a tuple of Python values of type `element`."""
     if isinstance(value, tuple):
         if not all(type(each) is element for each in value):
             raise ValueError(f"is {shown(value)}, not {element.__name__}")
