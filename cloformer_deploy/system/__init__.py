@@ -1,1 +1,1 @@
-"""Files, packages, processor cores and child processes of this machine."""
+"""Helpers that know nothing of models: files, schemas, packages, processor cores, child processes, printable text."""

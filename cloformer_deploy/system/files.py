@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic replacement of files, and errors that name the file they are about."""
 
 import os
 import tempfile
@@ -11,10 +11,19 @@ from cloformer_deploy.errors import CloformerDeployError
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """A file beside `path`, to be written, that takes its place when all went well; else what stood there still does.
+    """Replace a file atomically: the caller writes a temporary file, which is renamed to `path` on success.
+
+    After an error the temporary file is removed, and whatever was at `path` before is unchanged. The new file has mode
+    0644 and is synced to disk before it is renamed.
+
+    Args:
+        path: the file to create or replace; its folder must exist.
+
+    Yields:
+        The temporary file, which exists and is empty, in the same folder and with the same suffix.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder or the file cannot be written.
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.absolute().parent)
     os.close(handle)
@@ -23,7 +32,7 @@ def replaced(path: Path) -> Iterator[Path]:
         yield staged
         with staged.open("rb") as file:
             os.fsync(file.fileno())
-        staged.chmod(0o644)  # mkstemp's file is for its owner only
+        staged.chmod(0o644)  # mkstemp gives access to the owner only
         staged.replace(path)
     finally:
         staged.unlink(missing_ok=True)
@@ -31,10 +40,11 @@ def replaced(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path | str) -> Iterator[None]:
-    """Put a path in front of the message of any error of this package that is raised inside.
+    """Put `path: ` in front of the message of every error of this package that is raised inside.
 
     Raises:
-        CloformerDeployError: of the same class, with the same hint and cause.
+        CloformerDeployError: the same class as the error inside, with the same hint, and with the same cause if it has
+            one, or else with that error as its cause.
     """
     try:
         yield

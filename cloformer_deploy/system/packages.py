@@ -1,4 +1,4 @@
-"""Packages: what ships inside this one, and which optional ones are there or what to say when they are not."""
+"""Installed Python packages, and the data files that are distributed with this one."""
 
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -8,14 +8,14 @@ from cloformer_deploy.errors import MissingPartError
 
 
 def shipped_folder(name: str) -> Path:
-    """A folder of files that ship: inside the package in a wheel, at the repository's root in a checkout."""
+    """Return a folder of data files: inside the package in a wheel, at the repository's root in a checkout."""
     package = Path(__file__).resolve().parents[1]
     packaged = package / name
     return packaged if packaged.is_dir() else package.parent / name
 
 
 def installed_version(package: str) -> str | None:
-    """The version of an installed distribution, without importing it; None if it is not installed."""
+    """Return the version of an installed distribution, without importing it; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -23,16 +23,22 @@ def installed_version(package: str) -> str | None:
 
 
 def install_command(extra: str) -> str:
-    """The command that brings an extra of this package."""
+    """Return the shell command that installs an optional part (an "extra") of this package."""
     return f"pip install 'cloformer-deploy[{extra}]'"
 
 
 def require(*modules: str, extra: str) -> None:
-    """Check that modules can be found, without importing them.
+    """Check that modules are installed, without importing them.
+
+    Args:
+        modules: top-level module names.
+        extra: the optional part of this package that installs them.
 
     Raises:
-        MissingPartError: one cannot; the hint is the command that installs it.
+        MissingPartError: a module is missing; the hint is the command that installs it.
     """
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
-        raise MissingPartError(f"the Python package {', '.join(missing)} is not installed", install_command(extra))
+        packages = "Python package" if len(missing) == 1 else "Python packages"
+        verb = "is" if len(missing) == 1 else "are"
+        raise MissingPartError(f"the {packages} {', '.join(missing)} {verb} not installed", install_command(extra))

@@ -1,4 +1,4 @@
-"""The base of all strict schemas, and the wording of their validation errors."""
+"""The base class of all strict pydantic models, and the wording of their validation errors."""
 
 from typing import Annotated
 
@@ -7,16 +7,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cloformer_deploy.system.text import clipped
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""A SHA-256 digest: 64 lower-case hexadecimal digits."""
 
 
 class Strict(BaseModel):
-    """A record that cannot be changed, takes no unknown fields and no NaN or infinity."""
+    """An immutable record that rejects unknown fields, NaN and infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def first_error(error: ValidationError) -> str:
-    """Return the first problem of a validation as `place: message`, on one printable line."""
+    """Return the first problem of a validation error as `place: message`, or `message` if it concerns the whole input.
+
+    The place is the dotted path of the field. It may contain text of an untrusted file, so it is made printable and
+    clipped to `text.MAX_LENGTH` characters.
+    """
     first = error.errors()[0]
     place = clipped(".".join(str(part) for part in first["loc"]))
     return f"{place}: {first['msg']}" if place else str(first["msg"])

@@ -1,11 +1,12 @@
-"""Child processes that run a module of this package, and end when the process that started them ends."""
+"""Child processes that run Python code of this package and never outlive the process that started them."""
 
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, TypeAlias
 
 Process: TypeAlias = "subprocess.Popen[str]"
@@ -13,39 +14,60 @@ Process: TypeAlias = "subprocess.Popen[str]"
 
 @contextmanager
 def own_process(
-    module: str,
+    program: str | Path,
     *arguments: str,
     stdout: int = subprocess.DEVNULL,
     stderr: int | IO[str] | None = None,
     environment: Mapping[str, str] | None = None,
+    new_session: bool = False,
 ) -> Iterator[Process]:
-    """Run a module in a child process, which is killed at the end if it still runs.
+    """Run a module or a script in a child process, which is killed and reaped on exit.
 
-    Standard input is a pipe that stays open meanwhile: a child that calls `end_with_parent` ends with it. `-P` keeps
-    the working directory from providing modules.
+    The child's standard input is a pipe that stays open as long as this process lives. A child that calls
+    `end_with_parent` therefore ends when this process ends, even if this one is killed.
 
     Args:
-        module: run as `python -m module`.
-        arguments: follow the module.
-        stdout: as of `subprocess.Popen`; text if it is a pipe.
-        stderr: as of `subprocess.Popen`.
-        environment: variables to add to this process's.
+        program: a module name (run with `python -P -m`, so that the working directory provides no modules), or the path
+            of a stand-alone script (run with `python -I`, so that the environment provides none either).
+        arguments: command-line arguments of the program.
+        stdout: discarded by default; `subprocess.PIPE` gives a text stream.
+        stderr: inherited by default; a file, `subprocess.DEVNULL` or `subprocess.STDOUT` redirects it.
+        environment: variables added to those of this process.
+        new_session: put the child into a process group of its own, which an interrupt from the keyboard does not reach.
+
+    Yields:
+        The running process.
     """
-    command = [sys.executable, "-P", "-m", module, *arguments]
-    variables = {**os.environ, **(environment or {})}
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, text=True, env=variables)
+    code = ["-P", "-m", program] if isinstance(program, str) else ["-I", str(program)]
+    process = subprocess.Popen(
+        [sys.executable, *code, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=stdout,
+        stderr=stderr,
+        text=True,
+        env={**os.environ, **(environment or {})},
+        start_new_session=new_session,
+    )
     try:
         yield process
     finally:
         process.kill()
-        process.communicate()
+        # Closed and not read to the end, which would wait for grandchildren that have inherited the pipe.
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                with suppress(OSError):  # input that was written but not sent cannot be sent any more
+                    stream.close()
+        process.wait()
 
 
 def end_with_parent() -> None:
-    """Make this process end when its standard input does, which is when the parent ends, however it ends."""
-    threading.Thread(target=_wait_for_the_end, daemon=True).start()
+    """Make this process exit with code 1 when its standard input ends, which happens when the parent process ends.
+
+    A thread reads standard input from now on, so the caller must have read what it needs of it.
+    """
+    threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
 
 
-def _wait_for_the_end() -> None:
+def _exit_at_end_of_input() -> None:
     sys.stdin.read()
     os._exit(1)

@@ -4,15 +4,19 @@ from collections.abc import Iterable
 from typing import Any
 
 MAX_LENGTH = 80
+"""Characters of a clipped text, at most."""
 
 
 def clipped(text: str) -> str:
-    """Return one line of printable characters, at most `MAX_LENGTH` long, whatever a file put into the text."""
+    """Return the text as one line of printable characters, at most `MAX_LENGTH` of them."""
     line = text if text.isprintable() else ascii(text)
     return line if len(line) <= MAX_LENGTH else f"{line[: MAX_LENGTH - 3]}..."
 
 
 def listed(names: Iterable[Any]) -> str:
-    """Return the first three names, clipped, with an ellipsis where there are more; of what is no text, the type."""
+    """Return the first three names, each clipped, with an ellipsis if there are more.
+
+    Keys of an untrusted dictionary may be of any type: of those that are not text only the type is given.
+    """
     first = [clipped(name) if isinstance(name, str) else type(name).__name__ for name in names]
     return ", ".join(first[:3]) + (", ..." if len(first) > 3 else "")

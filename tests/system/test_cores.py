@@ -1,4 +1,4 @@
-"""How many cores there are to work on."""
+"""The number of processor cores that a process may use."""
 
 import os
 import sys
