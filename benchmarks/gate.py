@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,18 +25,21 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks import latency
-from cloformer_deploy.backends.registry import FORMATS, runtime_for
+from cloformer_deploy.backends.registry import BACKENDS, runtime_for
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import Preprocessing, RenderedImages, make_calibration
 from cloformer_deploy.data.calibration_making import RENDERED
-from cloformer_deploy.export.pipeline import ExportRequest, export
-from cloformer_deploy.gate.baseline import Accepted, Baseline, pack
-from cloformer_deploy.gate.checks import against_baseline, against_pytorch
+from cloformer_deploy.export.pipeline import export
+from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.gate.baseline import Baseline, BaselineArtifact, pack
+from cloformer_deploy.gate.checks import Current, Images, against_baseline
 from cloformer_deploy.gate.config import DriftConfig
 from cloformer_deploy.progress import Silent
-from cloformer_deploy.validation import artifact_logits, reference_logits
-from cloformer_deploy.validation.paired import Paired
+from cloformer_deploy.tasks import TASKS, Comparison, Outputs
+from cloformer_deploy.tasks.distances import image_distances, summarize
+from cloformer_deploy.validation import against_pytorch, artifact_outputs, reference_outputs
+from cloformer_deploy.validation.inference import rows
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 
 BATCH = 16
@@ -43,7 +47,6 @@ FORMATS_RESAMPLED = ("onnx", "tflite")
 """Core ML's interpreter takes its time; the checks are the same."""
 POOL = range(20_000, 22_000)
 """Rendered test images that nothing else looks at."""
-Logits = NDArray[np.float32]
 
 
 def cost(bundle: Bundle, count: int) -> dict[str, float]:
@@ -65,21 +68,21 @@ def _alone(root: Path, count: int) -> float:
     latency.keep_to(1)
     bundle = Bundle.open(root)
     manifest = bundle.manifest
-    batches = [batch.pixels for batch in RenderedImages("test", range(count)).batches(manifest.input, BATCH)]
+    batches = [batch.pixels for batch in RenderedImages("test", range(count)).batches(manifest.preprocessing, BATCH)]
     model = build_model(load_checkpoint(bundle.weights_path))
     sessions = [runtime_for(item.format).open(bundle.path(item)) for item in manifest.artifacts]
     begun = time.monotonic()
     for pixels in batches:
-        reference_logits(model, pixels, manifest.input)
+        expected = reference_outputs(model, manifest.preprocessing.normalize(pixels), TASKS[manifest.task].outputs)
         for session in sessions:
-            artifact_logits(session, pixels, manifest.input, "tensor", manifest.num_classes)
+            artifact_outputs(session, pixels, manifest.preprocessing, "tensor", expected)
     return time.monotonic() - begun
 
 
 def false_alarms(folder: Path, exports: int, trials: int, drawn: int) -> dict[str, Any]:
     """How many clean builds fail, and what for."""
     files = [_re_export(folder / str(seed), seed) for seed in range(exports)]
-    images, expected, labels, found = latency.in_a_process(_logits, [bundle.root for bundle in files])
+    images, expected, labels, found = latency.in_a_process(_outputs, [bundle.root for bundle in files])
     rng, failures, alarmed = np.random.default_rng(0), [], 0
     for trial in range(trials):
         wanted = rng.integers(1, exports)
@@ -102,7 +105,7 @@ def _re_export(folder: Path, seed: int) -> Bundle:
     return export(request, Silent()).bundle
 
 
-def _logits(roots: list[Path]) -> tuple[list[int], Logits, NDArray[np.int64], dict[tuple[int, str], Logits]]:
+def _outputs(roots: list[Path]) -> tuple[list[int], Outputs, list[int], dict[tuple[int, str], Outputs]]:
     latency.keep_to(1)
     bundles = [Bundle.open(root) for root in roots]
     manifest = bundles[0].manifest
@@ -112,16 +115,29 @@ def _logits(roots: list[Path]) -> tuple[list[int], Logits, NDArray[np.int64], di
         for index, bundle in enumerate(bundles)
         for item in bundle.manifest.artifacts
     }
-    expected: list[Logits] = []
-    labels: list[NDArray[np.int64]] = []
-    found: dict[tuple[int, str], list[Logits]] = {name: [] for name in sessions}
-    for batch in RenderedImages("test", POOL).batches(manifest.input, BATCH):
-        expected.append(reference_logits(model, batch.pixels, manifest.input))
-        labels += [] if batch.labels is None else [batch.labels]
+    expected: list[Outputs] = []
+    labels: list[int] = []
+    found: dict[tuple[int, str], list[Outputs]] = {name: [] for name in sessions}
+    for batch in RenderedImages("test", POOL).batches(manifest.preprocessing, BATCH):
+        images = manifest.preprocessing.normalize(batch.pixels)
+        expected.append(reference_outputs(model, images, TASKS[manifest.task].outputs))
+        labels += [] if batch.labels is None else batch.labels.tolist()
         for name, session in sessions.items():
-            found[name].append(artifact_logits(session, batch.pixels, manifest.input, "tensor", manifest.num_classes))
-    together = {name: np.concatenate(rows) for name, rows in found.items()}
-    return list(POOL), np.concatenate(expected), np.concatenate(labels), together
+            outputs = artifact_outputs(session, batch.pixels, manifest.preprocessing, "tensor", expected[-1])
+            found[name].append(outputs)
+    return list(POOL), _joined(expected), labels, {name: _joined(parts) for name, parts in found.items()}
+
+
+def _joined(parts: list[Outputs]) -> Outputs:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _compared(expected: Outputs, found: Outputs, labels: list[int]) -> tuple[Comparison, list[bytes], list[bytes]]:
+    """Compare some images; return the comparison, PyTorch's evidence and the artifact's."""
+    task = TASKS["classification"]
+    before, after = task.evidence(expected, expected), task.evidence(found, expected)
+    figures = summarize(image_distances(expected, found, task.outputs))
+    return replace(task.compare(before, after, labels), **asdict(figures)), before, after
 
 
 def _judged(
@@ -129,37 +145,41 @@ def _judged(
     format_name: str,
     build: int,
     drawn: tuple[NDArray[np.intp], NDArray[np.intp]],
-    expected: Logits,
-    labels: NDArray[np.int64],
-    found: dict[tuple[int, str], Logits],
+    expected: Outputs,
+    labels: list[int],
+    found: dict[tuple[int, str], Outputs],
 ) -> list[str]:
-    """The names of the checks that fail of one build, against the first on other images."""
+    """Return the names of the checks that fail for one build, against the first on other images."""
+    task = TASKS["classification"]
     old, new = (_artifact(files[index], format_name) for index in (0, build))
-    drifts = []
+    results = []
     for index, chosen in zip((0, build), drawn, strict=True):
-        drift = Paired()
-        drift.update(expected[chosen], found[index, format_name][chosen], labels[chosen])
-        drifts.append(drift)
-    accepted = Accepted(
+        some = chosen.tolist()
+        targets = [labels[place] for place in some]
+        results.append((*_compared(rows(expected, some), rows(found[index, format_name], some), targets), targets))
+    accepted, _, evidence, _ = results[0]
+    current, expected_evidence, current_evidence, targets = results[1]
+    before = BaselineArtifact(
         format=format_name,
         precision="int8",
         target=old.target,
         sha256=old.sha256,
         bytes=old.bytes,
         operators=_operators(files[0], old),
-        sqnr_ci95_db=drifts[0].sqnr_ci95_db(),
-        agrees=pack(drifts[0].agrees),
-        right=pack(drifts[0].right),
+        sqnr_ci95_db=accepted.sqnr_ci95_db or (0.0, 0.0),
+        evidence=pack(evidence),
     )
     names = [[f"{index:016x}" for index in chosen] for chosen in drawn]
     sha256 = files[0].manifest.weights.sha256
-    baseline = Baseline(tool_version="0", weights_sha256=sha256, images=tuple(names[0]), artifacts=(accepted,))
-    limits = DriftConfig().limits_of(new)
-    places = {name: place for place, name in enumerate(names[1])}
-    operators = _operators(files[build], new)
+    baseline = Baseline(
+        tool_version="0", task=task.name, weights_sha256=sha256, images=tuple(names[0]), artifacts=(before,)
+    )
+    limits = DriftConfig().limits_of(new, task)
+    images = Images({name: place for place, name in enumerate(names[1])}, targets, expected_evidence)
+    now = Current(current, current_evidence, new.bytes, _operators(files[build], new))
     checks = [
-        *against_pytorch(drifts[1], limits, 0),
-        *against_baseline(drifts[1], new.bytes, operators, limits, baseline, accepted, places),
+        *against_pytorch(current, limits.model_dump(), task.metric_title, 0),
+        *against_baseline(task, now, images, limits, baseline, before),
     ]
     return [check.name for check in checks if check.outcome == "failed"]
 
@@ -173,22 +193,22 @@ _OPERATORS: dict[str, int] = {}
 
 def _operators(bundle: Bundle, artifact: Artifact) -> int:
     if artifact.sha256 not in _OPERATORS:
-        _OPERATORS[artifact.sha256] = sum(FORMATS[artifact.format].describe(bundle.path(artifact)).operators.values())
+        _OPERATORS[artifact.sha256] = sum(BACKENDS[artifact.format].describe(bundle.path(artifact)).operators.values())
     return _OPERATORS[artifact.sha256]
 
 
 def main(
-    count: Annotated[int, typer.Option(min=1, help="ImageSet of the cost.")] = 1000,
+    count: Annotated[int, typer.Option(min=1, help="Images of the cost.")] = 1000,
     repeats: Annotated[int, typer.Option(min=1)] = 3,
     exports: Annotated[int, typer.Option(min=2)] = 5,
     trials: Annotated[int, typer.Option(min=1)] = 200,
-    drawn: Annotated[int, typer.Option(min=1, help="ImageSet of a trial.")] = 1000,
+    drawn: Annotated[int, typer.Option(min=1, help="Images of a trial.")] = 1000,
     output: Annotated[Path | None, typer.Option(help="Write the JSON here.")] = None,
 ) -> None:
     """Measure, write, print."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bundle = export(ExportRequest(tuple(FORMATS), ("int8",), output=folder / "bundle"), Silent()).bundle
+        bundle = export(ExportRequest(tuple(BACKENDS), ("int8",), output=folder / "bundle"), Silent()).bundle
         costs = [cost(bundle, count) for _ in range(repeats)]
         alarms = false_alarms(folder, exports, trials, drawn)
     medians = {key: statistics.median(item[key] for item in costs) for key in costs[0]}
@@ -196,7 +216,7 @@ def main(
     if output is not None:
         output.write_text(json.dumps(measured, indent=1) + "\n")
     print(
-        f"{count} images, int8 in {len(FORMATS)} formats: the gate takes {medians['gate_s']:.1f} s, inference alone "
+        f"{count} images, int8 in {len(BACKENDS)} formats: the gate takes {medians['gate_s']:.1f} s, inference alone "
         f"{medians['alone_s']:.1f} s ({medians['ratio']:.2f}x); again {medians['again_s']:.1f} s"
     )
     print(f"{alarms['alarms']} false alarms in {trials} trials of {drawn} images, {exports} exports")

@@ -24,16 +24,20 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks import latency
-from cloformer_deploy.backends.base import Graph
-from cloformer_deploy.backends.registry import FORMATS, RUNTIMES, runtime_for
+from cloformer_deploy.backends.base import INPUT_NAME
+from cloformer_deploy.backends.registry import BACKENDS, default_target, runtime_for, target_of
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import ImageSet, Preprocessing, RenderedImages, open_folder
 from cloformer_deploy.data.calibration_making import make_calibration
-from cloformer_deploy.export.pipeline import ExportRequest, export
+from cloformer_deploy.export.pipeline import export
+from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.networks import network_of
 from cloformer_deploy.networks.cloformer import VARIANTS
 from cloformer_deploy.progress import Silent
-from cloformer_deploy.quantization.recipes import INT8, RECIPES
-from cloformer_deploy.validation import Drift, artifact_logits, reference_logits
+from cloformer_deploy.quantization.recipes import INT8
+from cloformer_deploy.tasks import TASKS
+from cloformer_deploy.tasks.distances import image_distances, summarize
+from cloformer_deploy.validation import artifact_outputs, reference_outputs
 from cloformer_deploy.weights.zoo import DEFAULT
 
 BATCH = 16
@@ -43,7 +47,7 @@ FRESH = range(10_000, 15_000)
 UNBOUNDED = 300.0
 """By how much the queries of random weights are multiplied."""
 MOST_OF_OTHERS = 1000
-"""ImageSet of precisions that are not int8: Core ML's interpreter takes its time."""
+"""Images for precisions that are not int8: Core ML's interpreter takes its time."""
 CANDIDATES = {
     "onnxruntime plain": "ONNX Runtime, plain float32 export",
     "onnxruntime": "ONNX Runtime, lowered float32",
@@ -57,6 +61,7 @@ COMPARISONS = (
     ("onnxruntime int8", "onnxruntime plain"),
     ("litert int8", "onnxruntime plain"),
 )
+FORMAT_OF = {runtime.name: name for name, backend in BACKENDS.items() for runtime in backend.runtimes}
 PACKAGES = (*latency.PACKAGES, "coremltools", "ai-edge-quantizer")
 
 
@@ -67,8 +72,8 @@ def accuracy(weights: str, photographs: Path | None, limit: int | None) -> dict[
         if photographs and calibration:
             size = Preprocessing.published(latency.SIDE, latency.SIDE)
             make_calibration(str(photographs / "calib224"), 320, 0, size, calibration, Silent())
-        for name, item in FORMATS.items():
-            precisions = ("fp32", *RECIPES[name, item.targets[0]])
+        for name in BACKENDS:
+            precisions = ("fp32", *target_of(name, default_target(name)).recipes)
             request = ExportRequest([name], precisions, weights, calibration=calibration, output=Path(folder, "bundle"))
             bundle = export(request, Silent()).bundle
         images: ImageSet = RenderedImages("test", FRESH[:limit])
@@ -86,40 +91,44 @@ def _judged(root: Path, images: ImageSet) -> dict[str, Any]:
     model = build_model(load_checkpoint(bundle.weights_path))
     small = [item for item in manifest.artifacts if item.precision != "fp32"]
     sessions = [runtime_for(item.format).open(bundle.path(item)) for item in small]
-    reference, drifts = Drift(), [Drift() for _ in small]
-    predicted: list[list[NDArray[np.int64]]] = [[] for _ in small]
-    for batch in images.batches(manifest.input, BATCH):
-        expected = reference_logits(model, batch.pixels, manifest.input)
-        reference.update(expected, expected, batch.labels)
-        for item, session, drift, seen in zip(small, sessions, drifts, predicted, strict=True):
-            if item.precision != INT8 and drift.n >= MOST_OF_OTHERS:
+    task, preprocessing = TASKS[manifest.task], manifest.preprocessing
+    expected_evidence: list[bytes] = []
+    targets: list[int] = []
+    evidence: list[list[bytes]] = [[] for _ in small]
+    distances: list[list[bytes]] = [[] for _ in small]
+    for batch in images.batches(preprocessing, BATCH):
+        expected = reference_outputs(model, preprocessing.normalize(batch.pixels), task.outputs)
+        expected_evidence += task.evidence(expected, expected)
+        targets += [] if batch.labels is None else batch.labels.tolist()
+        for item, session, kept, sums in zip(small, sessions, evidence, distances, strict=True):
+            if item.precision != INT8 and len(kept) >= MOST_OF_OTHERS:
                 continue
-            logits = artifact_logits(session, batch.pixels, manifest.input, "tensor", manifest.num_classes)
-            drift.update(expected, logits, batch.labels)
-            seen.append(logits.argmax(axis=1))
+            found = artifact_outputs(session, batch.pixels, preprocessing, "tensor", expected)
+            kept += task.evidence(found, expected)
+            sums += image_distances(expected, found, task.outputs)
     sizes = {item.format: item.bytes for item in manifest.artifacts if item.precision == "fp32"}
-    rows = [
-        {
-            "format": item.format,
-            "precision": item.precision,
-            "n": drift.n,
-            "top1_agreement": drift.top1_agreement,
-            "top1_drop_pp": drift.top1_drop_pp,
-            "top1_drop_ci95_pp": drift.top1_drop_ci95_pp(),
-            "sqnr_db": drift.sqnr_db,
-            "bytes": item.bytes,
-            "size_ratio": item.bytes / sizes[item.format],
-        }
-        for item, drift in zip(small, drifts, strict=True)
-    ]
-    int8 = {
-        item.format: np.concatenate(seen) for item, seen in zip(small, predicted, strict=True) if item.precision == INT8
-    }
-    pairs = {f"{a} {b}": float((int8[a] == int8[b]).mean()) for a, b in itertools.combinations(int8, 2)}
+    rows = []
+    for item, kept, sums in zip(small, evidence, distances, strict=True):
+        compared = task.compare(expected_evidence[: len(kept)], kept, targets[: len(kept)])
+        rows.append(
+            {
+                "format": item.format,
+                "precision": item.precision,
+                "n": compared.n,
+                "agreement": compared.agreement,
+                "drop_pp": compared.drop_pp,
+                "drop_ci95_pp": compared.drop_ci95_pp,
+                "sqnr_db": summarize(sums).sqnr_db,
+                "bytes": item.bytes,
+                "size_ratio": item.bytes / sizes[item.format],
+            }
+        )
+    int8 = {item.format: kept for item, kept in zip(small, evidence, strict=True) if item.precision == INT8}
+    pairs = {f"{a} {b}": task.compare(int8[a], int8[b], None).agreement for a, b in itertools.combinations(int8, 2)}
     return {
         "weights": manifest.weights.name,
         "images": Path(images.name).name,
-        "reference_top1": reference.reference_correct / reference.labeled,
+        "reference_top1": task.compare(expected_evidence, expected_evidence, targets).score,
         "artifacts": rows,
         "int8_agreement": pairs,
     }
@@ -131,17 +140,19 @@ def write_int8(variant: str, format_name: str, path: Path) -> None:
 
     size = Preprocessing.published(latency.SIDE, latency.SIDE)
     images = RenderedImages("calibration", range(BATCH))
-    batches = CalibrationBatches(images, size, step=lambda text: None, advance=lambda done: None)  # noqa: ARG005
-    recipe = RECIPES[format_name, "cpu"][INT8]
+    batches = CalibrationBatches(images, size, f"{format_name} int8", Silent())
+    target = target_of(format_name, "cpu")
     model = latency.timed_model(variant)
     if variant in VARIANTS:  # random: the attention's logits would all be near 0
         with torch.no_grad():
             for block in model.blocks:
                 block.attn.global_q.weight.mul_(UNBOUNDED)
-    seen = observed(model, format_name, "cpu", recipe, batches, (size.height, size.width))
+    network = network_of(model)
+    rewrites = [network.rewrites[name] for name in target.integer_rewrites]
+    seen = observed(model, network, rewrites, target.recipes[INT8], batches)
     ready = prepared(seen, batches)
-    graph = Graph(ready.model, size, "tensor", 1, None, {}, 17, ready)
-    list(FORMATS[format_name].convert(graph, {INT8: path}, print))
+    spec = latency.spec_of(format_name, ready.model, ready)
+    list(BACKENDS[format_name].convert(spec, {INT8: path}, Silent()))
 
 
 def speed(variant: str, repeats: int, rounds: int) -> dict[str, list[float]]:
@@ -150,7 +161,7 @@ def speed(variant: str, repeats: int, rounds: int) -> dict[str, list[float]]:
         folder = Path(name)
         files = latency.in_a_process(latency.export, variant, folder)
         for format_name in ("onnx", "tflite"):
-            files[f"{format_name} int8"] = folder / f"int8{FORMATS[format_name].suffix}"
+            files[f"{format_name} int8"] = folder / f"int8{BACKENDS[format_name].suffix}"
             latency.in_a_process(write_int8, variant, format_name, files[f"{format_name} int8"])
         return latency.in_a_process(_interleaved, files, repeats, rounds)
 
@@ -161,17 +172,17 @@ def _interleaved(files: Mapping[str, Path], repeats: int, rounds: int) -> dict[s
     openers = {}
     for candidate in CANDIDATES:
         runtime, _, kind = candidate.partition(" ")
-        path = files[f"{RUNTIMES[runtime].format} {kind}".strip()]
+        path = files[f"{FORMAT_OF[runtime]} {kind}".strip()]
         openers[candidate] = functools.partial(opened, runtime, path, image)
     return latency.interleaved(openers, repeats, rounds)
 
 
 def opened(runtime: str, path: Path, image: NDArray[np.float32]) -> Callable[[], Any]:
     """Open a file with one thread, and give a call that computes the output of `image`."""
-    session = RUNTIMES[runtime].open(path, 1)
+    session = latency.RUNTIMES[runtime].open(path, 1)
     if runtime == "litert":  # whose files take NHWC: the same numbers, in the order an app would have them
         image = np.ascontiguousarray(image.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-    return lambda: session.run(image)
+    return lambda: session.run({INPUT_NAME: image})
 
 
 def tables(measured: Mapping[str, Any]) -> str:
@@ -188,12 +199,12 @@ def _accuracy_table(model: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        low, high = row["top1_drop_ci95_pp"]
+        low, high = row["drop_ci95_pp"]
         cells = [
             f"{row['format']} {row['precision']}",
             f"{row['n']:,}",
-            f"{row['top1_agreement']:.2%}",
-            f"{row['top1_drop_pp']:.2f} ({low:.2f}, {high:.2f})",
+            f"{row['agreement']:.2%}",
+            f"{row['drop_pp']:.2f} ({low:.2f}, {high:.2f})",
             f"{row['sqnr_db']:.1f}",
             f"{row['bytes'] / 1e6:.1f}",
             f"{row['size_ratio']:.2f}",
@@ -223,7 +234,7 @@ def _speed_table(measured: Mapping[str, Any]) -> str:
 
 def main(
     photographs: Annotated[Path | None, typer.Option(help="Folder with calib224 and drift224.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="ImageSet of each model; all if left out.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Images of each model; all if left out.")] = None,
     variants: Annotated[list[str], typer.Option("--variant")] = [DEFAULT, "s"],  # noqa: B006 - typer reads it as the default
     repeats: Annotated[int, typer.Option(min=1)] = 9,
     rounds: Annotated[int, typer.Option(min=1)] = 15,

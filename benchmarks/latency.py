@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -30,13 +30,17 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.published import published_form
-from cloformer_deploy.backends.base import Graph
-from cloformer_deploy.backends.registry import FORMATS, RUNTIMES, format_of
+from cloformer_deploy.backends.base import INPUT_NAME, ExportSpec
+from cloformer_deploy.backends.registry import BACKENDS, backend_of, lower
 from cloformer_deploy.data import Preprocessing
-from cloformer_deploy.lowering import lower
 from cloformer_deploy.networks.cloformer import CloFormer, create_model
+from cloformer_deploy.progress import Silent
+from cloformer_deploy.tasks import TASKS
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 from cloformer_deploy.weights.zoo import bundled_checkpoints, resolve_weights
+
+if TYPE_CHECKING:
+    from cloformer_deploy.quantization.preparation import Prepared
 
 Run = Callable[[], Any]
 Result = TypeVar("Result")
@@ -56,6 +60,9 @@ CANDIDATES = {
 }
 
 
+RUNTIMES = {runtime.name: runtime for backend in BACKENDS.values() for runtime in backend.runtimes}
+
+
 def in_a_process(function: Callable[..., Result], *arguments: Any) -> Result:
     """Call a function in a process of its own: nobody inherits another's threads, or its notion of the cores."""
     # Its standard output goes where errors go: converters print what they do.
@@ -66,7 +73,7 @@ def in_a_process(function: Callable[..., Result], *arguments: Any) -> Result:
 def timed_model(name: str) -> CloFormer:
     """A bundled model, or a variant with seeded random weights, which do not matter to the time of floats."""
     if name in bundled_checkpoints():
-        return build_model(load_checkpoint(resolve_weights(name))).eval()
+        return cast(CloFormer, build_model(load_checkpoint(resolve_weights(name))))
     torch.manual_seed(0)
     return create_model(name).eval()
 
@@ -97,8 +104,26 @@ def export(variant: str, folder: Path) -> dict[str, Path]:
 
 def convert(format_name: str, model: torch.nn.Module, path: Path) -> None:
     """Write a model as float32 in a format."""
-    graph = Graph(model, Preprocessing.published(SIDE, SIDE), "tensor", 1, None, {}, 17)
-    list(FORMATS[format_name].convert(graph, {"fp32": path}, print))
+    backend = BACKENDS[format_name]
+    list(backend.convert(spec_of(format_name, model), {"fp32": path}, Silent()))
+
+
+def spec_of(format_name: str, model: torch.nn.Module, prepared: "Prepared | None" = None) -> ExportSpec:
+    """Return the spec of a classifier's file, at the benchmarks' input size."""
+    task = TASKS["classification"]
+    return ExportSpec(
+        model=model,
+        title="benchmark",
+        outputs=task.outputs,
+        class_logits=task.class_logits,
+        preprocessing=Preprocessing.published(SIDE, SIDE),
+        input_kind="tensor",
+        batch=1,
+        labels=None,
+        metadata={},
+        options=BACKENDS[format_name].options(),
+        quantized=prepared,
+    )
 
 
 def openers(
@@ -117,7 +142,7 @@ def openers(
 
 def _session(runtime: str, path: Path, image: NDArray[np.float32], threads: int) -> Run:
     session = RUNTIMES[runtime].open(path, threads)
-    return lambda: session.run(image)
+    return lambda: session.run({INPUT_NAME: image})["logits"]
 
 
 def _openvino(path: Path, image: NDArray[np.float32], threads: int) -> Run:
@@ -289,7 +314,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         for variant in variants:
             files = in_a_process(export, variant, Path(folder))
-            macs = format_of(files["onnx plain"]).describe(files["onnx plain"]).graph.macs or 0
+            macs = backend_of(files["onnx plain"]).describe(files["onnx plain"]).graph.macs or 0
             for count in threads:
                 medians = in_a_process(measure, variant, files, count, repeats, rounds)
                 medians["roofline"] = [macs / in_a_process(gemm_macs_per_ms, count)]

@@ -31,7 +31,7 @@ from benchmarks import latency
 from benchmarks.int8 import opened, write_int8
 from benchmarks.peers_plot import draw
 from benchmarks.peers_standing import CLOFORMER, LOWERED, PLAIN, Standing, ahead, standings
-from cloformer_deploy.backends.registry import format_of
+from cloformer_deploy.backends.registry import backend_of
 
 PEERS = Path(__file__).with_name("peers.csv")
 PAPER = {"xxs": 77.0, "xs": 79.8, "s": 81.6}
@@ -123,7 +123,7 @@ def results(timed: Iterable[Timed], medians: Mapping[str, list[float]]) -> list[
     """What is kept of each file."""
     found = []
     for item in timed:
-        graph = format_of(item.path).describe(item.path).graph
+        graph = backend_of(item.path).describe(item.path).graph
         found.append(
             {
                 "variant": item.variant,

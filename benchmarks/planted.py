@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from PIL import Image
@@ -23,12 +23,13 @@ from PIL import Image
 from benchmarks.faults.catalogue import FAULTS, MANY, SOME, Fault
 from benchmarks.faults.planting import alone, plant
 from benchmarks.faults.wrapping import convert_wrapped
-from cloformer_deploy.backends.registry import FORMATS
+from cloformer_deploy.backends.registry import BACKENDS
 from cloformer_deploy.blame import Reexported, blame, reexport
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import RenderedImages, make_calibration
-from cloformer_deploy.export.pipeline import ExportRequest, export
+from cloformer_deploy.export.pipeline import export
+from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.gate import DriftConfig, gate
 from cloformer_deploy.networks.cloformer import CloFormer
 from cloformer_deploy.progress import Silent
@@ -47,7 +48,7 @@ class Judged:
     """What the gate says of one file: whether it fails, by which checks, and what it names."""
 
     n: int
-    top1_agreement: float
+    agreement: float
     non_finite: int
     sqnr_db: float | None
     caught: bool
@@ -60,17 +61,17 @@ class Checker:
 
     def __init__(self, work: Path, scratch: Path) -> None:
         self.work, self.scratch = work, scratch
-        self.healthy = _exported(work / "healthy", tuple(FORMATS), ("fp32", "fp16", "int8"), None)
-        self.model: CloFormer = build_model(load_checkpoint(self.healthy.weights_path))
-        self.preprocessing = self.healthy.manifest.input
+        self.healthy = _exported(work / "healthy", tuple(BACKENDS), ("fp32", "fp16", "int8"), None)
+        self.model = cast(CloFormer, build_model(load_checkpoint(self.healthy.weights_path)))
+        self.preprocessing = self.healthy.manifest.preprocessing
         (batch,) = RenderedImages("test", range(BLAMED)).batches(self.preprocessing, BLAMED)
         self.pixels = batch.pixels
         self._cache = Cache(work / "cache")
-        accepted = gate(self.healthy, None, MANY, DriftConfig(), None, self._cache, {}, Silent()).accepted
+        accepted = gate(self.healthy, None, MANY, DriftConfig(), None, self._cache, {}, Silent()).new_baseline
         if accepted is None:
             raise RuntimeError("the healthy files fail the gate")
         self.baseline = accepted
-        self._fresh: dict[tuple[str, str], Reexported] = {}
+        self._reexported: dict[tuple[str, str], Reexported] = {}
 
     def artifact(self, format_name: str, precision: str) -> Artifact:
         """The healthy bundle's."""
@@ -96,17 +97,17 @@ class Checker:
     def judge(self, bundle: Bundle, n: int) -> Judged:
         """What the gate says of the bundle's one artifact on the first `n` images, with the healthy ones accepted."""
         (artifact,) = bundle.manifest.artifacts
-        same = tuple(item for item in self.baseline.artifacts if item.is_of(artifact))
+        same = tuple(item for item in self.baseline.artifacts if item.key == artifact.key)
         baseline = self.baseline.model_copy(update={"artifacts": same})
         (cell,) = gate(bundle, None, n, DriftConfig(), baseline, self._cache, {}, Silent()).cells
-        drift = cell.drift
-        if drift is None:
+        found = cell.comparison
+        if found is None:
             raise RuntimeError(f"{artifact.path} was not executed: {cell.checks}")
         return Judged(
             n,
-            drift.top1_agreement,
-            drift.non_finite,
-            drift.sqnr_db if drift.measured else None,
+            found.agreement,
+            found.non_finite,
+            found.sqnr_db,
             cell.status == "failed",
             tuple(check.name for check in cell.checks if check.outcome == "failed"),
             cell.causes,
@@ -116,10 +117,10 @@ class Checker:
         """The layer that `blame` puts first."""
         (artifact,) = bundle.manifest.artifacts
         kind = (artifact.format, artifact.precision)
-        if kind not in self._fresh:
+        if kind not in self._reexported:
             folder = Path(tempfile.mkdtemp(dir=self.scratch))
-            self._fresh[kind] = reexport(bundle, artifact, folder, None, Silent())
-        found = blame(bundle, artifact, self.pixels[:BLAMED], Silent(), fresh=self._fresh[kind])
+            self._reexported[kind] = reexport(bundle, artifact, folder, None, Silent())
+        found = blame(bundle, artifact, self.pixels[:BLAMED], Silent(), reexported=self._reexported[kind])
         return str(found.layers[0].path) if found.layers else None
 
     def _stale(self, format_name: str) -> Bundle:
@@ -209,7 +210,7 @@ def _row(item: Mapping[str, Any]) -> str:
         item["name"],
         marks[item["caught"]],
         marks[item["named"]],
-        f"{item['top1_agreement']:.1%}",
+        f"{item['agreement']:.1%}",
         sqnr,
         healthy,
         said,

@@ -15,25 +15,26 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from benchmarks.latency import SIDE, convert, in_a_process, interleaved, keep_to, timed_model
-from cloformer_deploy.backends.registry import RUNTIMES
-from cloformer_deploy.lowering import LOWERINGS, Rewrite
+from benchmarks.latency import RUNTIMES, SIDE, convert, in_a_process, interleaved, keep_to, timed_model
+from cloformer_deploy.backends.base import INPUT_NAME
+from cloformer_deploy.backends.registry import target_of
+from cloformer_deploy.networks import network_of
 from cloformer_deploy.system.cores import usable_cores
 
 RUNTIME = {"onnx": "onnxruntime", "tflite": "litert"}
 STANDS_ON = {"normalize_in_two_steps": "fold_group_norm_affine", "separate_branches": "fold_scales"}
 
 
-def without(rewrites: Sequence[Rewrite], left_out: str) -> list[Rewrite]:
-    """The rewrites but the named one and those that stand on it."""
-    return [item for item in rewrites if left_out not in (item.__name__, STANDS_ON.get(item.__name__))]
+def without(rewrites: Sequence[str], left_out: str) -> list[str]:
+    """Return the rewrites except the named one and those that need it."""
+    return [name for name in rewrites if left_out not in (name, STANDS_ON.get(name))]
 
 
 def export(variant: str, format_name: str, left_out: str, path: Path) -> None:
     """Write the lowered graph, less a rewrite ("" for none)."""
     model = timed_model(variant)
-    for rewrite in without(LOWERINGS[format_name, "cpu"], left_out):
-        rewrite(model)
+    for name in without(target_of(format_name, "cpu").rewrites, left_out):
+        network_of(model).rewrites[name](model)
     convert(format_name, model, path)
 
 
@@ -45,7 +46,7 @@ def measure(format_name: str, paths: dict[str, Path], repeats: int, rounds: int)
     def opener(path: Path) -> Callable[[], Callable[[], object]]:
         def opened() -> Callable[[], object]:
             session = RUNTIMES[RUNTIME[format_name]].open(path)
-            return lambda: session.run(image)
+            return lambda: session.run({INPUT_NAME: image})
 
         return opened
 
@@ -59,7 +60,7 @@ def main(
 ) -> None:
     """Measure, and print a table in Markdown for each runtime."""
     for format_name, runtime in RUNTIME.items():
-        rewrites = [item.__name__ for item in LOWERINGS[format_name, "cpu"]]
+        rewrites = target_of(format_name, "cpu").rewrites
         columns = [_measured(variant, format_name, ["", *rewrites], repeats, rounds) for variant in variants]
         print(f"| without, {runtime} | " + " | ".join(variants) + " |\n|---|" + "---|" * len(variants))
         for name in rewrites:

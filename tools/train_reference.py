@@ -21,7 +21,7 @@ import torch
 
 from cloformer_deploy.data.rendered import CLASSES
 from cloformer_deploy.errors import CloformerDeployError, MissingPartError, RequestError
-from cloformer_deploy.export.pipeline import read_labels
+from cloformer_deploy.export.labels import read_labels
 from cloformer_deploy.networks.cloformer import VARIANTS
 from cloformer_deploy.system.cores import usable_cores
 from cloformer_deploy.weights.checkpoints import Checkpoint, load_checkpoint, save_checkpoint

@@ -13,10 +13,10 @@ from torch import Tensor
 from benchmarks.faults.edits import Edit
 from benchmarks.faults.files import OPENERS
 from benchmarks.faults.matching import Match, match
-from cloformer_deploy.backends.registry import FLOATS
-from cloformer_deploy.bundle.bundle import MANIFEST_NAME, Bundle, digest, size_bytes
+from cloformer_deploy.backends.registry import lower
+from cloformer_deploy.backends.target import FLOATS
+from cloformer_deploy.bundle import MANIFEST_NAME, Bundle, digest, size_bytes
 from cloformer_deploy.bundle.manifest import Artifact
-from cloformer_deploy.lowering import lower
 from cloformer_deploy.networks.cloformer import CloFormer
 
 

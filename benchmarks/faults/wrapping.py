@@ -1,17 +1,18 @@
 """Faults that stand before or behind the model: real conversions of a model with one."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.latency import in_a_process
-from cloformer_deploy.backends.base import Graph
-from cloformer_deploy.backends.registry import FORMATS
+from benchmarks.latency import in_a_process, spec_of
+from cloformer_deploy.backends.registry import BACKENDS, lower
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
-from cloformer_deploy.lowering import lower
+from cloformer_deploy.export.jobs import Source
+from cloformer_deploy.progress import Silent
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 
 Wrapper = Callable[[nn.Module], nn.Module]
@@ -65,8 +66,12 @@ def _convert(root: Path, artifact: Artifact, wrapper: Wrapper, path: Path) -> No
     bundle = Bundle.open(root)
     manifest = bundle.manifest
     model = lower(build_model(load_checkpoint(bundle.weights_path)), artifact.format, artifact.target)
-    told = {"variant": manifest.variant, "target": artifact.target}
-    graph = Graph(wrapper(model).eval(), manifest.input, "tensor", 1, manifest.labels, told, 17)
+    spec = replace(
+        spec_of(artifact.format, wrapper(model).eval()),
+        preprocessing=manifest.preprocessing,
+        labels=manifest.labels,
+        metadata=Source.of(manifest, bundle.weights_path).metadata(artifact.target),
+    )
     staged = path.with_name(f"staged-{path.name}")
-    list(FORMATS[artifact.format].convert(graph, {artifact.precision: staged}, print))
+    list(BACKENDS[artifact.format].convert(spec, {artifact.precision: staged}, Silent()))
     staged.rename(path)

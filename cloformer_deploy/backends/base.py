@@ -24,7 +24,7 @@ InputKind = Literal["tensor", "image"]
 INPUT_NAME = "image"
 METADATA_PREFIX = "cloformer_deploy."
 """Prefix of this tool's keys in a file's own metadata; `metadata.py` lists them."""
-Feed: TypeAlias = "Mapping[str, NDArray[Any]]"
+Feed: TypeAlias = Mapping[str, "NDArray[Any]"]
 """Input arrays by name, in the network's layout (NCHW)."""
 
 

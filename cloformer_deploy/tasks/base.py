@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from cloformer_deploy.data import Dataset
 
-Outputs: TypeAlias = "Mapping[str, NDArray[np.float32]]"
+Outputs: TypeAlias = Mapping[str, "NDArray[np.float32]"]
 """Output arrays of a network or artifact by name; the first axis of each is the batch."""
 Interval = tuple[float, float]
 """Ends of a two-sided 95 % interval."""

@@ -6,6 +6,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.errors import ToolError
-from cloformer_deploy.networks.cloformer import create_model
+from cloformer_deploy.networks.cloformer import CloFormer, create_model
 from cloformer_deploy.weights.checkpoints import Checkpoint, build_model
 from tools.training.averaging import decay_at, update
 from tools.training.evaluation import evaluate
@@ -46,7 +47,7 @@ def prepare(recipe: Recipe, init: Checkpoint | None, device: torch.device) -> Tr
         torch.manual_seed(recipe.seed)
         model = create_model(recipe.variant, len(recipe.labels))
     else:
-        model = build_model(init)
+        model = cast(CloFormer, build_model(init))
     model.to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # left out of torch's annotations
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]

@@ -10,7 +10,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cloformer_deploy.errors import CheckpointError, RequestError
-from cloformer_deploy.weights.files import clipped, parse, read
+from cloformer_deploy.system.text import clipped
+from cloformer_deploy.weights.files import parse, read
 
 _START_AFRESH = "give another --output, or delete the file to start afresh"
 _KEYS = {"recipe", "step", "seconds", "model", "average", "optimizer"}
@@ -64,7 +65,7 @@ def load_state(path: Path, recipe: dict[str, Any], training: Training) -> Progre
         RequestError: the state is of a training with other settings.
     """
     try:
-        content, _ = parse(read(path))
+        content = parse(read(path)).content
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error.message}", _START_AFRESH) from error
     if not isinstance(content, dict) or content.keys() != _KEYS or not isinstance(content["recipe"], dict):
