@@ -4,7 +4,7 @@ import fcntl
 import importlib.util
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -16,9 +16,11 @@ from torch import Tensor
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import Preprocessing, make_calibration
 from cloformer_deploy.data.calibration_making import RENDERED
-from cloformer_deploy.export.pipeline import ExportRequest, export
+from cloformer_deploy.export.pipeline import export
+from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.networks.cloformer import create_model
 from cloformer_deploy.progress import Silent
+from tests.processes import Processes
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,6 +45,14 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
             make(folder)
             done.touch()
     return folder
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    """Start the programs that a test interrupts or kills; whatever is left of them is killed after the test."""
+    started = Processes(str(tmp_path))
+    yield started
+    started.end()
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.errors import BundleError, MissingPartError, RequestError
 from cloformer_deploy.progress import Silent
 from tests.bench.conftest import FAST, SLOW, MakeBundle
+from tests.processes import Processes
 
 pytestmark = pytest.mark.integration
 QUICK = Protocol(warmup_runs=2, warmup_s=0, runs=40, seconds=1)
@@ -87,11 +88,9 @@ def test_core_ml_files_are_not_timed(make_bundle: MakeBundle, onnx_bundle: Bundl
         assert not alone.results
 
 
-def command(bundle: Bundle, *options: str) -> "subprocess.Popen[str]":
+def command(processes: Processes, bundle: Bundle, *options: str) -> "subprocess.Popen[str]":
     words = [sys.executable, "-m", "cloformer_deploy", "bench", str(bundle.root), "--json", *options]
-    return subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=bundle.root.parent.parent
-    )
+    return processes.start(words, cwd=bundle.root.parent.parent)
 
 
 def workers(process: "subprocess.Popen[str]", count: int) -> list[psutil.Process]:
@@ -105,8 +104,8 @@ def workers(process: "subprocess.Popen[str]", count: int) -> list[psutil.Process
     raise AssertionError("no workers")
 
 
-def test_a_killed_worker(bundle: Bundle) -> None:
-    process = command(bundle)
+def test_a_killed_worker(bundle: Bundle, processes: Processes) -> None:
+    process = command(processes, bundle)
     workers(process, 2)[0].kill()
     answer = json.loads(process.communicate(timeout=60)[0])
     assert process.returncode == 4
@@ -117,8 +116,8 @@ def test_a_killed_worker(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupt_leaves_nothing_running(bundle: Bundle, how: signal.Signals) -> None:
-    process = command(bundle)
+def test_an_interrupt_leaves_nothing_running(bundle: Bundle, processes: Processes, how: signal.Signals) -> None:
+    process = command(processes, bundle)
     below = workers(process, 2)
     process.send_signal(how)
     process.communicate(timeout=60)
@@ -127,8 +126,8 @@ def test_an_interrupt_leaves_nothing_running(bundle: Bundle, how: signal.Signals
     assert read_results(bundle) == ()
 
 
-def test_time_out(bundle: Bundle) -> None:
-    process = command(bundle, "--timeout", "4", "--mlperf")
+def test_time_out(bundle: Bundle, processes: Processes) -> None:
+    process = command(processes, bundle, "--timeout", "4", "--mlperf")
     answer = json.loads(process.communicate(timeout=60)[0])
     assert process.returncode == 4
     assert {(item["status"], item["reason"]) for item in answer["results"]} == {("failed", "no answer in time")}

@@ -13,6 +13,17 @@ from tests.devices.android import android as start_android
 from tests.devices.device import PARTS, Device
 from tests.devices.namespaces import ForbiddenError
 
+STARTED: list[Device] = []
+"""The devices that run now."""
+
+
+@pytest.fixture(autouse=True)
+def _cleared() -> Iterator[None]:
+    """Clear the devices after each test, once the commands that used them are ended, so that one failure stays one."""
+    yield
+    for device in STARTED:
+        device.clear()
+
 
 @pytest.fixture(scope="session")
 def android(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
@@ -42,6 +53,8 @@ def _started(
         pytest.skip(f"needs the parts in {PARTS}, which `make test` fetches")
     try:
         with start(folders.mktemp("device")) as device:
+            STARTED.append(device)
             yield device
+            STARTED.remove(device)
     except ForbiddenError as error:
         pytest.skip(f"a machine in namespaces of its own is not allowed here: {error}")

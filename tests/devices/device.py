@@ -2,13 +2,15 @@
 
 import contextlib
 import os
+import shutil
+import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.devices.namespaces import Machine
+from tests.processes import eventually
 
 PARTS = Path(__file__).resolve().parents[2] / ".device-parts"
 
@@ -40,6 +42,17 @@ class Device:
             if process not in self.daemons and not any("sshd-" in argument for argument in arguments[:2])
         ]
 
+    def clear(self) -> None:
+        """Kill what a failed test left running on the device, and remove the files that it left."""
+        if self.processes():
+            for process in self.machine.processes().keys() - self.daemons:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            if not eventually(lambda: not self.processes()):
+                raise TimeoutError(f"{self.processes()} cannot be killed")
+        for path in self.scratch.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
     @contextlib.contextmanager
     def small_disk(self) -> Iterator[None]:
         """Meanwhile 1 MB is all that the device's temporary folder holds, and it starts empty."""
@@ -52,13 +65,3 @@ class Device:
         return subprocess.run(
             command, env={**os.environ, **self.env}, input=stdin, capture_output=True, timeout=timeout_s
         )
-
-
-def eventually(holds: Callable[[], bool], within_s: float = 40) -> bool:
-    """Whether something holds before long."""
-    deadline = time.monotonic() + within_s
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.progress import Silent
 from tests.bench.conftest import FAST, SLOW, MakeBundle, make_bundle, onnx_bundle
-from tests.devices.device import PARTS, Device, eventually
+from tests.devices.device import PARTS, Device
+from tests.processes import Processes, eventually
 
 __all__ = ["make_bundle", "onnx_bundle"]
 pytestmark = pytest.mark.integration
@@ -49,13 +51,19 @@ def connection(device: Device, monkeypatch: pytest.MonkeyPatch) -> Connection:
     return Connection(device.device, (*device.command, *device.shell))
 
 
-def command(device: Device, bundle: Bundle, *options: str) -> "subprocess.Popen[str]":
-    words = [sys.executable, "-m", "cloformer_deploy", "bench", str(bundle.root), "--json"]
-    words += ["--device", device.device, "--python", device.python, *options]
-    env = {**os.environ, **device.env}
-    return subprocess.Popen(
-        [*device.command, *words], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+Bench = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def command(processes: Processes) -> Bench:
+    """`command(device, bundle, *options)`: start `bench --json` on a device."""
+
+    def start(device: Device, bundle: Bundle, *options: str) -> "subprocess.Popen[str]":
+        words = [sys.executable, "-m", "cloformer_deploy", "bench", str(bundle.root), "--json"]
+        words += ["--device", device.device, "--python", device.python, *options]
+        return processes.start([*device.command, *words], env={**os.environ, **device.env})
+
+    return start
 
 
 def answered(process: "subprocess.Popen[str]", code: int) -> Any:
@@ -75,7 +83,7 @@ def nothing_left(device: Device) -> None:
     assert not list(device.scratch.iterdir())
 
 
-def test_two_files(device: Device, bundle: Bundle) -> None:
+def test_two_files(device: Device, bundle: Bundle, command: Bench) -> None:
     answer = answered(command(device, bundle), 0)
     found = {item["path"]: item for item in answer["results"]}
     for path in (SLOW, FAST):
@@ -89,7 +97,7 @@ def test_two_files(device: Device, bundle: Bundle) -> None:
     nothing_left(device)
 
 
-def test_a_device_that_fails_costs_no_other_its_results(ssh_host: Device, bundle: Bundle) -> None:
+def test_a_device_that_fails_costs_no_other_its_results(ssh_host: Device, bundle: Bundle, command: Bench) -> None:
     answer = answered(command(ssh_host, bundle, "--device", "ssh://nowhere.invalid", "--device", "host"), 4)
     assert {item["device"] for item in answer["results"]} == {ssh_host.device, "host"}
     (error,) = answer["errors"]
@@ -98,7 +106,7 @@ def test_a_device_that_fails_costs_no_other_its_results(ssh_host: Device, bundle
     nothing_left(ssh_host)
 
 
-def test_killed_runner(device: Device, bundle: Bundle) -> None:
+def test_killed_runner(device: Device, bundle: Bundle, command: Bench) -> None:
     process = command(device, bundle, "--mlperf")
     running(device)
     device.run(f"pkill -KILL -f '{RUNNER}'")
@@ -108,7 +116,7 @@ def test_killed_runner(device: Device, bundle: Bundle) -> None:
     nothing_left(device)
 
 
-def test_lost_connection(device: Device, bundle: Bundle) -> None:
+def test_lost_connection(device: Device, bundle: Bundle, command: Bench) -> None:
     process = command(device, bundle, "--mlperf")
     running(device)
     device.drop()
@@ -118,7 +126,7 @@ def test_lost_connection(device: Device, bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_interrupted(device: Device, bundle: Bundle, how: signal.Signals) -> None:
+def test_interrupted(device: Device, bundle: Bundle, how: signal.Signals, command: Bench) -> None:
     process = command(device, bundle, "--mlperf")
     running(device)
     # What runs inside the device's network is below the prefix that led there.
@@ -128,13 +136,13 @@ def test_interrupted(device: Device, bundle: Bundle, how: signal.Signals) -> Non
     nothing_left(device)
 
 
-def test_time_out(device: Device, bundle: Bundle) -> None:
+def test_time_out(device: Device, bundle: Bundle, command: Bench) -> None:
     answer = answered(command(device, bundle, "--mlperf", "--timeout", "4"), 4)
     assert {(item["status"], item["reason"]) for item in answer["results"]} == {("failed", "no answer in time")}
     nothing_left(device)
 
 
-def test_hung_runner(ssh_host: Device, bundle: Bundle) -> None:
+def test_hung_runner(ssh_host: Device, bundle: Bundle, command: Bench) -> None:
     process = command(ssh_host, bundle, "--mlperf", "--timeout", "4")
     running(ssh_host)
     ssh_host.run(f"pkill -STOP -f '{RUNNER}'")
@@ -143,7 +151,7 @@ def test_hung_runner(ssh_host: Device, bundle: Bundle) -> None:
     nothing_left(ssh_host)
 
 
-def test_full_disk(device: Device, bundle: Bundle) -> None:
+def test_full_disk(device: Device, bundle: Bundle, command: Bench) -> None:
     with device.small_disk():
         error = answered(command(device, bundle), 4)["error"]
         assert "disk" in error["message"]
@@ -161,7 +169,7 @@ def test_disk_that_fills_up_meanwhile(device: Device, connection: Connection) ->
     nothing_left(device)
 
 
-def test_runtime_missing(device: Device, bundle: Bundle) -> None:
+def test_runtime_missing(device: Device, bundle: Bundle, command: Bench) -> None:
     # The device's own Python has no packages.
     error = answered(command(device, bundle, "--python", "/usr/bin/python3"), 3)["error"]
     assert "numpy" in error["message"]
@@ -182,7 +190,7 @@ def test_changed_on_the_way(device: Device, connection: Connection, bundle: Bund
     nothing_left(device)
 
 
-def test_a_program_for_another_processor(android: Device, make_bundle: MakeBundle) -> None:
+def test_a_program_for_another_processor(android: Device, make_bundle: MakeBundle, command: Bench) -> None:
     other = PARTS / "arm64/usr/bin/true"
     tflite = make_bundle({"cloformer_xxs-fp32.tflite": b"anything"})
     asked = ("--python", "python9", "--benchmark-binary")
@@ -198,7 +206,7 @@ def test_a_program_for_another_processor(android: Device, make_bundle: MakeBundl
     nothing_left(android)
 
 
-def test_arm_board(arm_board: Device, int8_bundle: Bundle, tmp_path: Path) -> None:
+def test_arm_board(arm_board: Device, int8_bundle: Bundle, tmp_path: Path, command: Bench) -> None:
     """Numbers, not times. Of logits over 10: where attention is float, rounding may move an integer by a step."""
     bundle = Bundle.open(Path(shutil.copytree(int8_bundle.root, tmp_path / "bundle")))
     answer = answered(command(arm_board, bundle), 0)

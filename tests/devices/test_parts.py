@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from tests.devices.device import Device, eventually
+from tests.devices.device import Device
+from tests.processes import eventually
 
 pytestmark = pytest.mark.integration
 KINDS = ("android", "ssh_host", "arm_board")
