@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloformer_deploy.backends.coreml.interpreter import Program, compare_weights
-from cloformer_deploy.lowering import lower
+from cloformer_deploy.backends.registry import lower
 from cloformer_deploy.networks.cloformer import CloFormer, create_model
 from tests.backends.coreml.interpreter.coreml_programs import WEIGHTS, coremltools, quiet
 
