@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+from cloformer_deploy.backends.description import Description, Section
 from cloformer_deploy.backends.target import Target
 from cloformer_deploy.errors import MissingPartError, ToolError
 from cloformer_deploy.progress import Progress
@@ -62,96 +63,6 @@ class ExportSpec:
     def shape(self) -> tuple[int, int, int, int]:
         """The example's shape, NCHW; a dynamic batch is traced with 2, because 1 would be taken as fixed."""
         return (2 if self.batch is None else self.batch, 3, self.preprocessing.height, self.preprocessing.width)
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """One input or output of a file; a dynamic axis of `shape` is given by its name."""
-
-    name: str
-    shape: tuple[int | str, ...]
-    dtype: str
-
-
-@dataclass(frozen=True)
-class GraphSummary:
-    """The cost of a graph, read from the file.
-
-    Attributes:
-        transposes: operators that only move data.
-        max_rank: most axes of any tensor.
-        parameters: elements of the constant float tensors, quantized ones included.
-        macs: multiply-accumulates of convolutions and matrix products in one run (a dynamic batch counts as 1);
-            None where the file does not give the shapes.
-    """
-
-    transposes: int
-    max_rank: int
-    parameters: int
-    macs: int | None
-
-
-@dataclass(frozen=True)
-class QuantizedTensor:
-    """A tensor whose values are scale * (integer - zero point), or entries of a palette.
-
-    Attributes that the file does not give are None.
-
-    Attributes:
-        name: in the file.
-        dtype: of the integers: int8, uint16; uint6 indexes a palette of 64 values.
-        constant: True for integers stored in the file (weights, biases), False for computed ones.
-        scale: smallest and largest scale.
-        channels: number of scales: 1 for per-tensor; 0 with a palette.
-        zero_point: where it is the same for all channels.
-        low: smallest value that the integers can represent.
-        high: largest.
-        clipped: share of the values over the calibration set that lie outside the represented range; 0..1.
-    """
-
-    name: str
-    dtype: str
-    constant: bool
-    scale: tuple[float, float] | None
-    channels: int
-    zero_point: int | None
-    low: float | None
-    high: float | None
-    clipped: float | None
-
-
-@dataclass(frozen=True)
-class Description:
-    """What can be read from a file: interface, operators by name, cost, quantized tensors, its own metadata."""
-
-    format: str
-    precision: str | None
-    inputs: tuple[TensorInfo, ...]
-    outputs: tuple[TensorInfo, ...]
-    operators: Mapping[str, int]
-    graph: GraphSummary
-    bytes: int
-    metadata: Mapping[str, Any]
-    quantized: tuple[QuantizedTensor, ...]
-
-
-@dataclass(frozen=True)
-class Section:
-    """What a format's runtime shows about a file, beside its description.
-
-    Attributes:
-        name: key in JSON.
-        facts: JSON value of the key.
-        figures: rows of the table of figures: label and value.
-        findings: what is wrong or worth knowing, in sentences.
-        passed: what was checked and found in order, in sentences.
-    """
-
-    name: str
-    facts: Mapping[str, Any]
-    figures: tuple[tuple[str, str], ...] = ()
-    findings: tuple[str, ...] = ()
-    passed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -240,9 +151,11 @@ class Opener:
     Attributes:
         path: file that defines `open_file(path, threads, unit)`, which returns a function from a dictionary of input
             arrays to a dictionary of output arrays. Python 3.8, numpy and the runtime only.
-        modules: Python packages that run the format; the first that can be imported is used.
+        modules: Python modules that run the format; the first that can be imported is used. The first of all is that of
+            the format's first runtime.
         packages: what to install with pip on a device that lacks them.
-        units: compute units to measure on, one after the other; (None,) where there is no choice.
+        units: compute units to measure on, from the narrowest choice to the widest, which is what apps use that ask for
+            none; (None,) where there is no choice.
         system: the only `platform.system()` that can run the format; None is any.
     """
 

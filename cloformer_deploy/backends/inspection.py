@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloformer_deploy.backends.base import Description, Section
+from cloformer_deploy.backends.description import Description, Section
 from cloformer_deploy.backends.registry import backend_of
 from cloformer_deploy.errors import CloformerDeployError
 

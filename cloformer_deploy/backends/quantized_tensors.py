@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloformer_deploy.backends.base import QuantizedTensor
+from cloformer_deploy.backends.description import QuantizedTensor
 
 _INTEGER = re.compile(r"(u?)int([0-9]{1,2})")
 

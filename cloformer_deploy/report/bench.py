@@ -1,4 +1,4 @@
-"""Latency on a terminal and in JSON."""
+"""Benchmark results on a terminal and in JSON."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from cloformer_deploy.bundle import Bundle
 
 NO_LATENCY = {
-    "emulated": "the processor is emulated: that it runs is shown, and what it computes, not how fast",
-    "simulated": "the device is simulated: no latency",
-    "compile_only": "compiled, not run",
+    "emulated": "the processor is emulated, which shows that the file runs and what it computes, but not how fast",
+    "simulated": "the device is simulated",
+    "compile_only": "the file was compiled and not run",
 }
 
 
 def bench_json(result: "Bench") -> dict[str, Any]:
-    """The whole answer; see docs/bench.md."""
+    """Return the JSON answer of `bench`; see docs/bench.md."""
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "results": [item.model_dump(mode="json") for item in result.results],
         "errors": [
             {"device": name, "code": error.exit_code, "message": error.message, "hint": error.hint}
@@ -29,7 +29,7 @@ def bench_json(result: "Bench") -> dict[str, Any]:
 
 
 def bench_tables(bundle: "Bundle", result: "Bench") -> Rendered:
-    """For each device a table of a row an artifact, then the conditions and what is to be known beside the figures."""
+    """Yield for each device a table with one row per artifact, then its conditions and remarks."""
     yield f"{bundle.root!s}: latency of one run of a batch, milliseconds"
     for device in dict.fromkeys(item.device for item in result.results):
         items = [item for item in result.results if item.device == device]
@@ -50,19 +50,12 @@ def _title(item: "Result") -> str:
 
 def _row(item: "Result") -> list[str]:
     times = (item.p50_ms, item.p90_ms, item.p99_ms)
-    ratio = "" if item.precision == "fp32" else "-"
-    if item.ratio is not None:
-        interval = f" ({item.ratio_ci95[0]:.2f}, {item.ratio_ci95[1]:.2f})" if item.ratio_ci95 else ""
-        ratio = f"{item.ratio:.2f}{interval}"
+    speedup = "" if item.precision == "fp32" else "-"
+    if item.speedup is not None:
+        interval = f" ({item.speedup_ci95[0]:.2f}, {item.speedup_ci95[1]:.2f})" if item.speedup_ci95 else ""
+        speedup = f"{item.speedup:.2f}{interval}"
     megabytes = "-" if item.peak_rss_bytes is None else f"{item.peak_rss_bytes / 1e6:.0f}"
-    return [
-        _title(item),
-        *map(_ms, times),
-        _ms(item.first_ms),
-        _ms(item.init_ms),
-        megabytes,
-        ratio,
-    ]
+    return [_title(item), *map(_ms, times), _ms(item.first_ms), _ms(item.init_ms), megabytes, speedup]
 
 
 def _ms(value: float | None) -> str:
@@ -87,23 +80,26 @@ def _lines(items: "list[Result]") -> Iterator[str]:
         if state:
             yield state
     for item in items:
-        title = _title(item)
-        if item.reason is not None:
-            yield f"{title}: {item.status}: {item.reason}"
-        if item.p50_ms is None and item.mean_ms is not None and item.is_latency:
-            yield f"{title}: mean {_ms(item.mean_ms)} ms, std {_ms(item.std_ms)}; {item.runtime} tells no percentiles"
-        if item.throttled and item.is_latency:
-            yield f"{title}: throttled: the device slowed down meanwhile; let it cool, and measure again"
-        if item.noisy and item.is_latency:
-            yield f"{title}: noisy: something else ran; ratios hold, milliseconds may not"
-        if item.placement:
-            yield f"{title}: " + ", ".join(f"{count} on {unit}" for unit, count in item.placement.items())
-        if item.max_abs_diff is not None:
-            yield f"{title}: logits differ from this machine's by at most {item.max_abs_diff:.1e}"
+        yield from (f"{_title(item)}: {remark}" for remark in _remarks(item))
+
+
+def _remarks(item: "Result") -> Iterator[str]:
+    if item.reason is not None:
+        yield f"{item.status}: {item.reason}"
+    if item.p50_ms is None and item.mean_ms is not None and item.is_latency:
+        yield f"mean {_ms(item.mean_ms)} ms, std {_ms(item.std_ms)}; {item.runtime} gives no percentiles"
+    if item.throttled and item.is_latency:
+        yield "throttled: the device slowed down during the measurement; let it cool, and measure again"
+    if item.noisy and item.is_latency:
+        yield "noisy: something else was running; speedups hold, milliseconds may not"
+    if item.placement:
+        yield ", ".join(f"{count} on {unit}" for unit, count in item.placement.items())
+    if item.max_abs_diff is not None:
+        yield f"outputs differ from this machine's by at most {item.max_abs_diff:.1e}"
 
 
 def _state(before: "Conditions | None", after: "Conditions | None") -> str:
-    """Governor, frequency and the hottest zone, before and after, as far as they are told."""
+    """Return governor, frequency and hottest zone, before and after, as far as the device gives them."""
     if before is None or after is None:
         return ""
     parts = [f"governor {before.governor}"] if before.governor else []

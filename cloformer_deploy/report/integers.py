@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from cloformer_deploy.backends.base import QuantizedTensor
+from cloformer_deploy.backends.description import QuantizedTensor
 from cloformer_deploy.report.cells import Rendered, add_row, counted, new_table
 
 _NAME_WIDTH = 26

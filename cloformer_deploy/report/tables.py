@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from cloformer_deploy.backends.base import TensorInfo
+from cloformer_deploy.backends.description import TensorInfo
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.report.accuracy import accuracy_lines
 from cloformer_deploy.report.cells import STATUS, Rendered, add_row, counted, new_table, percent, short_name

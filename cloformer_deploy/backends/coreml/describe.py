@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloformer_deploy.backends import metadata
-from cloformer_deploy.backends.base import Description, GraphSummary, QuantizedTensor, TensorInfo
+from cloformer_deploy.backends.description import Description, GraphSummary, QuantizedTensor, TensorInfo
 from cloformer_deploy.backends.quantized_tensors import clipped_shares, in_palette, on_grid
 from cloformer_deploy.errors import BundleError
 from cloformer_deploy.system.files import naming

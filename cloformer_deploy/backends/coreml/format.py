@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from cloformer_deploy import __version__
 from cloformer_deploy.backends import metadata
-from cloformer_deploy.backends.base import INPUT_NAME, Description, ExportSpec, Opener, Runtime, Section, TensorReader
+from cloformer_deploy.backends.base import INPUT_NAME, ExportSpec, Opener, Runtime, TensorReader
 from cloformer_deploy.backends.coreml.runtime import CoreML, CoreMLInterpreter
 from cloformer_deploy.backends.coreml.targets import TARGETS
+from cloformer_deploy.backends.description import Description, Section
 from cloformer_deploy.backends.target import FLOATS, Target
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.progress import Progress

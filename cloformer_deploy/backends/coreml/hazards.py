@@ -3,7 +3,8 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from cloformer_deploy.backends.base import INPUT_NAME, Description, Section
+from cloformer_deploy.backends.base import INPUT_NAME
+from cloformer_deploy.backends.description import Description, Section
 from cloformer_deploy.data import Preprocessing, probe_images
 
 HAZARD_IMAGES = 4

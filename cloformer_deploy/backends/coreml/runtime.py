@@ -67,9 +67,7 @@ class CoreMLSession:
             found = self._model.predict(given)
         except Exception as error:
             raise run_failed("Core ML", feed, error) from error
-        return {
-            name: np.asarray(values, np.float32) for name, values in found.items() if isinstance(values, np.ndarray)
-        }
+        return _arrays(found)
 
 
 class CoreMLInterpreter:
@@ -109,9 +107,7 @@ class InterpreterSession:
     def run(self, feed: Feed) -> Outputs:
         """See `Session.run`."""
         found = self._program.run(feed)
-        return {
-            name: np.asarray(values, np.float32) for name, values in found.items() if isinstance(values, np.ndarray)
-        }
+        return _arrays(found)
 
 
 def _arrays(found: Mapping[str, Any]) -> Outputs:

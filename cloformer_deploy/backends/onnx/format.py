@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from cloformer_deploy import __version__
 from cloformer_deploy.backends import metadata
-from cloformer_deploy.backends.base import INPUT_NAME, Description, ExportSpec, Opener, Runtime, Section, TensorReader
+from cloformer_deploy.backends.base import INPUT_NAME, ExportSpec, Opener, Runtime, TensorReader
+from cloformer_deploy.backends.description import Description, Section
 from cloformer_deploy.backends.onnx.runtime import OnnxRuntime
 from cloformer_deploy.backends.onnx.targets import TARGETS
 from cloformer_deploy.backends.target import Target

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloformer_deploy.backends import metadata
-from cloformer_deploy.backends.base import METADATA_PREFIX, Description, GraphSummary, QuantizedTensor, TensorInfo
+from cloformer_deploy.backends.base import METADATA_PREFIX
+from cloformer_deploy.backends.description import Description, GraphSummary, QuantizedTensor, TensorInfo
 from cloformer_deploy.backends.quantized_tensors import clipped_shares, on_grid
 from cloformer_deploy.backends.tflite.file import load_model
 from cloformer_deploy.errors import BundleError

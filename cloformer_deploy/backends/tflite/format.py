@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cloformer_deploy.backends import metadata
-from cloformer_deploy.backends.base import INPUT_NAME, Description, ExportSpec, Opener, Runtime, Section, TensorReader
+from cloformer_deploy.backends.base import INPUT_NAME, ExportSpec, Opener, Runtime, TensorReader
+from cloformer_deploy.backends.description import Description, Section
 from cloformer_deploy.backends.target import Target
 from cloformer_deploy.backends.tflite.runtime import LiteRT
 from cloformer_deploy.backends.tflite.targets import TARGETS
@@ -32,7 +33,11 @@ class TFLiteBackend:
     targets = TARGETS
     dynamic_batch = False
     runtimes: Sequence[Runtime] = (LiteRT(),)
-    opener = Opener(Path(__file__).with_name("opener.py"), ("ai_edge_litert", "tflite_runtime"), "numpy ai-edge-litert")
+    opener = Opener(
+        Path(__file__).with_name("opener.py"),
+        ("ai_edge_litert.interpreter", "tflite_runtime.interpreter"),
+        "numpy ai-edge-litert",
+    )
 
     @property
     def options(self) -> type["Strict"]:

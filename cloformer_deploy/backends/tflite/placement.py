@@ -13,7 +13,7 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Any
 
-from cloformer_deploy.backends.base import Section
+from cloformer_deploy.backends.description import Section
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.system.subprocesses import end_with_parent, own_process
 
