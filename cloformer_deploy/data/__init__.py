@@ -1,4 +1,4 @@
-"""ImageSet: folders, the rendered task, preprocessing, calibration sets."""
+"""Images: folders, the rendered data set, preprocessing and calibration sets."""
 
 from cloformer_deploy.data.batches import Batch, Dataset, ImageSet
 from cloformer_deploy.data.calibration import CalibrationSet, default_calibration, open_calibration

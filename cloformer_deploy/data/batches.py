@@ -1,4 +1,4 @@
-"""ImageSet as a stream of batches, whatever they come from."""
+"""The Protocols of image sets, and the loading of their images in batches."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,85 +11,102 @@ from numpy.typing import NDArray
 from cloformer_deploy.data.preprocessing import Preprocessing
 
 LOADING_THREADS = 2
+"""Threads that decode and resize images."""
+
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """ImageSet (B, 3, H, W), RGB uint8, and their labels, (B,) int64, or None where unlabeled."""
+    """Some images of a set.
+
+    Attributes:
+        pixels: RGB, uint8, (B, 3, H, W).
+        labels: class indices, int64, (B,); None if the set has no labels.
+    """
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
 
 
 class ImageSet(Protocol):
-    """A set of images."""
+    """Images in a fixed order, read in batches."""
 
     @property
     def name(self) -> str:
-        """Which they are, for people."""
+        """Description of the set for messages, such as the path of its folder."""
         ...
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was assumed about their labels, for the user to check."""
+        """Assumptions about the set that the user should check, such as the order of its classes."""
         ...
 
     def __len__(self) -> int: ...
 
     def batches(self, preprocessing: Preprocessing, size: int) -> Iterator[Batch]:
-        """The images in order, at the input's size; the last batch may be smaller.
+        """Yield all images in order, at the model's input size.
+
+        Args:
+            preprocessing: gives the input size and the resizing; the pixels are not normalized.
+            size: images per batch; the last batch may be smaller.
 
         Raises:
-            DataError: a image cannot be used (raised when its batch is reached).
+            DataError: an image cannot be used (raised when its batch is reached).
         """
         ...
 
 
 class Dataset(ImageSet, Protocol):
-    """ImageSet of which each can be told from others, and loaded, by itself."""
+    """An image set whose images can also be identified and selected one by one."""
 
     @property
     def labels(self) -> Sequence[int] | None:
-        """Of each image, or None where unlabeled."""
+        """Class index of each image; None if the set has no labels."""
         ...
 
     def identity(self, index: int) -> str:
-        """What a image is before preprocessing, whatever it is called: the same content, the same identity.
+        """Return a text that identifies the content of an image before preprocessing, independent of its name.
+
+        Equal content has equal identities, so that results can be cached by it.
 
         Raises:
-            DataError: it cannot be read.
+            DataError: the image cannot be read.
         """
         ...
 
     def select(self, indices: Sequence[int]) -> "Dataset":
-        """Return some of the images, by their indices, in this order."""
+        """Return a set of the images with these indices, in this order."""
         ...
 
     def limited(self, max_images: int | None) -> "Dataset":
-        """Return at most so many images, spread evenly so that every class keeps its share; all without a number."""
+        """Return at most `max_images` images, spread evenly so that every class keeps its share; all if it is None."""
         ...
 
 
 def stream(
     items: Sequence[_T], labels: Sequence[int] | None, load: Callable[[_T], NDArray[np.uint8]], size: int
 ) -> Iterator[Batch]:
-    """Load (3, H, W) images batch by batch, one batch ahead of the consumer."""
+    """Load images in batches, in order, while the caller works on the batch before.
+
+    At most two batches are in memory: the one that was yielded, and the next one, which is being loaded.
+
+    Args:
+        items: one item per image.
+        labels: class index of each image, or None.
+        load: returns the image of an item, RGB uint8 (3, H, W), all of one size; called from several threads.
+        size: images per batch; the last batch may be smaller.
+
+    Raises:
+        Exception: the error that `load` raised, when the batch of the item is reached.
+    """
     with ThreadPoolExecutor(LOADING_THREADS) as pool:
-        ahead: list[Future[NDArray[np.uint8]]] = []
-        start = 0
+
+        def start(first: int) -> list[Future[NDArray[np.uint8]]]:
+            return [pool.submit(load, item) for item in items[first : first + size]]
+
+        following = start(0)
         for first in range(0, len(items), size):
-            upcoming = [pool.submit(load, item) for item in items[first : first + size]]
-            if ahead:
-                yield _collect(ahead, labels, start)
-                start += len(ahead)
-            ahead = upcoming
-        if ahead:
-            yield _collect(ahead, labels, start)
-
-
-def _collect(images: Sequence[Future[NDArray[np.uint8]]], labels: Sequence[int] | None, start: int) -> Batch:
-    pixels = np.stack([image.result() for image in images])
-    if labels is None:
-        return Batch(pixels, None)
-    return Batch(pixels, np.asarray(labels[start : start + len(images)], np.int64))
+            loading, following = following, start(first + size)
+            pixels = np.stack([image.result() for image in loading])
+            yield Batch(pixels, None if labels is None else np.asarray(labels[first : first + size], np.int64))

@@ -1,4 +1,4 @@
-"""Calibration sets: the pixels that ranges are measured on, from a file, or made again from a recipe that ships."""
+"""Calibration sets: images that activation ranges are measured on, from a file or rendered for the bundled weights."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,14 +17,18 @@ from cloformer_deploy.errors import DataError
 from cloformer_deploy.system.packages import shipped_folder
 
 RELIABLE_COUNT = 32
-"""Ranges from fewer images depend much on which these are."""
+"""Images; activation ranges from fewer depend strongly on the choice of images."""
 
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """ImageSet that have the input's size already. `is_bundled` is true of the set that ships.
+    """An unlabeled image set, at a model's input size, whose pixels are checked against their manifest when read.
 
-    They are held against the manifest's digests as they are read.
+    Attributes:
+        name: description for messages: the path of its file, or the source of the bundled set.
+        manifest: the digests of its pixels, and how it was made.
+        is_bundled: true for the set that is distributed with this package.
+        read: yields the pixels in order, RGB uint8 (B, 3, H, W), a given number of images at a time.
     """
 
     name: str
@@ -34,32 +38,32 @@ class CalibrationSet:
 
     @property
     def sha256(self) -> str:
-        """Of all pixels, (n, 3, height, width) uint8, in order."""
+        """SHA-256 digest of all pixels in order, RGB uint8 (n, 3, height, width)."""
         return self.manifest.sha256
 
     @property
     def n(self) -> int:
-        """How many images."""
+        """Number of images."""
         return self.manifest.n
 
     @property
     def seed(self) -> int:
-        """What they were chosen with."""
+        """Seed of the random choice of the images."""
         return self.manifest.seed
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What they were made for."""
+        """Preprocessing of the models that the set can calibrate."""
         return self.manifest.preprocessing
 
     @property
     def image_digests(self) -> tuple[str, ...]:
-        """The `image_digest` of each, in order."""
+        """`image_digest` of each image, in order."""
         return self.manifest.images
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """See `Images.warnings`."""
+        """A warning if the set has fewer than `RELIABLE_COUNT` images."""
         if self.n >= RELIABLE_COUNT:
             return ()
         return (f"ranges from {self.n} images are unreliable: calibrate with {RELIABLE_COUNT} or more",)
@@ -68,48 +72,51 @@ class CalibrationSet:
         return self.n
 
     def batches(self, preprocessing: Preprocessing, size: int) -> Iterator[Batch]:
-        """The images in order, without labels; the last batch may be smaller.
+        """Yield all images in order, without labels; see `ImageSet.batches`.
 
         Raises:
-            DataError: the set was made for another preprocessing; or its pixels are not those of its manifest
-                (raised when the first that differs is reached).
+            DataError: the set was made for another preprocessing; or an image differs from its digest in the manifest
+                (raised when it is reached).
         """
         for field in Preprocessing.model_fields:
             own, wanted = getattr(self.preprocessing, field), getattr(preprocessing, field)
             if own != wanted:
                 images = "rendered" if self.is_bundled else "IMAGES"
-                fitting = f"--input-size {preprocessing.height}x{preprocessing.width}"
+                input_size = f"--input-size {preprocessing.height}x{preprocessing.width}"
                 raise DataError(
-                    f"{self.name} was made for an input of {field} {own}, the model's is {wanted}",
-                    f"make one that fits with: cloformer-deploy calibrate {images} {fitting} --output FILE",
+                    f"{self.name} was made for models with input {field} {own}, but this model has {wanted}",
+                    f"make a fitting set with: cloformer-deploy calibrate {images} {input_size} --output FILE",
                 )
-        return self._held_against_manifest(size)
+        return self._checked(size)
 
-    def _held_against_manifest(self, size: int) -> Iterator[Batch]:
+    def _checked(self, size: int) -> Iterator[Batch]:
         found = PixelDigests()
         for pixels in self.read(size):
             for image in pixels:
-                place = len(found.images)
-                if (found.add(image),) != self.image_digests[place : place + 1]:
-                    raise self._differs(f"image {place}")
+                index = len(found.images)
+                if (found.add(image),) != self.image_digests[index : index + 1]:
+                    raise self._mismatch(f"image {index} does not match its")
             yield Batch(pixels, None)
         if found.sha256 != self.sha256:
-            raise self._differs("the sha256 of all pixels")
+            raise self._mismatch("the pixels do not match their")
 
-    def _differs(self, what: str) -> DataError:
+    def _mismatch(self, problem: str) -> DataError:
         hint = (
-            "install the Pillow of constraints.txt, or give a set of your own with --calibration"
+            "install the Pillow version of constraints.txt, or use a calibration set of your own"
             if self.is_bundled
             else MAKE_AGAIN
         )
-        return DataError(f"{self.name}: {what} is not as its manifest says", hint)
+        return DataError(f"{self.name}: {problem} digest in the manifest", hint)
 
 
 def open_calibration(path: Path | None) -> CalibrationSet:
-    """Open the set in a file that `calibrate` wrote, or without a path the one that ships. No pixels are read yet.
+    """Open a calibration set; its pixels are not read yet.
+
+    Args:
+        path: a file that `calibrate` wrote; None opens the bundled set.
 
     Raises:
-        DataError: no such file, not readable, not a calibration set, or damaged.
+        DataError: the file does not exist, is not readable, is not a calibration set, or is damaged.
     """
     if path is None:
         return default_calibration()
@@ -119,7 +126,10 @@ def open_calibration(path: Path | None) -> CalibrationSet:
 
 @cache
 def default_calibration() -> CalibrationSet:
-    """The set that ships in `calibration/`, for the bundled weights of the rendered task; rendered as it is read."""
+    """Return the set of `calibration/rendered.json`, for the bundled weights that are trained on the rendered data set.
+
+    Only its manifest is distributed: the images are rendered when they are read.
+    """
     content = (shipped_folder("calibration") / "rendered.json").read_bytes()
     manifest = CalibrationManifest.model_validate_json(content)
     images = rendered_calibration(manifest.n, manifest.seed)
@@ -131,8 +141,8 @@ def default_calibration() -> CalibrationSet:
 
 
 def rendered_calibration(count: int, seed: int) -> RenderedImages:
-    """ImageSet of the rendered task's calibration split: `count` from index `seed * count` on.
+    """Return `count` images of the rendered data set's calibration split, from index `seed * count` on.
 
-    Neighbouring images are of different classes, so that no class has two images more than another.
+    Every 20 consecutive images have each of the 20 classes once, so the classes differ by at most one image.
     """
     return RenderedImages("calibration", range(seed * count, (seed + 1) * count))

@@ -1,55 +1,53 @@
-"""The file of a calibration set: safetensors, with the pixels as its one tensor and the manifest in its header.
+"""The file format of calibration sets: safetensors, with the pixels as the only tensor and the manifest as metadata.
 
-    8 bytes     the header's length
+    8 bytes     length of the header, little-endian
     header      {"__metadata__": {"manifest": JSON}, "pixels": {"dtype": "U8", "shape": [n, 3, height, width], ...}}
     the rest    the pixels, in order
 
-Both directions are streams: of the pixels no more than a batch is in memory.
+Pixels are read and written in batches, so that memory does not grow with the number of images.
 """
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from cloformer_deploy.data.calibration_manifest import CalibrationManifest, Count
 from cloformer_deploy.errors import DataError, RequestError
+from cloformer_deploy.system.files import replaced
+from cloformer_deploy.system.schema import Strict, first_error
 
 MAX_HEADER_BYTES = 100_000_000
-"""What safetensors itself reads at most."""
+"""Length of the longest header that the safetensors library reads."""
 
 MAKE_AGAIN = "make it again with: cloformer-deploy calibrate IMAGES --output FILE"
 _LENGTH_BYTES = 8
+_INVALID = "is not a calibration set, or is damaged"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _Metadata(_Part):
+class _Metadata(Strict):
     manifest: str
 
 
-class _Pixels(_Part):
+class _Pixels(Strict):
     dtype: Literal["U8"]
     shape: tuple[Count, Count, Count, Count]
     data_offsets: tuple[Literal[0], Count]
 
 
-class _Header(_Part):
+class _Header(Strict):
     metadata: _Metadata = Field(alias="__metadata__")
     pixels: _Pixels
 
 
 def header(manifest: CalibrationManifest, length: int = 0) -> bytes:
-    """All bytes before the pixels, padded to at least `length`."""
+    """Return all bytes before the pixels, padded with spaces to at least `length` and to a multiple of 8."""
     metadata = {"manifest": manifest.model_dump_json()}
     pixels = {"dtype": "U8", "shape": manifest.shape, "data_offsets": (0, _pixel_bytes(manifest))}
     text = json.dumps({"__metadata__": metadata, "pixels": pixels}, separators=(",", ":")).encode()
@@ -59,49 +57,52 @@ def header(manifest: CalibrationManifest, length: int = 0) -> bytes:
 
 
 def read_header(path: Path) -> tuple[CalibrationManifest, int]:
-    """The manifest of a calibration set's file, and where its pixels begin.
+    """Read the manifest of a calibration set's file.
+
+    Returns:
+        The manifest, and the offset of the first pixel in bytes.
 
     Raises:
-        DataError: no such file, not readable, not a calibration set, or damaged.
+        DataError: the file does not exist, is not readable, is not a calibration set, or is damaged.
     """
     try:
         if path.exists() and not path.is_file():
-            raise DataError(f"{path} is not a file", "give a file that calibrate wrote")
+            raise DataError(f"{path} is not a file", "pass a file that calibrate wrote")
         with path.open("rb") as file:
             return _parsed(file, os.fstat(file.fileno()).st_size)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", "give a file that calibrate wrote") from error
+        raise DataError(f"{path} cannot be read: {error.strerror}", "pass a file that calibrate wrote") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ascii(".".join(str(part) for part in first["loc"]))[1:-1][:80]  # may be the file's own words
-        raise DataError(
-            f"{path} is not a calibration set, or damaged: {place + ': ' if place else ''}{first['msg']}", MAKE_AGAIN
-        ) from error
+        raise DataError(f"{path} {_INVALID}: {first_error(error)}", MAKE_AGAIN) from error
     except ValueError as error:
-        raise DataError(f"{path} is not a calibration set, or damaged: {error}", MAKE_AGAIN) from error
+        raise DataError(f"{path} {_INVALID}: {error}", MAKE_AGAIN) from error
 
 
 def _parsed(file: BinaryIO, size: int) -> tuple[CalibrationManifest, int]:
     length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
     start = _LENGTH_BYTES + length
     if start > size or length > MAX_HEADER_BYTES:
-        raise ValueError(f"a header of {length} bytes in a file of {size}")
+        raise ValueError(f"its header has {length} bytes, the file {size}")
     read = _Header.model_validate_json(file.read(length))
     manifest = CalibrationManifest.model_validate_json(read.metadata.manifest)
     if read.pixels.shape != manifest.shape:
-        raise ValueError(f"pixels of shape {read.pixels.shape}, {manifest.shape} in the manifest")
+        raise ValueError(f"its pixels have shape {read.pixels.shape}, in the manifest {manifest.shape}")
     if read.pixels.data_offsets[1] != _pixel_bytes(manifest):
-        raise ValueError(f"data_offsets {read.pixels.data_offsets} for {_pixel_bytes(manifest)} bytes of pixels")
+        raise ValueError(f"its data_offsets are {read.pixels.data_offsets}, its pixels {_pixel_bytes(manifest)} bytes")
     if size - start != _pixel_bytes(manifest):
-        raise ValueError(f"{size - start} bytes of pixels instead of {_pixel_bytes(manifest)}")
+        raise ValueError(f"it has {size - start} bytes of pixels instead of {_pixel_bytes(manifest)}")
     return manifest, start
 
 
 def read_pixels(path: Path, size: int) -> Iterator[NDArray[np.uint8]]:
-    """The pixels of a calibration set's file, RGB uint8 (B, 3, height, width), `size` images at a time.
+    """Yield the pixels of a calibration set's file in order, RGB uint8 (B, 3, height, width).
+
+    Args:
+        path: the file.
+        size: images at a time; the last array may have fewer.
 
     Raises:
-        DataError: as `read_header`, or the file was cut short since.
+        DataError: for the reasons of `read_header`, or the file was truncated while it was read.
     """
     manifest, start = read_header(path)
     n, *image = manifest.shape
@@ -111,7 +112,7 @@ def read_pixels(path: Path, size: int) -> Iterator[NDArray[np.uint8]]:
             shape = (min(size, n - first), *image)
             pixels = np.fromfile(file, np.uint8, int(np.prod(shape)))
             if pixels.size < np.prod(shape):
-                raise DataError(f"{path} was cut short while it was read", MAKE_AGAIN)
+                raise DataError(f"{path} was truncated while it was read", MAKE_AGAIN)
             yield pixels.reshape(shape)
 
 
@@ -121,47 +122,49 @@ def _pixel_bytes(manifest: CalibrationManifest) -> int:
 
 
 @contextmanager
-def replaced(output: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes its place at `output` when all went well; else what stood there stands there still.
+def writing(output: Path) -> Iterator[BinaryIO]:
+    """Create or replace a calibration set's file atomically; missing parent folders are created.
+
+    After an error the temporary file and the created folders are removed, and the previous file is unchanged.
+
+    Yields:
+        The temporary file, open for writing.
 
     Raises:
-        RequestError: something else than a calibration set is at `output`, or it cannot be written.
+        RequestError: there is something other than a calibration set at `output`, or it cannot be written.
     """
-    _check_occupied(output)
+    _check_replaceable(output)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(_parents(output))
+            staged = stack.enter_context(replaced(output))
+            file = stack.enter_context(staged.open("wb"))
+        except OSError as error:
+            raise RequestError(f"{output} cannot be written: {error.strerror}", "choose another output file") from error
+        yield file
+
+
+@contextmanager
+def _parents(output: Path) -> Iterator[None]:
+    """Create the missing parent folders of a file; remove them again if an error is raised inside."""
     missing = [folder for folder in output.parents if not folder.exists()]
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{output.name}-", dir=output.parent)
-    except OSError as error:
-        _remove(missing)
-        raise RequestError(f"{output} cannot be written: {error.strerror}", "choose another --output") from error
-    staged = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        staged.chmod(0o644)  # mkstemp's file is for its owner only
-        staged.replace(output)
+        yield
     except BaseException:
-        staged.unlink()
-        _remove(missing)
+        for folder in missing:
+            with suppress(OSError):  # it was not created, or another process has written into it
+                folder.rmdir()
         raise
 
 
-def _remove(folders: list[Path]) -> None:
-    for folder in folders:
-        with suppress(OSError):  # it was not made, or others use it by now
-            folder.rmdir()
-
-
-def _check_occupied(output: Path) -> None:
+def _check_replaceable(output: Path) -> None:
     if not output.exists():
         return
     try:
         read_header(output)
     except DataError as error:
         raise RequestError(
-            f"{output} exists and is not a calibration set, which could be replaced",
-            "move it, or choose another --output",
+            f"{output} exists and is not a calibration set, so it is not replaced",
+            "move it, or choose another output file",
         ) from error

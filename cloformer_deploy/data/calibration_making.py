@@ -1,4 +1,4 @@
-"""Making a calibration set: choosing images, the same number of each class, and writing them into one file."""
+"""Makes calibration sets: chooses images evenly over the classes, and writes their pixels into one file."""
 
 import heapq
 from collections import deque
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cloformer_deploy.data.batches import stream
 from cloformer_deploy.data.calibration import CalibrationSet, open_calibration, rendered_calibration
-from cloformer_deploy.data.calibration_file import header, replaced
+from cloformer_deploy.data.calibration_file import header, writing
 from cloformer_deploy.data.calibration_manifest import CalibrationManifest, PixelDigests, image_digest
 from cloformer_deploy.data.folders import list_images
 from cloformer_deploy.data.preprocessing import Preprocessing, load_image
@@ -23,13 +23,13 @@ from cloformer_deploy.errors import DataError
 from cloformer_deploy.progress import Progress
 
 RENDERED = "rendered"
-"""Instead of a folder: images of the rendered task."""
+"""Name that stands for the rendered data set where a folder is expected."""
 
 UNLABELED = ""
-"""The group of the images that are in no class; no folder has this name."""
+"""Group of the images without a class; no folder can have this name."""
 
 Load = Callable[[], NDArray[np.uint8]]
-"""Gives one image at the input's size, (3, H, W)."""
+"""Returns one image at the model's input size, RGB uint8 (3, H, W)."""
 
 _BATCH = 16
 _T = TypeVar("_T")
@@ -37,7 +37,13 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Source:
-    """Where images come from: groups in the order in which they take turns, each in the order of drawing."""
+    """Images to choose from.
+
+    Attributes:
+        name: of the folder, or split and range of the rendered data set.
+        groups: images of each class, in the order in which they are drawn.
+        warnings: for the user.
+    """
 
     name: str
     groups: Mapping[str, Sequence[Load]]
@@ -45,12 +51,17 @@ class Source:
 
     @property
     def count(self) -> int:
-        """How many images there are to draw."""
+        """Number of images in all groups."""
         return sum(map(len, self.groups.values()))
 
 
 class Turns(Generic[_T]):
-    """Draws from groups in turn, always from one of which the fewest are taken; `taken` counts them by group."""
+    """Draws items from groups so that their numbers stay even: always from the group with the fewest drawn so far.
+
+    Attributes:
+        taken: items drawn of each group and not rejected.
+        rejected: items that were drawn and rejected.
+    """
 
     def __init__(self, groups: Mapping[str, Sequence[_T]]) -> None:
         self.taken = dict.fromkeys(groups, 0)
@@ -58,7 +69,7 @@ class Turns(Generic[_T]):
         self._left = {name: deque(items) for name, items in groups.items()}
 
     def draw(self, count: int) -> list[tuple[str, _T]]:
-        """The next `count` items, each with its group; fewer where there are no more."""
+        """Return the next `count` items, each with its group; fewer if there are no more."""
         turns = [(self.taken[name], place, name) for place, name in enumerate(self._left)]
         heapq.heapify(turns)
         drawn: list[tuple[str, _T]] = []
@@ -71,14 +82,20 @@ class Turns(Generic[_T]):
         return drawn
 
     def reject(self, name: str) -> None:
-        """An item drawn from this group does not count after all."""
+        """Take back an item that was drawn from this group: the group may give another one in its place."""
         self.taken[name] -= 1
         self.rejected += 1
 
 
 @dataclass(frozen=True)
 class MadeCalibration:
-    """A new file, and what the user should know about its images."""
+    """A calibration set that was written to a file.
+
+    Attributes:
+        output: the file.
+        calibration: the set, opened again.
+        warnings: facts about the choice of images that the user should know.
+    """
 
     output: Path
     calibration: CalibrationSet
@@ -88,14 +105,22 @@ class MadeCalibration:
 def make_calibration(
     images: str, count: int, seed: int, preprocessing: Preprocessing, output: Path, progress: Progress
 ) -> MadeCalibration:
-    """Choose `count` images of the folder `images`, or of the rendered task for `rendered`, and write their pixels.
+    """Choose images and write their pixels to a calibration set's file.
 
-    The same files, count and seed give the same set. No class has two images more than another, unless it has
-    no more. ImageSet of equal pixels count once. ImageSet are streamed: memory does not grow with their number.
+    The same files, count and seed give the same set. The classes differ by at most one image, unless a class has no
+    more images. Images with equal pixels are used once. Memory does not grow with the number of images.
+
+    Args:
+        images: path of a folder (each sub-folder is a class), or `rendered` for the rendered data set.
+        count: number of images to choose; all images if there are fewer.
+        seed: of the random choice.
+        preprocessing: of the models to be calibrated.
+        output: the file to create or replace.
+        progress: receives the steps and the warnings.
 
     Raises:
-        DataError: there is no such folder, it has no images, or one cannot be used.
-        RequestError: something else than a calibration set is at `output`.
+        DataError: the folder does not exist or has no images, or an image cannot be used.
+        RequestError: there is something other than a calibration set at `output`, or it cannot be written.
     """
     source = _rendered(count, seed, preprocessing) if images == RENDERED else _folder(Path(images), seed, preprocessing)
     planned = min(count, source.count)
@@ -112,9 +137,9 @@ def make_calibration(
     made = open_calibration(output)
     warnings = [*source.warnings]
     if rejected:
-        warnings.append(f"left out, as their pixels are those of others: {rejected} of the images drawn")
+        warnings.append(f"{rejected} images were left out because their pixels equal those of another image")
     if made.n < count:
-        warnings.append(f"{source.name} has {made.n} different images, fewer than --count {count}: all are taken")
+        warnings.append(f"{source.name} has {made.n} different images, fewer than the {count} asked for: all are used")
     warnings += made.warnings
     for warning in warnings:
         progress.warn(warning)
@@ -133,7 +158,7 @@ def _folder(root: Path, seed: int, preprocessing: Preprocessing) -> Source:
     flat, by_class = list_images(root)
     links = [name for name in by_class if (root / name).is_symlink()]
     listed = {UNLABELED: flat, **{name: paths for name, paths in by_class.items() if name not in links}}
-    # numpy promises that a bit generator's raw stream never changes, of a shuffle it does not.
+    # numpy guarantees a bit generator's raw stream in all versions, but not the result of its shuffle.
     random = np.random.PCG64(seed)
     groups = {
         name: [
@@ -144,17 +169,21 @@ def _folder(root: Path, seed: int, preprocessing: Preprocessing) -> Source:
         if paths
     }
     if not groups:
-        raise DataError(f"{root} holds images only behind links to folders", "give the folder that a link leads to")
-    warnings = (f"links to folders are left out: {', '.join(map(_printable, links))}",) if links else ()
+        raise DataError(f"{root} holds images only behind links to folders", "pass the folder that a link points to")
+    warnings = (f"links to folders are ignored: {', '.join(map(_printable, links))}",) if links else ()
     return Source(_printable(root.resolve().name), groups, warnings)
 
 
 def _write(source: Source, draft: CalibrationManifest, output: Path, progress: Progress) -> int:
-    """Write pixels and manifest, `draft` completed; how many images were left out as copies of others."""
+    """Write the pixels and the manifest, which is `draft` with the digests and counts of the images.
+
+    Returns:
+        The number of images that were left out because their pixels equal those of another image.
+    """
     turns, digests = Turns(source.groups), PixelDigests()
-    with replaced(output) as file:
+    with writing(output) as file:
         progress.step(f"Reading {draft.n} of {source.count} images")
-        # Room for all that the manifest can come to say: it is known once the pixels are written.
+        # The digests are known once the pixels are written, so the header is reserved at its greatest length.
         longest_counts = len(source.groups) * len(str(draft.n))
         room = file.write(header(draft, len(header(draft)) + longest_counts))
         for pixels in different_images(turns, draft.n):
@@ -169,7 +198,7 @@ def _write(source: Source, draft: CalibrationManifest, output: Path, progress: P
 
 
 def different_images(turns: Turns[Load], count: int) -> Iterator[NDArray[np.uint8]]:
-    """The pixels, (3, H, W), of `count` images of which no two are equal; fewer where there are no more."""
+    """Yield `count` images without duplicates, RGB uint8 (3, H, W); fewer if there are no more."""
     seen: set[str] = set()
     while drawn := turns.draw(count - len(seen)):
         batches = stream([load for _, load in drawn], None, lambda load: load(), _BATCH)
@@ -187,5 +216,5 @@ def _classes(taken: Mapping[str, int]) -> Mapping[str, int] | None:
 
 
 def _printable(name: str) -> str:
-    """A folder's name as text that JSON and a terminal take, whatever bytes it is of."""
+    """Return the name of a folder as text that is safe in JSON and on a terminal, whatever bytes the name has."""
     return name if name.isprintable() else ascii(name)

@@ -1,4 +1,4 @@
-"""Folders of images, labeled by sub-folder or not, read as a stream of batches."""
+"""Folders of images as a data set: one sub-folder per class, or a flat folder without labels."""
 
 import hashlib
 import os
@@ -13,9 +13,13 @@ from cloformer_deploy.errors import DataError
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The images of a folder in reading order; `labels` is parallel to `paths`, or None.
+    """The images of a folder; see `Dataset`.
 
-    `warnings` says what was assumed about the labels, for the user to check.
+    Attributes:
+        root: the folder.
+        paths: the image files, in order.
+        labels: class index of each image; None without labels.
+        warnings: assumptions about the labels that the user should check.
     """
 
     root: Path
@@ -23,19 +27,23 @@ class ImageFolder:
     labels: tuple[int, ...] | None
     warnings: tuple[str, ...] = ()
 
-    def limited(self, limit: int | None) -> "ImageFolder":
-        """At most `limit` images, spread evenly over the folder so that every class keeps its share."""
-        if limit is None or limit >= len(self.paths):
+    def limited(self, max_images: int | None) -> "ImageFolder":
+        """Return at most `max_images` images, spread evenly over the folder; see `Dataset.limited`."""
+        if max_images is None or max_images >= len(self.paths):
             return self
-        return self.select([index * len(self.paths) // limit for index in range(limit)])
+        return self.select([index * len(self.paths) // max_images for index in range(max_images)])
 
     def select(self, indices: Sequence[int]) -> "ImageFolder":
-        """See `Dataset.select`."""
+        """Return a set of the images with these indices, in this order."""
         labels = tuple(self.labels[index] for index in indices) if self.labels else None
         return ImageFolder(self.root, tuple(self.paths[index] for index in indices), labels, self.warnings)
 
     def identity(self, index: int) -> str:
-        """The SHA-256 of the file; see `Dataset.identity`."""
+        """Return the SHA-256 digest of an image's file.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
         try:
             return hashlib.sha256(self.paths[index].read_bytes()).hexdigest()
         except OSError as error:
@@ -43,32 +51,37 @@ class ImageFolder:
 
     @property
     def name(self) -> str:
-        """The folder."""
+        """Path of the folder."""
         return str(self.root)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def batches(self, preprocessing: Preprocessing, size: int) -> Iterator[Batch]:
-        """See `Images.batches`."""
+        """Yield all images in order, at the model's input size; see `ImageSet.batches`."""
         return stream(self.paths, self.labels, lambda path: load_image(path, preprocessing), size)
 
 
 def open_folder(root: Path, num_classes: int, labels: Sequence[str] | None) -> ImageFolder:
-    """List a folder: one sub-folder a class, or images side by side (unlabeled).
+    """Open a folder with one sub-folder per class, or a flat folder of unlabeled images.
 
-    Sub-folders are matched by name to the model's `labels` where the names are known there; otherwise
-    their sorted names are the labels 0..N-1.
+    Sub-folders that are all named like labels of the model have the indices of these labels. Otherwise the sorted
+    sub-folders have the indices 0..N-1, with a warning unless the model has N classes without names.
+
+    Args:
+        root: the folder.
+        num_classes: classes of the model.
+        labels: names of the model's classes, or None.
 
     Raises:
-        DataError: no such folder, unreadable, no images, both layouts at once, more sub-folders than
-            classes, or sub-folders of which only some are labels of the model.
+        DataError: the folder does not exist, is unreadable or has no images; has images beside sub-folders with images;
+            has more sub-folders than the model has classes; or only some sub-folders are named like labels.
     """
     flat, by_class = list_images(root)
     if flat and any(by_class.values()):
         raise DataError(
             f"{root} holds {len(flat)} images beside sub-folders with images",
-            "use one sub-folder a class, or one flat folder",
+            "use one sub-folder per class, or one flat folder",
         )
     if flat:
         return ImageFolder(root, tuple(flat), None)
@@ -78,16 +91,19 @@ def open_folder(root: Path, num_classes: int, labels: Sequence[str] | None) -> I
 
 
 def list_images(root: Path) -> tuple[list[Path], dict[str, list[Path]]]:
-    """The images directly in a folder, and those of each of its sub-folders, by name; all in sorted order.
+    """List the image files of a folder, sorted.
 
-    Hidden files and folders are left out. A sub-folder may be a link; links to folders further down are not followed.
+    Hidden files and folders are ignored. A sub-folder may be a link; links to folders further down are not followed.
+
+    Returns:
+        The images directly in the folder, and those of each sub-folder, at any depth, by its name.
 
     Raises:
-        DataError: no such folder, unreadable, or no images.
+        DataError: the folder does not exist, is unreadable, or has no images.
     """
     try:
         if not root.is_dir():
-            raise DataError(f"{root} is not a folder", "give a folder of JPEG, PNG or WebP images")
+            raise DataError(f"{root} is not a folder", "pass a folder of JPEG, PNG or WebP images")
         flat = _images(root, recursive=False)
         folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
         by_class = {folder.name: _images(folder, recursive=True) for folder in folders}
@@ -96,14 +112,14 @@ def list_images(root: Path) -> tuple[list[Path], dict[str, list[Path]]]:
             f"{error.filename or root} cannot be read: {error.strerror}", "check its permissions"
         ) from error
     if not flat and not any(by_class.values()):
-        raise DataError(f"{root} holds no JPEG, PNG or WebP images", "give the folder that holds them")
+        raise DataError(f"{root} holds no JPEG, PNG or WebP images", "pass the folder that holds the images")
     return flat, by_class
 
 
 def _images(folder: Path, *, recursive: bool) -> list[Path]:
-    """The images in a folder, neither hidden nor in a hidden folder; links to folders are not followed."""
+    """Return the images in a folder, sorted, without hidden ones; links to folders are not followed."""
 
-    def fail(error: OSError) -> None:  # os.walk, like Path.rglob, would pass over a folder it cannot read
+    def fail(error: OSError) -> None:  # without it os.walk, like Path.rglob, skips folders that it cannot read
         raise error
 
     found = []
@@ -122,13 +138,13 @@ def _class_indices(
         return [known[name] for name in names], ()
     if len(unknown) < len(names):
         raise DataError(
-            f"{root}: sub-folders {', '.join(unknown[:3])} are not labels of the model, the others are",
-            "rename them, or rename all so that their sorted order is the classes' order",
+            f"{root}: some sub-folders are labels of the model, but these are not: {', '.join(unknown[:3])}",
+            "rename these to labels, or rename all sub-folders so that their sorted order is the order of the classes",
         )
     if len(names) > num_classes:
         raise DataError(
             f"{root} has {len(names)} sub-folders, the model {num_classes} classes",
-            "give one sub-folder a class, or a flat folder of unlabeled images",
+            "use one sub-folder per class, or a flat folder of unlabeled images",
         )
     indices = list(range(len(names)))
     if len(names) == num_classes and labels is None:

@@ -1,6 +1,5 @@
-"""From a image file to the pixels the network sees: decode, resize, crop, normalize."""
+"""Preprocessing of images for a network: decode, resize, crop and normalize."""
 
-import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,14 +9,17 @@ from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from cloformer_deploy.errors import DataError, RequestError
 from cloformer_deploy.networks.base import INPUT_MULTIPLE
+from cloformer_deploy.system.schema import Strict
 
 MAX_SIDE = 2048
+"""Largest height and width of a model's input, pixels."""
 MAX_PIXELS = 100_000_000
-REPAIR = "repair it or leave it out of the folder"
+"""Largest number of pixels of an image file, and of an image while it is resized."""
+REPAIR = "repair it or remove it from the folder"
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 Triple = tuple[float, float, float]
@@ -25,15 +27,19 @@ Side = Annotated[int, Field(ge=INPUT_MULTIPLE, le=MAX_SIDE, multiple_of=INPUT_MU
 CoverSide = Annotated[int, Field(ge=INPUT_MULTIPLE, le=2 * MAX_SIDE)]
 
 
-class Resize(BaseModel):
-    """How a image that is not already of the input's size is brought to it.
+class Resize(Strict):
+    """The resizing of images to a model's input size.
 
-    It is scaled, keeping its proportions, until it just covers `cover` (height, width), then cropped
-    at its centre to the input's size. For a square input that is the published evaluation: short side
-    to size * 256 / 224, centre crop.
+    An image is scaled, keeping its aspect ratio, to the smallest size that covers `cover`, then its center is cropped
+    to the input size. For a square input this is the evaluation of the published models: the shorter side is scaled to
+    size * 256 / 224, then the center is cropped.
+
+    Attributes:
+        cover: height and width that the scaled image covers, pixels.
+        interpolation: resampling filter.
+        crop: part of the scaled image that is kept.
+        skipped_at_exact_size: an image of exactly the input size is neither scaled nor cropped.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     cover: tuple[CoverSide, CoverSide]
     interpolation: Literal["bicubic"] = "bicubic"
@@ -41,13 +47,17 @@ class Resize(BaseModel):
     skipped_at_exact_size: Literal[True] = True
 
 
-class Preprocessing(BaseModel):
-    """The input of a model: its size and how pixels become numbers. Part of every manifest.
+class Preprocessing(Strict):
+    """The input size of a model, and the way from images to its input. Part of every manifest.
 
-    `mean` and `std` are of RGB scaled to [0, 1]; a network sees (pixel / 255 - mean) / std.
+    Attributes:
+        height: of the input, pixels; a multiple of 32.
+        width: of the input, pixels; a multiple of 32.
+        color: order of the channels.
+        mean: subtracted from each channel after scaling to [0, 1]: the input is (pixel / 255 - mean) / std.
+        std: divides each channel after the mean is subtracted.
+        resize: for images of other sizes.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     height: Side
     width: Side
@@ -58,30 +68,34 @@ class Preprocessing(BaseModel):
 
     @model_validator(mode="after")
     def _usable(self) -> "Preprocessing":
-        if not all(math.isfinite(value) for value in (*self.mean, *self.std)) or min(self.std) <= 0:
-            raise ValueError(f"mean {self.mean} and std {self.std} must be finite, and std positive")
+        if min(self.std) <= 0:
+            raise ValueError(f"std {self.std} must be positive")
         if self.resize.cover[0] < self.height or self.resize.cover[1] < self.width:
             raise ValueError(f"resize.cover {self.resize.cover} must be at least {self.height} x {self.width}")
         return self
 
     @classmethod
     def published(cls, height: int, width: int) -> "Preprocessing":
-        """The published models' evaluation preprocessing at this input size.
+        """Return the evaluation preprocessing of the published models at this input size.
+
+        Args:
+            height: of the input, pixels.
+            width: of the input, pixels.
 
         Raises:
-            RequestError: a side is not a multiple of 32, or out of range.
+            RequestError: height or width is not a multiple of 32 from 32 to `MAX_SIDE`.
         """
         for name, side in (("height", height), ("width", width)):
             if not INPUT_MULTIPLE <= side <= MAX_SIDE or side % INPUT_MULTIPLE:
                 nearest = min(max(round(side / INPUT_MULTIPLE) * INPUT_MULTIPLE, INPUT_MULTIPLE), MAX_SIDE)
                 raise RequestError(
                     f"input {name} {side} is not a multiple of {INPUT_MULTIPLE} from {INPUT_MULTIPLE} to {MAX_SIDE}",
-                    f"the nearest that works is {nearest}",
+                    f"the nearest valid {name} is {nearest}",
                 )
         return cls(height=height, width=width, resize=Resize(cover=(height * 256 // 224, width * 256 // 224)))
 
     def normalize(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(B, 3, H, W) RGB 0..255 to the network's float32 input of the same shape."""
+        """Convert images (B, 3, H, W), RGB 0..255, to the network's input: float32, of the same shape."""
         mean = np.asarray(self.mean, np.float32).reshape(3, 1, 1)
         std = np.asarray(self.std, np.float32).reshape(3, 1, 1)
         scaled: NDArray[np.float32] = (pixels.astype(np.float32) / np.float32(255) - mean) / std
@@ -89,13 +103,17 @@ class Preprocessing(BaseModel):
 
 
 def load_image(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Decode a image and bring it to the input's size: RGB uint8, (3, H, W).
+    """Decode an image file and resize it to the model's input size.
 
-    A image that already has the input's size is taken as it is. EXIF orientation is applied; alpha is
-    dropped; 16-bit greyscale keeps its 8 high bits.
+    EXIF orientation is applied, alpha is dropped, 16-bit channels keep their 8 high bits, and the first frame of an
+    animation is used. The format is told by the content of the file, not by its name.
+
+    Returns:
+        RGB, uint8, (3, H, W).
 
     Raises:
-        DataError: not a JPEG, PNG or WebP, damaged, or of more than 100 million pixels.
+        DataError: the file is not a JPEG, PNG or WebP image, is damaged, has more than 100 million pixels, or is too
+            narrow to be resized.
     """
     try:
         with _decoder(path)(path) as image:
@@ -104,7 +122,7 @@ def load_image(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
             upright = _rgb(image)
     except DataError:
         raise
-    except Exception as error:  # damaged bytes come out of the decoders as nearly any kind
+    except Exception as error:  # on damaged bytes the decoders raise nearly any class
         raise DataError(f"{path} cannot be decoded: {error}", REPAIR) from error
     try:
         return fit(upright, preprocessing)
@@ -113,10 +131,10 @@ def load_image(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
 
 
 def _decoder(path: Path) -> type[JpegImageFile | PngImageFile | WebPImageFile]:
-    """The decoder for a file's first bytes.
+    """Return the decoder of a file, told by its first bytes.
 
-    Not Image.open: it has decoders that run foreign programs (EPS), and gives large images a warning,
-    which cannot be held back in one thread alone.
+    Image.open is not used: some of its decoders run other programs (EPS), and for large images it raises a warning,
+    which cannot be suppressed for one thread alone.
     """
     with path.open("rb") as file:
         start = file.read(12)
@@ -131,18 +149,21 @@ def _decoder(path: Path) -> type[JpegImageFile | PngImageFile | WebPImageFile]:
 
 def _rgb(image: Image.Image) -> Image.Image:
     upright = ImageOps.exif_transpose(image)
-    if upright.mode == "P":  # straight to RGB, alpha in the palette would give a warning
+    if upright.mode == "P":  # Pillow warns when it converts a palette with alpha directly to RGB
         upright = upright.convert("RGBA")
-    if upright.mode.startswith("I"):  # convert() would clip 16-bit values at 255
+    if upright.mode.startswith("I"):  # convert() clips 16-bit values at 255
         upright = Image.fromarray((np.asarray(upright, np.int32) >> 8).clip(0, 255).astype(np.uint8))
     return upright.convert("RGB")
 
 
 def fit(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Bring an RGB image to the input's size: uint8, (3, H, W). One that has it already is taken as it is.
+    """Resize an RGB image to the model's input size; an image of exactly this size is not changed.
+
+    Returns:
+        RGB, uint8, (3, H, W), contiguous.
 
     Raises:
-        ValueError: the image is too narrow to be scaled.
+        ValueError: the image is too narrow: scaled, it would have more than `MAX_PIXELS` pixels.
     """
     height, width = preprocessing.height, preprocessing.width
     if image.size != (width, height):
@@ -153,13 +174,13 @@ def fit(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
 def _scaled_and_cropped(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     height, width = preprocessing.height, preprocessing.width
     cover_height, cover_width = preprocessing.resize.cover
-    # Whole numbers are rounded as torchvision does, with which the published figures were measured.
+    # Sizes are rounded like those of torchvision, with which the published figures were measured.
     if cover_height * image.width >= cover_width * image.height:
         scaled = (cover_height * image.width // image.height, cover_height)
     else:
         scaled = (cover_width, cover_width * image.height // image.width)
     if scaled[0] * scaled[1] > MAX_PIXELS:
-        raise ValueError(f"{image.width} x {image.height} is too narrow to scale to {width} x {height}")
+        raise ValueError(f"{image.width} x {image.height} pixels is too narrow to scale to {width} x {height}")
     left, top = round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
     resized = image.resize(scaled, Image.Resampling.BICUBIC)
     return resized.crop((left, top, left + width, top + height))

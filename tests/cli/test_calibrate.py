@@ -52,7 +52,7 @@ def test_lines_for_people(tmp_path: Path) -> None:
         "2 classes, 2 images each",
         f"sha256 {sha256}",
     ]
-    assert "photos has 4 different images, fewer than --count 256: all are taken" in made.stderr
+    assert "photos has 4 different images, fewer than the 256 asked for: all are used" in made.stderr
 
 
 @pytest.mark.integration

@@ -95,7 +95,7 @@ def test_calibration_sets_that_do_not_fit(case: Case, tmp_path: Path) -> None:
 def test_a_set_whose_pixels_are_damaged(tmp_path: Path) -> None:
     """Which shows as they are read, in the process that converts."""
     check(
-        Case("flipped", (*OWN, "--calibration", "set"), ("set: image 2 is not as its manifest says",), make=flipped),
+        Case("flipped", (*OWN, "--calibration", "set"), ("set: image 2 does not match its digest in the manifest",), make=flipped),
         tmp_path,
     )
 

@@ -1,4 +1,4 @@
-"""Image files of every kind, made here and loaded."""
+"""Builds image files of many kinds for the tests."""
 
 import io
 import struct
@@ -18,7 +18,7 @@ SMALL = Preprocessing.published(32, 64)
 
 RNG = np.random.default_rng(0)
 NOISE: NDArray[np.uint8] = RNG.integers(0, 256, (32, 64, 4), np.uint8)
-GREY: NDArray[np.uint8] = NOISE[..., 0]
+GRAY: NDArray[np.uint8] = NOISE[..., 0]
 
 
 def chw(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -37,7 +37,7 @@ def encoded(kind: str, image: Image.Image, **options: Any) -> bytes:
 
 
 def refusal(path: Path, preprocessing: Preprocessing = SMALL) -> DataError:
-    """The error of loading a file; every refusal names the file and has a hint."""
+    """Return the error of loading a file, which must name the file and have a hint."""
     with pytest.raises(DataError) as caught:
         load_image(path, preprocessing)
     assert path.name in caught.value.message
@@ -49,12 +49,12 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
-    """A PNG of these rows, whatever size its header claims."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+def png(width: int, height: int, depth: int, color: int, rows: bytes) -> bytes:
+    """Return a PNG with these rows of pixels, and with this size in its header."""
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header claims any size."""
+    """Return a PNG of a few bytes with this size in its header."""
     return png(width, height, 8, 0, bytes(64))

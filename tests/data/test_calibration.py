@@ -1,4 +1,4 @@
-"""Calibration sets as they are read: the one that ships, files, and files that are refused."""
+"""Reading calibration sets: the bundled one, files, and files that are rejected."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ COUNT = 5
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The bytes of a set of five rendered images."""
+    """Return the bytes of a set of five rendered images."""
     path = tmp_path_factory.mktemp("made") / "set.safetensors"
     make_calibration("rendered", COUNT, 1, SMALL, path, Silent())
     return path.read_bytes()
@@ -50,7 +50,7 @@ def all_pixels(images: CalibrationSet, size: int) -> NDArray[np.uint8]:
 
 
 def parts(content: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]:
-    """The header without the manifest, the manifest, and the pixels."""
+    """Return the header without the manifest, the manifest, and the pixels."""
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end])
     return header, json.loads(header["__metadata__"].pop("manifest")), content[end:]
@@ -62,7 +62,7 @@ def joined(header: dict[str, Any], manifest: object, pixels: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + pixels
 
 
-# What is read
+# Reading
 
 
 def test_the_file_is_safetensors(file: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_file_is_streamed_in_order(file: Path, size: int) -> None:
     assert np.array_equal(np.concatenate([batch.pixels for batch in batches]), np.concatenate(expected))
 
 
-def test_what_a_file_says_of_itself(file: Path) -> None:
+def test_the_manifest_of_a_file(file: Path) -> None:
     opened = open_calibration(file)
     assert (opened.name, len(opened), opened.n, opened.seed) == (str(file), COUNT, COUNT, 1)
     assert opened.preprocessing == SMALL
@@ -101,13 +101,13 @@ def test_what_a_file_says_of_itself(file: Path) -> None:
     assert f"{COUNT} images are unreliable" in warning
 
 
-def test_the_digest_of_a_image_is_of_its_pixels_in_their_order() -> None:
+def test_the_digest_of_an_image_is_of_its_pixels_in_their_order() -> None:
     turned = np.arange(24, dtype=np.uint8).reshape(2, 4, 3).transpose(2, 0, 1)
     assert not turned.flags.c_contiguous
     assert image_digest(turned) == hashlib.sha256(turned.copy().tobytes()).hexdigest()[:16]
 
 
-def test_the_set_that_ships() -> None:
+def test_the_bundled_set() -> None:
     shipped = default_calibration()
     assert shipped.is_bundled
     assert (shipped.name, shipped.n, shipped.seed) == ("rendered calibration 0-255", 256, 0)
@@ -119,7 +119,7 @@ def test_the_set_that_ships() -> None:
 
 
 @pytest.mark.integration
-def test_the_set_that_ships_is_what_calibrate_rendered_makes(tmp_path: Path) -> None:
+def test_the_bundled_set_is_what_calibrate_rendered_makes(tmp_path: Path) -> None:
     shipped = default_calibration()
     made = make_calibration("rendered", 256, 0, shipped.preprocessing, tmp_path / "set", Silent())
     assert made.calibration.manifest == shipped.manifest
@@ -134,7 +134,7 @@ def test_rendered_sets_are_balanced_and_disjoint() -> None:
     assert not set(sets[0].indices) & set(sets[1].indices)
 
 
-# What is refused
+# Rejected
 
 
 def test_another_input_size_is_told_the_command(file: Path) -> None:
@@ -188,7 +188,7 @@ HUGE = 2**40
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "empty": raw(b""),
     "text": raw(b"hello, world\n" * 9),
-    "a image": raw(b"\x89PNG\r\n\x1a\n" + bytes(99)),
+    "an image": raw(b"\x89PNG\r\n\x1a\n" + bytes(99)),
     "header cut": lambda content: content[:100],
     "pixels cut": lambda content: content[:-1],
     "bytes too many": lambda content: content + b"\0",
@@ -248,13 +248,13 @@ def test_a_changed_pixel_is_found_when_its_batch_is_reached(place: int, original
     wrong = COUNT - 1 - place
     for _ in range(wrong // 2):
         next(batches)
-    with pytest.raises(DataError, match=f"image {wrong} is not as its manifest says"):
+    with pytest.raises(DataError, match=f"image {wrong} does not match its digest in the manifest"):
         next(batches)
 
 
 def test_a_sha256_that_does_not_fit(original: bytes, file: Path) -> None:
     file.write_bytes(in_manifest(sha256="0" * 64)(original))
-    with pytest.raises(DataError, match="the sha256 of all pixels"):
+    with pytest.raises(DataError, match="the pixels do not match their digest in the manifest"):
         all_pixels(open_calibration(file), 2)
 
 
@@ -263,7 +263,7 @@ def test_a_file_cut_short_while_it_is_read(original: bytes, file: Path) -> None:
     next(batches)
     os.truncate(file, len(original) - 1)
     next(batches)
-    with pytest.raises(DataError, match="cut short"):
+    with pytest.raises(DataError, match="truncated while it was read"):
         next(batches)
 
 

@@ -1,4 +1,4 @@
-"""Making calibration sets: which images are chosen, and that the file appears whole or not at all."""
+"""Making calibration sets: the choice of images, and the atomic replacement of the file."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ SMALL = Preprocessing.published(32, 32)
 
 
 class Listens(Silent):
-    """Keeps the warnings."""
+    """A progress that keeps the warnings."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -37,7 +37,7 @@ def image(path: Path, red: int) -> Path:
 
 
 def folder(root: Path, sizes: dict[str, int]) -> Path:
-    """A folder of PNG images with these numbers in its sub-folders, each of another red."""
+    """Make a folder with these numbers of PNG images in its sub-folders, each with another value of red."""
     red = 0
     for name, size in sizes.items():
         for index in range(size):
@@ -58,7 +58,7 @@ def reds(result: MadeCalibration) -> list[int]:
     return [int(pixels[0, 0, 0]) for batch in batches for pixels in batch.pixels]
 
 
-# The choice, on images of one pixel
+# The choice of images, with images of one pixel
 
 
 def pixel(value: int) -> NDArray[np.uint8]:
@@ -82,7 +82,7 @@ def test_no_class_has_two_more_than_another_unless_that_has_no_more(groups: dict
     assert sum(turns.taken.values()) == len(values)
     most = max(turns.taken.values())
     fewest = [name for name, taken in turns.taken.items() if taken < most - 1]
-    # Those have no more: all that is in them was chosen, from them or as an equal image of another class.
+    # These have no more images: all of theirs were chosen, from them or as an equal image of another class.
     for name in fewest:
         assert set(groups[name]) <= set(values)
     assert (values, turns.taken) == (chosen(groups, count)[0], chosen(groups, count)[1].taken)
@@ -139,7 +139,7 @@ def test_the_same_seed_gives_the_same_file_and_another_other_images(tmp_path: Pa
     assert other != first
 
 
-def test_what_is_left_out(tmp_path: Path) -> None:
+def test_hidden_and_linked_folders_are_ignored(tmp_path: Path) -> None:
     images = folder(tmp_path / "photos", {"a": 3, ".hidden": 2, "a/.thumbnails": 2})
     image(images / ".b.png", 200)
     (images / "notes.txt").touch()
@@ -148,7 +148,7 @@ def test_what_is_left_out(tmp_path: Path) -> None:
     (images / "loop").symlink_to(images)
     result = made(images, 100, tmp_path / "set")
     assert sorted(reds(result)) == [0, 1, 2]
-    assert result.warnings[0] == "links to folders are left out: loop"
+    assert result.warnings[0] == "links to folders are ignored: loop"
 
 
 def test_images_only_behind_links(tmp_path: Path) -> None:
@@ -165,8 +165,8 @@ def test_copies_fewer_than_asked_for_and_too_few_are_told(tmp_path: Path) -> Non
     image(images / "c" / "copy.png", 1)
     result = made(images, 7, tmp_path / "set")
     copies, fewer, unreliable = result.warnings
-    assert copies == "left out, as their pixels are those of others: 2 of the images drawn"
-    assert fewer == "photos has 5 different images, fewer than --count 7: all are taken"
+    assert copies == "2 images were left out because their pixels equal those of another image"
+    assert fewer == "photos has 5 different images, fewer than the 7 asked for: all are used"
     assert "5 images are unreliable" in unreliable
     assert sorted(reds(result)) == list(range(5))
 
@@ -206,7 +206,7 @@ def listing(root: Path) -> Sequence[str]:
 
 @pytest.mark.parametrize("output", ["set", "new/deep/set"])
 @pytest.mark.parametrize("before", [False, True])
-def test_a_broken_image_leaves_what_stood_there(tmp_path: Path, output: str, before: bool) -> None:
+def test_a_broken_image_leaves_the_previous_file(tmp_path: Path, output: str, before: bool) -> None:
     images = folder(tmp_path / "photos", {"a": 30})
     path = tmp_path / output
     if before:
@@ -239,12 +239,12 @@ def test_a_calibration_set_is_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("output", ["photos/00.png", "photos", "photos/00.png/set"])
-def test_anything_else_is_not(tmp_path: Path, output: str) -> None:
+def test_anything_else_is_not_replaced(tmp_path: Path, output: str) -> None:
     images = folder(tmp_path / "photos", {"": 2})
     content = (images / "00.png").read_bytes()
     there = listing(tmp_path)
     with pytest.raises(RequestError, match=output) as caught:
         made(images, 2, tmp_path / output)
-    assert "choose another --output" in caught.value.hint
+    assert "choose another output file" in caught.value.hint
     assert listing(tmp_path) == there
     assert (images / "00.png").read_bytes() == content

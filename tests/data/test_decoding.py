@@ -1,4 +1,4 @@
-"""Colour modes, orientations and animations: what is expected is computed with numpy from the numbers written."""
+"""Color modes, orientations and animations, compared with numpy's computation from the values that were written."""
 
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cloformer_deploy.data import load_image
-from tests.data.image_files import GREY, NOISE, RNG, SMALL, chw, encoded, png, save
+from tests.data.image_files import GRAY, NOISE, RNG, SMALL, chw, encoded, png, save
 
 
 def palette_image(transparency: bytes | int | None) -> tuple[Image.Image, dict[str, Any], NDArray[np.uint8]]:
     palette = RNG.integers(0, 256, (256, 3), np.uint8)
-    image = Image.fromarray(GREY).copy()
+    image = Image.fromarray(GRAY).copy()
     image.putpalette(palette.tobytes())
-    return image, {} if transparency is None else {"transparency": transparency}, palette[GREY]
+    return image, {} if transparency is None else {"transparency": transparency}, palette[GRAY]
 
 
 @pytest.mark.parametrize("transparency", [None, 3, bytes(range(256)), b"\x00\x80"])
@@ -29,22 +29,22 @@ def test_palettes_with_and_without_transparency(tmp_path: Path, transparency: by
     assert np.array_equal(load_image(path, SMALL), chw(expected))
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "1", "RGB with a transparent colour", "L with a transparent grey"])
-def test_grey_alpha_and_bilevel(tmp_path: Path, mode: str) -> None:
-    grey = np.repeat(GREY[..., None], 3, axis=2)
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "1", "RGB with a transparent color", "L with a transparent gray"])
+def test_gray_alpha_and_bilevel(tmp_path: Path, mode: str) -> None:
+    gray = np.repeat(GRAY[..., None], 3, axis=2)
     made: dict[str, tuple[Image.Image, dict[str, Any], NDArray[Any]]] = {
-        "L": (Image.fromarray(GREY), {}, grey),
-        "LA": (Image.fromarray(NOISE[..., :2]), {}, grey),
+        "L": (Image.fromarray(GRAY), {}, gray),
+        "LA": (Image.fromarray(NOISE[..., :2]), {}, gray),
         "RGBA": (Image.fromarray(NOISE), {}, NOISE[..., :3]),
-        "1": (Image.fromarray(GREY > 127), {}, np.where(grey > 127, 255, 0)),
-        "RGB with a transparent colour": (Image.fromarray(NOISE[..., :3]), {"transparency": (1, 2, 3)}, NOISE[..., :3]),
-        "L with a transparent grey": (Image.fromarray(GREY), {"transparency": 7}, grey),
+        "1": (Image.fromarray(GRAY > 127), {}, np.where(gray > 127, 255, 0)),
+        "RGB with a transparent color": (Image.fromarray(NOISE[..., :3]), {"transparency": (1, 2, 3)}, NOISE[..., :3]),
+        "L with a transparent gray": (Image.fromarray(GRAY), {"transparency": 7}, gray),
     }
     image, options, expected = made[mode]
     assert np.array_equal(load_image(save(image, tmp_path / "a.png", **options), SMALL), chw(expected))
 
 
-def test_16_bit_greyscale_keeps_its_high_bits(tmp_path: Path) -> None:
+def test_16_bit_grayscale_keeps_its_high_bits(tmp_path: Path) -> None:
     values = RNG.integers(0, 2**16, (32, 64)).astype(np.uint16)
     path = save(Image.fromarray(values), tmp_path / "a.png")
     with Image.open(path) as stored:
@@ -52,7 +52,7 @@ def test_16_bit_greyscale_keeps_its_high_bits(tmp_path: Path) -> None:
     assert np.array_equal(load_image(path, SMALL), chw(np.repeat((values >> 8)[..., None], 3, axis=2)))
 
 
-def test_16_bit_colour_keeps_its_high_bits(tmp_path: Path) -> None:
+def test_16_bit_color_keeps_its_high_bits(tmp_path: Path) -> None:
     values = RNG.integers(0, 2**16, (32, 64, 3)).astype(">u2")
     rows = b"".join(b"\0" + row.tobytes() for row in values)
     path = tmp_path / "a.png"
@@ -72,7 +72,7 @@ def test_cmyk_jpeg(tmp_path: Path) -> None:
     assert np.abs(pixels[:, 8, 56]).max() <= 3
 
 
-def test_grey_jpeg(tmp_path: Path) -> None:
+def test_gray_jpeg(tmp_path: Path) -> None:
     path = save(Image.new("L", (64, 32), 77), tmp_path / "a.jpg")
     assert np.array_equal(load_image(path, SMALL), np.full((3, 32, 64), 77))
 
@@ -113,8 +113,8 @@ def test_exif_orientation_of_a_jpeg(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("suffix", "kind"), [(".webp", "WEBP"), (".png", "PNG")])
-def test_of_an_animation_the_first_image_counts(tmp_path: Path, suffix: str, kind: str) -> None:
-    frames = [Image.new("RGB", (64, 32), colour) for colour in ("red", "blue", "lime")]
+def test_the_first_frame_of_an_animation_is_used(tmp_path: Path, suffix: str, kind: str) -> None:
+    frames = [Image.new("RGB", (64, 32), color) for color in ("red", "blue", "lime")]
     options: dict[str, Any] = {"lossless": True} if kind == "WEBP" else {}
     path = save(frames[0], tmp_path / f"a{suffix}", format=kind, save_all=True, append_images=frames[1:], **options)
     with Image.open(path) as stored:
@@ -124,7 +124,7 @@ def test_of_an_animation_the_first_image_counts(tmp_path: Path, suffix: str, kin
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_the_content_counts_not_the_name(tmp_path: Path, suffix: str, kind: str) -> None:
+def test_the_format_is_told_by_the_content_not_by_the_name(tmp_path: Path, suffix: str, kind: str) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_bytes(encoded(kind, Image.new("RGB", (64, 32), (200, 10, 10))))
     assert load_image(path, SMALL).shape == (3, 32, 64)

@@ -1,4 +1,4 @@
-"""Folders of images: layouts, labels, what is left out, and the stream of batches."""
+"""Folders of images: layouts, labels, ignored files, and batches."""
 
 import os
 from collections import Counter
@@ -171,7 +171,7 @@ def test_more_folders_than_classes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("unreadable", ["", "a", "a/inner"])
 def test_an_unreadable_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unreadable: str) -> None:
-    """Never passed over: a class without its images would go unnoticed. (Also for root, who can read everything.)"""
+    """A skipped folder would be a class without images. The error is injected, because root can read every folder."""
     for name in ("a/1.png", "a/inner/2.png", "b/1.png"):
         image(tmp_path / name)
     real = os.scandir
@@ -235,7 +235,7 @@ def test_a_limit_of_an_unlabeled_folder(count: int, limit: int) -> None:
 
 @pytest.fixture(scope="module")
 def reds(tmp_path_factory: pytest.TempPathFactory) -> ImageFolder:
-    """13 images in three classes, each told from the others by its red."""
+    """13 images in three classes, each with another value of red."""
     root = tmp_path_factory.mktemp("reds")
     for index in range(13):
         image(root / "abc"[index % 3] / f"{index:02d}.png", red=10 * index)

@@ -1,4 +1,4 @@
-"""The model of the preprocessing: the published numbers, their limits, and normalizing."""
+"""The preprocessing record: the published values, their limits, and normalization."""
 
 import math
 from typing import Any
@@ -31,7 +31,7 @@ def test_an_impossible_input_size_names_the_nearest(height: int, width: int, nam
     with pytest.raises(RequestError) as caught:
         Preprocessing.published(height, width)
     assert named in caught.value.message
-    assert caught.value.hint == f"the nearest that works is {nearest}"
+    assert caught.value.hint == f"the nearest valid {named.split()[0]} is {nearest}"
     assert caught.value.exit_code == 2
 
 
@@ -65,7 +65,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "two means": {"mean": (0.5, 0.5)},
     "extra field": {"gamma": 2.2},
     "extra field in resize": {"resize": {"cover": (256, 256), "antialias": True}},
-    "another colour order": {"color": "BGR"},
+    "another color order": {"color": "BGR"},
     "another interpolation": {"resize": {"cover": (256, 256), "interpolation": "nearest"}},
     "cover smaller than the input": {"resize": {"cover": (256, 223)}},
     "cover absurdly large": {"resize": {"cover": (256, 10**400)}},
@@ -97,6 +97,6 @@ def test_normalize_is_the_formula_for_every_pixel_value() -> None:
         assert found.shape == (2, 3, 16, 16)
         for channel in range(3):
             exact = (np.arange(256) / 255 - preprocessing.mean[channel]) / preprocessing.std[channel]
-            # Three roundings of numbers up to 1, the largest part of them magnified by 1 / std.
+            # There are three roundings of values up to 1, and their errors are divided by std.
             tolerance = 2**-23 / preprocessing.std[channel]
             assert np.abs(found[:, channel].reshape(2, 256) - exact).max() <= tolerance

@@ -1,4 +1,4 @@
-"""Files that are refused: no images, damaged ones, and too large ones."""
+"""Files that are rejected: other formats, damaged images and too large ones."""
 
 import warnings
 from pathlib import Path
@@ -64,7 +64,7 @@ DAMAGEABLE = {
 
 
 def outcome(folder: Path, content: bytes) -> NDArray[np.uint8] | None:
-    """The image, or None if refused; any other outcome is a failure of the test."""
+    """Return the image, or None if it is rejected with a DataError; any other error fails the test."""
     path = folder / "damaged.jpg"
     path.write_bytes(content)
     try:
@@ -93,7 +93,7 @@ def test_a_truncated_image_is_refused_or_whole(tmp_path: Path, kind: str, data: 
 @pytest.mark.parametrize("kind", DAMAGEABLE)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_damaged_image_is_refused_or_a_image(tmp_path: Path, kind: str, data: st.DataObject) -> None:
+def test_a_damaged_image_is_refused_or_an_image(tmp_path: Path, kind: str, data: st.DataObject) -> None:
     damaged = bytearray(DAMAGEABLE[kind])
     places = st.one_of(st.integers(0, 200), st.integers(0, len(damaged) - 1))
     for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=8)):
@@ -116,7 +116,7 @@ def test_a_decompression_bomb_is_refused_by_its_header(tmp_path: Path, width: in
 
 
 def test_a_large_image_is_refused_by_its_own_size(tmp_path: Path) -> None:
-    """Of 90 million pixels Pillow itself would warn; here only the missing rows are wrong."""
+    """Pillow's own functions warn at 90 million pixels; here only the missing rows are an error."""
     path = tmp_path / "large.png"
     path.write_bytes(png_claiming(9_500, 9_500))
     with warnings.catch_warnings(record=True) as caught:

@@ -1,4 +1,4 @@
-"""ImageSet are taken as they are at the input size, and resized as published otherwise."""
+"""Images of the input size are not changed, others are resized like in the published evaluation."""
 
 import math
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.data.image_files import NOISE, RNG, SMALL, chw, refusal, save
 
 
 @pytest.mark.parametrize(("suffix", "options"), [(".png", {}), (".webp", {"lossless": True})])
-def test_a_image_of_exactly_the_input_size_is_taken_as_it_is(
+def test_an_image_of_exactly_the_input_size_is_taken_as_it_is(
     tmp_path: Path, suffix: str, options: dict[str, Any]
 ) -> None:
     path = save(Image.fromarray(NOISE[..., :3]), tmp_path / f"a{suffix}", **options)
@@ -37,7 +37,7 @@ def test_a_jpeg_of_exactly_the_input_size_is_what_the_decoder_gives(tmp_path: Pa
 
 
 def torchvision_eval(image: Image.Image, size: int) -> NDArray[Any]:
-    """Resize(int(256 / 224 * size), bicubic) and CenterCrop(size), as torchvision computes them."""
+    """Return Resize(int(256 / 224 * size), bicubic) and CenterCrop(size), computed like in torchvision."""
     short = int((256 / 224) * size)
     width, height = image.size
     scaled = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
@@ -46,7 +46,7 @@ def torchvision_eval(image: Image.Image, size: int) -> NDArray[Any]:
     return chw(np.asarray(resized))[:, top : top + size, left : left + size]
 
 
-# 129 x 101 and 75 x 100 tell rounding down from rounding, and rounding halves to even from rounding them down.
+# 129 x 101 and 75 x 100 distinguish rounding down from rounding, and rounding halves to even from rounding them down.
 @pytest.mark.parametrize(
     "shape", [(65, 65), (100, 75), (75, 100), (500, 333), (20, 30), (64, 65), (129, 101), (75, 110)]
 )
@@ -64,7 +64,7 @@ def test_the_published_resize_is_the_one_torchvision_scripts_compute(size: int) 
 
 # Wider than 2:1, higher than 2:1, exactly 2:1, smaller than the input.
 @pytest.mark.parametrize("shape", [(40, 200), (200, 40), (100, 200), (8, 9)])
-def test_other_inputs_are_covered_and_cropped_at_the_centre(tmp_path: Path, shape: tuple[int, int]) -> None:
+def test_other_inputs_are_covered_and_cropped_at_the_center(tmp_path: Path, shape: tuple[int, int]) -> None:
     height, width = shape
     image = Image.fromarray(RNG.integers(0, 256, (height, width, 3), np.uint8))
     cover_height, cover_width = 36, 73  # 32 and 64 times 256 / 224

@@ -41,7 +41,7 @@ def test_a_module_has_its_arguments_environment_and_input(tmp_path: Path) -> Non
         assert process.stdin is not None
         process.stdin.write("hello\n")
         process.stdin.flush()
-        assert said(process) == "['a b', 'c'] green True hello\n"
+        assert said(process) == "['a b', 'c'] green hello True\n"
         assert process.wait(WAITS_S) == 0
 
 

@@ -1,4 +1,4 @@
-"""The rendered task: as many labeled images as one wants, of 20 classes, from nothing but a split and an index."""
+"""The rendered data set: labeled images of 20 classes, any number of them, each drawn from a split and an index."""
 
 from cloformer_deploy.data.rendered.drawing import CLASSES, SIZE, SPLITS, VERSION, label, render
 from cloformer_deploy.data.rendered.images import RenderedImages, probe_images

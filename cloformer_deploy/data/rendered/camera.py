@@ -1,4 +1,4 @@
-"""From light to a image file's pixels: exposure, blur, sensor noise, JPEG."""
+"""Simulates a camera: exposure, blur, sensor noise and JPEG compression."""
 
 import io
 
@@ -8,11 +8,16 @@ from PIL import Image
 
 from cloformer_deploy.data.rendered.randomness import Field, Stream, on_grid
 
-_LEVELS = 1024
+_LEVELS = 1024  # entries of the table of the tone curve
 
 
 def photograph(canvas: Field, random: Stream) -> NDArray[np.uint8]:
-    """A canvas (3, H, W) of light, 1 being white paper, as RGB uint8 (H, W, 3); the canvas is used up."""
+    """Return the photograph of a canvas: RGB, uint8, (H, W, 3).
+
+    Args:
+        canvas: light of each channel, float32 (3, H, W), 1 being white paper; overwritten.
+        random: source of the camera's settings and noise.
+    """
     _light(canvas, random)
     canvas = _developed(_blurred(canvas, random), random)
     _add_noise(canvas, random)
@@ -21,7 +26,7 @@ def photograph(canvas: Field, random: Stream) -> NDArray[np.uint8]:
 
 
 def _light(canvas: Field, random: Stream) -> None:
-    """Light that falls off across the image, its brightness and its tint."""
+    """Apply a random brightness gradient, exposure and tint, in place."""
     place = np.arange(canvas.shape[-1], dtype=np.float32) * (2 / canvas.shape[-1]) - 1
     slope_x, slope_y = random.uniform(-0.3, 0.3), random.uniform(-0.3, 0.3)
     exposure = random.uniform(0.65, 1.25)
@@ -31,7 +36,7 @@ def _light(canvas: Field, random: Stream) -> None:
 
 
 def _blurred(canvas: Field, random: Stream) -> Field:
-    """Out of focus (repeated 1-2-1 filters, of deviation sqrt(n / 2)), moved, or sharp."""
+    """Return the canvas sharp, out of focus (n 1-2-1 filters: deviation sqrt(n / 2) pixels) or with motion blur."""
     kind = random.choice(("sharp", "sharp", "focus", "focus", "moved"))
     if kind == "focus":
         for _ in range(random.choice((1, 1, 2, 4))):
@@ -56,7 +61,7 @@ def _smoothed(canvas: Field) -> Field:
 
 
 def _developed(canvas: Field, random: Stream) -> Field:
-    """A random gamma and contrast, by a table of so many levels."""
+    """Return the canvas with a random gamma and contrast, looked up in a table of `_LEVELS` values."""
     gamma, contrast = random.uniform(0.75, 1.3), random.uniform(0.75, 1.1)
     curve = [0.5 + contrast * ((level / (_LEVELS - 1)) ** gamma - 0.5) for level in range(_LEVELS)]
     table = np.array([on_grid(value) for value in curve], np.float32)
@@ -66,14 +71,14 @@ def _developed(canvas: Field, random: Stream) -> Field:
 
 
 def _add_noise(canvas: Field, random: Stream) -> None:
-    """Sensor noise, stronger where there is more light."""
+    """Add sensor noise, stronger where there is more light, in place."""
     strength = random.choice((0.0, 0.01, 0.02, 0.04, 0.06))
     if strength:
         canvas += random.noise(*canvas.shape) * (canvas * (strength * 0.6) + (strength * 0.6))
 
 
 def _compressed(pixels: NDArray[np.uint8], random: Stream) -> NDArray[np.uint8]:
-    """The pixels after a JPEG of random quality, if any."""
+    """Return the pixels after JPEG compression of random quality; one image in five is not compressed."""
     if random.chance(0.2):
         return pixels
     with io.BytesIO() as file:

@@ -1,4 +1,4 @@
-"""Classes that fill a disc: what is on it, and how that is laid out as a whole, tells them apart."""
+"""Painters of classes that fill a disc: they differ in the parts on the disc and in their layout."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ def _disc(plane: Plane) -> Field:
 
 
 def beach_ball(plane: Plane, random: Stream) -> Figure:
-    """Wedges of two colours that meet at a pole beside the centre, and a cap on the pole."""
+    """Wedges of two colors that meet at a pole beside the center, and a cap on the pole."""
     x, y = direction(random.uniform(0, 1))
     aside = random.uniform(0.1, 0.4)
     pole = Plane(plane.u - x * aside, plane.v - y * aside, plane.pixel)
@@ -24,7 +24,7 @@ def beach_ball(plane: Plane, random: Stream) -> Figure:
 
 
 def button(plane: Plane, random: Stream) -> Figure:
-    """A raised rim and two or four holes to look through."""
+    """A raised rim, and two or four holes through which the background shows."""
     rim = plane.cover(plane.ring(0, 0, random.uniform(0.68, 0.78), random.uniform(0.03, 0.07)))
     size, aside = random.uniform(0.1, 0.15), random.uniform(0.2, 0.28)
     holes = [plane.disc(aside, 0, size), plane.disc(-aside, 0, size)]
@@ -46,13 +46,13 @@ def clock(plane: Plane, random: Stream) -> Figure:
 
 
 def dartboard(plane: Plane, random: Stream) -> Figure:
-    """Closed rings around the centre."""
+    """Closed rings around the center."""
     period = _RADIUS / (random.whole(4, 7) / 2)
     return Figure(_disc(plane), plane.waves(plane.radius + random.uniform(0, period), period))
 
 
 def spiral(plane: Plane, random: Stream) -> Figure:
-    """An arm that winds outwards, of two to four turns; one sees through between them."""
+    """An arm that winds outwards in two to four turns; the background shows between them."""
     period = _RADIUS / random.uniform(2.2, 3.6)
     wound = plane.radius + plane.turns * (random.choice((-1, 1)) * period)
     arm = plane.waves(wound, period, random.uniform(0.4, 0.55))
@@ -60,7 +60,7 @@ def spiral(plane: Plane, random: Stream) -> Figure:
 
 
 def gear(plane: Plane, random: Stream) -> Figure:
-    """Teeth all around and a hole in the middle."""
+    """Teeth all around, and a hole in the middle."""
     count, root = random.whole(7, 12), random.uniform(0.68, 0.76)
     teeth = np.maximum(plane.radius - _RADIUS, plane.beam(count, random.uniform(0.28, 0.34) * 2 * root / count * 2.2))
     body = np.minimum(plane.radius - root, teeth)
@@ -70,9 +70,9 @@ def gear(plane: Plane, random: Stream) -> Figure:
 
 
 def wheel(plane: Plane, random: Stream) -> Figure:
-    """A tyre, a hub and spokes; one sees through between them."""
-    tyre = plane.ring(0, 0, 0.82, random.uniform(0.09, 0.14))
+    """A tire, a hub and spokes; the background shows between them."""
+    tire = plane.ring(0, 0, 0.82, random.uniform(0.09, 0.14))
     hub = plane.radius - random.uniform(0.13, 0.22)
     spokes = np.maximum(plane.beam(random.whole(5, 10), random.uniform(0.03, 0.055)), plane.radius - 0.8)
     inner = np.minimum(hub, spokes)
-    return Figure(plane.cover(np.minimum(tyre, inner)), plane.cover(inner))
+    return Figure(plane.cover(np.minimum(tire, inner)), plane.cover(inner))

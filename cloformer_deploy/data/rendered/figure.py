@@ -1,4 +1,4 @@
-"""What a class's painter gives."""
+"""The result of a painter: a drawn object of one class."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,11 +9,16 @@ from cloformer_deploy.data.rendered.randomness import Field, Stream
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn object: how much of each pixel it covers, and the share of its second colour there; 0..1, (H, W)."""
+    """A drawn object.
+
+    Attributes:
+        cover: share of each pixel that the object covers, 0..1, float32 (H, W).
+        tone: share of the object's second color in each pixel, 0..1, float32 (H, W); the rest is its first color.
+    """
 
     cover: Field
     tone: Field
 
 
 Painter = Callable[[Plane, Stream], Figure]
-"""Draws one object of its class, with proportions of its own."""
+"""Draws an object of its class on a plane, with random proportions."""

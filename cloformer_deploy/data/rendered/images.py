@@ -1,4 +1,4 @@
-"""A range of the rendered task as a set of images."""
+"""A range of the rendered data set as an image set."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,14 @@ from cloformer_deploy.data.rendered.drawing import VERSION, label, render
 
 @dataclass(frozen=True)
 class RenderedImages:
-    """ImageSet of one split; unlabeled ones are for models of other classes."""
+    """Images of one split of the rendered data set; see `Dataset`.
+
+    Attributes:
+        split: one of `drawing.SPLITS`.
+        indices: of the images in the split; not empty.
+        labeled: false leaves the labels out, for models with other classes.
+        warnings: for the user.
+    """
 
     split: str
     indices: Sequence[int]
@@ -31,36 +38,39 @@ class RenderedImages:
 
     @property
     def labels(self) -> list[int] | None:
-        """See `Dataset.labels`."""
+        """Class index of each image; None if the set is unlabeled."""
         return [label(index) for index in self.indices] if self.labeled else None
 
     def identity(self, index: int) -> str:
-        """See `Dataset.identity`; the same bytes come of it on every machine."""
+        """Return version, split and index, which determine the pixels on every machine."""
         return f"rendered {VERSION} {self.split} {self.indices[index]}"
 
     def select(self, indices: Sequence[int]) -> "RenderedImages":
-        """See `Dataset.select`."""
+        """Return a set of the images at these places of `indices`, in this order."""
         return replace(self, indices=[self.indices[index] for index in indices])
 
     def limited(self, max_images: int | None) -> "RenderedImages":
-        """See `Dataset.limited`; of rendered images there are as many as are asked for, from the first on."""
+        """Return exactly `max_images` consecutive images from the first index on; all images if it is None.
+
+        Unlike other data sets the rendered one has any number of images, so the result may be larger than this set.
+        """
         if max_images is None:
             return self
         return replace(self, indices=range(self.indices[0], self.indices[0] + max_images))
 
     def image(self, index: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-        """One image at the input's size: RGB uint8, (3, H, W)."""
+        """Return the image with this index in the split, at the model's input size: RGB, uint8, (3, H, W)."""
         return fit(Image.fromarray(render(self.split, index)), preprocessing)
 
     def batches(self, preprocessing: Preprocessing, size: int) -> Iterator[Batch]:
-        """See `Images.batches`."""
+        """Yield all images in order, at the model's input size; see `ImageSet.batches`."""
         return stream(self.indices, self.labels, lambda index: self.image(index, preprocessing), size)
 
 
 def probe_images(count: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """The first test images, at the input's size: uint8, (count, 3, H, W).
+    """Return the first images of the test split, at the model's input size: RGB, uint8, (count, 3, H, W).
 
-    They show whether a file runs and how far its numbers are from PyTorch's, whatever its classes are.
+    They show whether an artifact runs, and how far its outputs are from PyTorch's, for a model of any classes.
     """
     images = RenderedImages("test", range(count))
     return np.stack([images.image(index, preprocessing) for index in images.indices])

@@ -1,4 +1,4 @@
-"""Classes whose outline tells them apart, whatever fills it."""
+"""Painters of classes that differ in their outline; the filling carries no information about the class."""
 
 import math
 
@@ -19,7 +19,7 @@ def arrow(plane: Plane, random: Stream) -> Figure:
 
 
 def crescent(plane: Plane, random: Stream) -> Figure:
-    """A disc less a disc beside it."""
+    """A disc minus a disc beside it."""
     bite = plane.disc(random.uniform(0.35, 0.5), 0, random.uniform(0.66, 0.76))
     return Figure(plane.cover(np.maximum(plane.disc(-0.05, 0, 0.92), -bite)), filling(plane, random))
 
@@ -37,7 +37,7 @@ def fish(plane: Plane, random: Stream) -> Figure:
 
 
 def heart(plane: Plane, random: Stream) -> Figure:
-    """A square on its corner with a disc on each upper side."""
+    """A square that stands on a corner, with a disc on each upper side."""
     half = random.uniform(0.5, 0.56)
     aside = half * 0.70710678
     moved = Plane(np.abs(plane.u), plane.v - 0.1, plane.pixel)
@@ -87,7 +87,7 @@ def mushroom(plane: Plane, random: Stream) -> Figure:
 
 
 def star(plane: Plane, random: Stream) -> Figure:
-    """Five points."""
+    """A star of five points."""
     inner = random.uniform(0.36, 0.5)
     points = []
     for corner in range(10):
@@ -106,7 +106,7 @@ def umbrella(plane: Plane, random: Stream) -> Figure:
     stick = plane.box(0, 0.2, random.uniform(0.035, 0.05), 0.5)
     hook = np.maximum(plane.ring(0.14, 0.7, 0.14, 0.045), 0.7 - plane.v)
     tip = plane.box(0, -0.92, 0.035, 0.06)
-    # The panels' seams run together at the top.
+    # The seams of the panels meet at the top.
     seam = plane.u / np.sqrt(np.maximum(0.82 - plane.v * plane.v, 0.01))
     tone = plane.waves(seam, 4 / panels) * plane.cover(canopy)
     return Figure(plane.cover(union(canopy, stick, hook, tip)), tone)

@@ -1,7 +1,8 @@
-"""What stands behind and before the object: 1/f noise and dead leaves, which have the statistics of photographs.
+"""Background and foreground of the object: 1/f noise and "dead leaves", which have the statistics of photographs.
 
-Dead leaves: D. L. Ruderman, "Origins of scaling in natural images", Vision Research 37 (1997); A. B. Lee,
-D. Mumford, J. Huang, "Occlusion models for natural images", Int. J. Computer Vision 41 (2001).
+Dead leaves are random shapes that occlude one another: D. L. Ruderman, "Origins of scaling in natural images", Vision
+Research 37 (1997); A. B. Lee, D. Mumford, J. Huang, "Occlusion models for natural images", Int. J. Computer Vision 41
+(2001).
 """
 
 import math
@@ -14,15 +15,18 @@ from cloformer_deploy.data.rendered.plane import Plane
 from cloformer_deploy.data.rendered.randomness import Field, Stream
 from cloformer_deploy.data.rendered.textures import texture
 
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
-_COARSEST = 7
-_SMALLEST, _LARGEST = 6.0, 70.0
-_TEXTURED_FROM = 14.0
+_COARSEST = 7  # side of the coarsest octave of the noise
+_SMALLEST, _LARGEST = 6.0, 70.0  # half sides of leaves, pixels
+_TEXTURED_FROM = 14.0  # half side of the smallest leaf that may have a texture, pixels
 
 
 def cloud(random: Stream, size: int) -> Field:
-    """1/f noise, (size, size), of deviation about 0.8: white noise at each octave, and little less at the finer."""
+    """Return 1/f noise, float32 (size, size), of standard deviation about 0.8.
+
+    It is the sum of white noise at each octave, slightly weaker at finer ones.
+    """
     field = random.noise(_COARSEST, _COARSEST)
     strength = 1.0
     while len(field) < size:
@@ -34,7 +38,7 @@ def cloud(random: Stream, size: int) -> Field:
 
 
 def doubled(field: Field) -> Field:
-    """Twice as many rows and columns, linearly interpolated."""
+    """Return the field with twice as many rows and columns, linearly interpolated."""
     for _ in range(2):
         before = np.concatenate([field[:1], field[:-1]])
         after = np.concatenate([field[1:], field[-1:]])
@@ -45,30 +49,30 @@ def doubled(field: Field) -> Field:
     return np.ascontiguousarray(field)
 
 
-def colour(random: Stream) -> Colour:
-    """A colour as things have them: most of them dull, some strong."""
-    grey = random.uniform(0.08, 0.85)
+def color(random: Stream) -> Color:
+    """Return a random color, distributed like those of real objects: mostly dull, some strong."""
+    gray = random.uniform(0.08, 0.85)
     strength = random.choice((0.08, 0.15, 0.3))
-    red, green, blue = (grey + random.uniform(-strength, strength) for _ in range(3))
+    red, green, blue = (gray + random.uniform(-strength, strength) for _ in range(3))
     return red, green, blue
 
 
-def distance(a: Colour, b: Colour) -> float:
-    """How far two colours are apart, brightness counting most."""
+def distance(a: Color, b: Color) -> float:
+    """Return the distance of two colors, in which brightness counts most."""
     red, green, blue = (x - y for x, y in zip(a, b, strict=True))
     brightness = 0.3 * red + 0.6 * green + 0.1 * blue
     return abs(brightness) + 0.25 * (abs(red - brightness) + abs(green - brightness) + abs(blue - brightness))
 
 
-def background(random: Stream, palette: Sequence[Colour], roughness: Field) -> Field:
-    """A canvas (3, size, size) of 1/f noise under dead leaves in a palette's colours."""
+def background(random: Stream, palette: Sequence[Color], roughness: Field) -> Field:
+    """Return a canvas, float32 (3, size, size): 1/f noise under dead leaves in the colors of a palette."""
     size = len(roughness)
     canvas = np.empty((3, size, size), np.float32)
     contrast = random.uniform(0.06, 0.2)
     for channel, level in zip(canvas, random.choice(palette), strict=True):
         channel[:] = level + contrast * roughness
     for _ in range(random.whole(5, 60)):
-        # Sizes fall off with their cube, as they do in photographs.
+        # The density of sizes falls with their cube, as in photographs.
         half_side = _SMALLEST / math.sqrt(1 - random.uniform(0, 1) * (1 - (_SMALLEST / _LARGEST) ** 2))
         leaf(canvas, random, palette, roughness, (random.uniform(0, size), random.uniform(0, size)), half_side)
     return canvas
@@ -77,19 +81,28 @@ def background(random: Stream, palette: Sequence[Colour], roughness: Field) -> F
 def leaf(
     canvas: Field,
     random: Stream,
-    palette: Sequence[Colour],
+    palette: Sequence[Color],
     roughness: Field,
     place: tuple[float, float],
     half_side: float,
 ) -> None:
-    """Paint one leaf, in place: an ellipse, oblong or triangle, plain or patterned, with a rough surface."""
+    """Paint one leaf in place: an ellipse, rectangle or triangle, plain or textured, with a rough surface.
+
+    Args:
+        canvas: float32 (3, size, size).
+        random: source of the leaf's shape, colors and texture.
+        palette: colors to choose from.
+        roughness: 1/f noise, (size, size).
+        place: center of the leaf (column, row), pixels.
+        half_side: half of the leaf's side before it is stretched, pixels.
+    """
     placement = Placement.at(*place, half_side, random.uniform(0, 1), random.uniform(0.6, 1.6))
     window = placement.window(len(roughness))
     plane = placement.plane(window)
     cover = plane.cover(_shape(plane, random))
     patterned = half_side > _TEXTURED_FROM and random.chance(0.5)
     tone = texture(plane, random) if patterned else np.zeros_like(plane.u)
-    # The noise from another place, so that a leaf does not continue what it lies on.
+    # The noise is taken from another place, so that the leaf does not continue the surface behind it.
     rough = roughness[::-1, ::-1][window] * (random.uniform(0.02, 0.12))
     first, second = random.choice(palette), random.choice(palette)
     for channel, low, high in zip(canvas[:, *window], first, second, strict=True):

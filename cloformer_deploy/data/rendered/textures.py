@@ -1,4 +1,4 @@
-"""Surfaces that say nothing about the class: outlines are filled with any of them, and so are the dead leaves."""
+"""Textures without information about the class, for the classes that differ in outline and for dead leaves."""
 
 import numpy as np
 
@@ -9,12 +9,12 @@ _KINDS = ("plain", "plain", "stripes", "checks", "dots", "rings", "wedges")
 
 
 def filling(plane: Plane, random: Stream) -> Field:
-    """What an outline is filled with: mostly one colour, else any texture, so that no texture speaks for a class."""
+    """Return the filling of an outline: mostly one color, otherwise any texture, so that none is typical of a class."""
     return np.zeros_like(plane.u) if random.chance(0.8) else texture(plane, random)
 
 
 def texture(plane: Plane, random: Stream) -> Field:
-    """The share of the second colour at each pixel, 0..1: plain, or a pattern of random size, angle and place."""
+    """Return the share of the second color at each pixel, 0..1: plain, or a pattern of random size, angle and place."""
     kind = random.choice(_KINDS)
     if kind == "plain":
         return np.zeros_like(plane.u)

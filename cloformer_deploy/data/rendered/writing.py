@@ -1,4 +1,4 @@
-"""A range of the rendered task as a folder of PNG files, one sub-folder a class."""
+"""Writes images of the rendered data set as PNG files, one sub-folder per class."""
 
 import shutil
 import tempfile
@@ -13,13 +13,20 @@ from cloformer_deploy.progress import Progress
 
 
 def write_folder(images: RenderedImages, output: Path, progress: Progress) -> None:
-    """Write `output/CLASS/SPLIT-INDEX.png` for each image; the folder appears whole or not at all.
+    """Write each image to `output/CLASS/SPLIT-INDEX.png`.
+
+    The images are written to a temporary folder, which is renamed to `output` when it is complete.
+
+    Args:
+        images: the images.
+        output: the folder; missing parents are created.
+        progress: receives the number of images written.
 
     Raises:
-        RequestError: there is something at `output` already.
+        RequestError: there is a file or a folder with content at `output`.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise RequestError(f"{output} exists and is not an empty folder", "choose another --output")
+        raise RequestError(f"{output} exists and is not an empty folder", "choose another output folder")
     output.parent.mkdir(parents=True, exist_ok=True)
     progress.step(f"Rendering {len(images)} images")
     staging = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
@@ -30,7 +37,7 @@ def write_folder(images: RenderedImages, output: Path, progress: Progress) -> No
             path = folder / f"{images.split}-{index:06}.png"
             Image.fromarray(render(images.split, index)).save(path, compress_level=1)
             progress.advance(done, len(images))
-        staging.chmod(0o755)  # mkdtemp's folder is for its owner only
+        staging.chmod(0o755)  # mkdtemp gives access to the owner only
         staging.replace(output)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

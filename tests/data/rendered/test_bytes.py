@@ -1,4 +1,4 @@
-"""The same image on every machine: pinned bytes, whatever instructions numpy chooses."""
+"""Rendered images have the same bytes on every machine, with every instruction set that numpy may use."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ import pytest
 from cloformer_deploy.data.rendered import CLASSES, SIZE, SPLITS, label, render
 
 PINNED = json.loads(Path(__file__).with_name("sha256.json").read_text())
-"""The sha256 of the first 20 test images."""
+"""SHA-256 digests of the first 20 test images."""
 
 PRINTS_SHA256 = """
 import hashlib, json
@@ -27,11 +27,11 @@ def test_pinned() -> None:
     assert [hashlib.sha256(render("test", index).tobytes()).hexdigest() for index in range(20)] == PINNED
 
 
-def test_numpys_choice_of_instructions_does_not_show() -> None:
+def test_numpys_choice_of_instructions_has_no_effect() -> None:
     listed = "from numpy._core import _multiarray_umath as m; print(*m.__cpu_dispatch__)"
     features = subprocess.run([sys.executable, "-c", listed], check=True, capture_output=True, text=True).stdout
     env = {**os.environ, "NPY_DISABLE_CPU_FEATURES": features.strip()}
-    # numpy warns of the features that this machine has not got anyway.
+    # numpy warns about disabled features that this machine does not have.
     command = [sys.executable, "-W", "ignore", "-c", PRINTS_SHA256]
     done = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
     assert json.loads(done.stdout) == PINNED

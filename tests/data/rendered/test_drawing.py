@@ -1,4 +1,4 @@
-"""The parts of a image: random numbers, distances, placements, figures, and the statistics of the whole."""
+"""The parts of a rendered image (random numbers, distances, placements, figures) and its statistics."""
 
 import math
 from collections.abc import Iterable
@@ -141,12 +141,12 @@ def test_clouds_have_their_deviation() -> None:
 
 
 def spectral_slope(images: Iterable[NDArray[np.uint8]]) -> float:
-    """The power of spatial frequency with which the mean power of images (SIZE, SIZE, 3) falls."""
+    """Return the exponent of the power law that the mean power spectrum of images (SIZE, SIZE, 3) follows."""
     window = np.outer(np.hanning(SIZE), np.hanning(SIZE))
     power = np.zeros((SIZE, SIZE))
     for image in images:
-        grey = image.astype(np.float64).mean(axis=-1)
-        power += np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2
+        gray = image.astype(np.float64).mean(axis=-1)
+        power += np.abs(np.fft.fft2((gray - gray.mean()) * window)) ** 2
     axis = np.fft.fftfreq(SIZE, 1 / SIZE)
     frequency = np.hypot(*np.meshgrid(axis, axis))
     bands = [(frequency >= low) & (frequency < 2 * low) for low in (2, 4, 8, 16, 32, 64)]
@@ -167,4 +167,4 @@ def test_images_use_the_range_of_photographs() -> None:
     images = np.stack([render("validation", index) for index in range(40)]).astype(np.float64)
     assert 70 < images.mean() < 150
     assert 40 < images.std() < 90
-    assert np.abs(images[..., 0] - images[..., 1]).mean() > 10  # coloured
+    assert np.abs(images[..., 0] - images[..., 1]).mean() > 10  # colored

@@ -1,4 +1,4 @@
-"""Ranges of the task as sets of images: streamed, written as folders, for other inputs."""
+"""Ranges of the rendered data set as image sets: in batches, as folders, and at other input sizes."""
 
 from pathlib import Path
 
