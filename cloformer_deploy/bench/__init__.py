@@ -1,6 +1,6 @@
-"""Latency, on this machine and on devices: the measuring protocol, and what measures where."""
+"""Latency on this machine and on devices: the measurement protocol, the devices and the results."""
 
-from cloformer_deploy.bench.measuring import Bench, bench
+from cloformer_deploy.bench.measure import Bench, bench
 from cloformer_deploy.bench.protocol import MLPERF, Protocol
 from cloformer_deploy.bench.results import Conditions, Result, Source, keep_results, read_results
 

@@ -1,4 +1,4 @@
-"""How long is measured, and what is made of the times: figures, ratios with their intervals, marks of trouble."""
+"""The measurement protocol: how long to measure, and the statistics of the times."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 
 P99_FROM = 100
-"""Fewer runs have no 99th percentile to speak of."""
+"""Least number of runs that have a 99th percentile."""
 THROTTLED = 1.10
-"""A second half that takes so many times as long as the first, or a frequency that fell by as much."""
+"""Ratio from which on a slower second half, or a lower frequency, counts as throttling."""
 NOISY = 1.10
-"""So far apart may the quartiles of the rounds' medians be, as a ratio."""
+"""Ratio of the upper to the lower quartile of the rounds' medians from which on a measurement is noisy."""
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What steady latency takes: warm-up, then runs, each until a number and a time are both reached.
+    """The length of a measurement: warm-up, then counted runs, each until a number and a time are both reached.
 
     The default follows TFLite's benchmark_model, with twice its runs and five times its seconds, so that there is a
-    99th percentile; `MLPERF` has MLPerf's single stream (Inference rules, 1,024 queries and 60 s).
+    99th percentile. `MLPERF` follows MLPerf's single stream scenario (Inference rules: 1,024 queries and 60 s).
     """
 
     warmup_runs: int = 10
@@ -33,7 +33,7 @@ MLPERF = Protocol(runs=1024, seconds=60.0)
 
 @dataclass(frozen=True)
 class Figures:
-    """Of steady runs, milliseconds; None what whoever measured does not tell."""
+    """Statistics of the counted runs, in milliseconds; None where the measuring tool does not give one."""
 
     n: int
     mean_ms: float
@@ -45,7 +45,7 @@ class Figures:
 
 
 def figures(times_ms: Sequence[float]) -> Figures:
-    """The figures of single runs."""
+    """Return the statistics of single runs."""
     times = np.asarray(times_ms)
     p50, p90, p99 = np.percentile(times, (50, 90, 99))
     return Figures(
@@ -60,11 +60,12 @@ def figures(times_ms: Sequence[float]) -> Figures:
 
 
 def speedup(rounds_ms: Sequence[float], baseline_ms: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
-    """How many times as fast as a baseline: the median over rounds that both ran, and its 95 % interval.
+    """Return the speedup over a baseline and its 95 % interval.
 
-    What slows the machine for a while slows both in that round. The interval is by order statistics (Conover, Practical
-    Nonparametric Statistics, 3.2), which assumes nothing of the ratios but that rounds are alike; below six rounds
-    there is none.
+    The speedup is the median, over rounds in which both ran, of the baseline's time divided by the other's. A
+    disturbance that slows the machine for a while slows both in that round. The interval is by order statistics
+    (Conover, Practical Nonparametric Statistics, 3.2), which assumes only that the rounds are independent and alike.
+    There is none below six rounds.
     """
     from scipy import stats
 
@@ -77,7 +78,7 @@ def speedup(rounds_ms: Sequence[float], baseline_ms: Sequence[float]) -> tuple[f
 
 
 def throttled(rounds_ms: Sequence[float], before_mhz: float | None, after_mhz: float | None) -> bool | None:
-    """Whether a device slowed down; None if there is one round alone and it does not tell its frequency."""
+    """Tell whether a device slowed down; None with fewer than two rounds and no frequencies."""
     slower = [before_mhz > THROTTLED * after_mhz] if before_mhz is not None and after_mhz is not None else []
     if len(rounds_ms) > 1:
         half = len(rounds_ms) // 2
@@ -86,7 +87,7 @@ def throttled(rounds_ms: Sequence[float], before_mhz: float | None, after_mhz: f
 
 
 def noisy(rounds_ms: Sequence[float]) -> bool | None:
-    """Whether the middle half of the rounds spreads too far; None for fewer than four."""
+    """Tell whether the middle half of the rounds spreads too far; None with fewer than four rounds."""
     if len(rounds_ms) < 4:
         return None
     low, high = np.percentile(rounds_ms, (25, 75))

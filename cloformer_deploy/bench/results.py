@@ -1,32 +1,29 @@
-"""What was measured: one `Result` an artifact and device, and the file beside the manifest that keeps them."""
+"""Benchmark results: one `Result` per artifact and device, kept in a file beside the manifest."""
 
 import fcntl
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.errors import BundleError
 from cloformer_deploy.system.files import replaced
+from cloformer_deploy.system.schema import Strict, first_error
 
 RESULTS_NAME = "bench.json"
 Source = Literal["device", "host", "emulated", "simulated", "estimated", "compile_only"]
-"""What a figure is. Only `device` is a mobile latency; `emulated` and `simulated` are no latency at all."""
+"""Origin of a figure. Only `device` is a latency on the target hardware; `emulated` and `simulated` are no latency."""
 Status = Literal["measured", "failed", "not_executed"]
 Milliseconds = Annotated[float, Field(ge=0)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Conditions(_Part):
-    """The state of a device at one moment; what it does not tell is None.
+class Conditions(Strict):
+    """The state of a device at one moment; None where the device does not give it.
 
     Attributes:
-        governor: of the cores that were used, as the kernel names it.
-        frequency_mhz: the mean of those cores.
+        governor: frequency governor of the cores that were used, as the kernel names it.
+        frequency_mhz: mean frequency of those cores.
         temperatures_c: degrees Celsius by thermal zone.
     """
 
@@ -35,32 +32,49 @@ class Conditions(_Part):
     temperatures_c: Mapping[str, float] = {}
 
 
-class Result(_Part):
-    """One artifact on one device. What its source cannot know is None.
+class ResultKey(NamedTuple):
+    """The identity of a result; a newer result with the same key replaces an older one."""
+
+    path: str
+    device: str
+    unit: str | None
+    threads: int
+
+
+class Result(Strict):
+    """The measurement of one artifact on one device. Figures that the source cannot know are None.
 
     Attributes:
-        path: of the artifact in the bundle; `format`, `precision`, `target` and `sha256` are its manifest entry's.
-        device: as it was asked for, `host` or `ssh://pi@board`.
-        machine: what it says it is.
-        runtime: what executed the file, with `runtime_version`.
+        path: of the artifact in the bundle.
+        format, precision, target: its kind.
+        sha256: of the artifact, as in the manifest.
+        device: as it was requested, `host` or `ssh://pi@board`.
+        machine: name that the device gives itself.
+        runtime: runtime that executed the file.
+        runtime_version: its version.
         source: see `Source`.
-        status: whether there are figures; if not, `reason` says why.
-        unit: of Core ML's compute units those that it could use, `CPU_AND_NE`; None of what has no such choice.
-        placement: operations by the unit that runs them, where that is told.
+        status: `measured` if there are figures.
+        reason: why there are none.
+        unit: compute unit that the runtime was allowed to use, such as `CPU_AND_NE` of Core ML; None for formats
+            without such a choice.
+        placement: number of operators by the unit that runs them, where the device gives it.
         threads: that the runtime was given.
-        cores: numbers of the cores it could run on.
-        n: steady runs behind the figures.
-        init_ms: opening the file, up to where it could run; without importing the runtime.
-        first_ms: the first run.
-        mean_ms: of the steady runs, as are `std_ms`, `min_ms` and the percentiles; `p99_ms` from 100 runs on.
-        ratio: how many times as fast as the float32 file `ratio_to` it was, in the same call: the median over rounds in
-            which both ran; `ratio_ci95` is its 95 % interval.
-        peak_rss_bytes: of the process that ran this file alone.
-        throttled: whether it slowed down while it was measured.
-        noisy: whether rounds differ too much for the figures to be repeated.
-        before, after: the device when it began, and when it ended.
-        max_abs_diff: largest difference of its logits from this machine's, for the same file and image.
-        measured_at: when, UTC, ISO 8601.
+        cores: numbers of the cores that it could run on.
+        n: counted runs behind the figures.
+        init_ms: time to open the file until it could run; importing the runtime is not included.
+        first_ms: time of the first run.
+        mean_ms, std_ms, min_ms, p50_ms, p90_ms, p99_ms: of the counted runs; `p99_ms` from 100 runs on.
+        speedup: how many times as fast as the float32 file `speedup_to`, measured in the same call: the median over
+            rounds in which both ran.
+        speedup_ci95: its 95 % interval.
+        speedup_to: path of the float32 file of the same format.
+        peak_rss_bytes: peak resident memory of the process that ran only this file.
+        throttled: the device slowed down during the measurement.
+        noisy: rounds differ too much for the figures to be repeatable.
+        before: conditions at the start.
+        after: conditions at the end.
+        max_abs_diff: largest absolute difference of any output value from this machine's, for the same file and input.
+        measured_at: time of the measurement, UTC, ISO 8601.
     """
 
     path: str
@@ -88,9 +102,9 @@ class Result(_Part):
     p50_ms: Milliseconds | None = None
     p90_ms: Milliseconds | None = None
     p99_ms: Milliseconds | None = None
-    ratio: float | None = None
-    ratio_ci95: tuple[float, float] | None = None
-    ratio_to: str | None = None
+    speedup: float | None = None
+    speedup_ci95: tuple[float, float] | None = None
+    speedup_to: str | None = None
     peak_rss_bytes: int | None = None
     throttled: bool | None = None
     noisy: bool | None = None
@@ -101,55 +115,55 @@ class Result(_Part):
 
     @property
     def is_latency(self) -> bool:
-        """Whether its milliseconds are those of a machine that exists."""
+        """True if the milliseconds were measured on a real machine."""
         return self.source in ("device", "host") and self.status == "measured"
 
     @property
     def place(self) -> str:
-        """The device, with the units that could be used where there is a choice."""
+        """The device, and the compute unit where there is a choice."""
         return self.device if self.unit is None else f"{self.device} {self.unit}"
 
     @property
-    def cell(self) -> tuple[str, str, str | None, int]:
-        """What it is a result of; a newer one of the same takes its place."""
-        return self.path, self.device, self.unit, self.threads
+    def key(self) -> ResultKey:
+        """See `ResultKey`."""
+        return ResultKey(self.path, self.device, self.unit, self.threads)
 
 
-class _Kept(_Part):
-    schema_version: Literal[1] = 1
+class _ResultsFile(Strict):
+    schema_version: Literal[2] = 2
     results: tuple[Result, ...] = ()
 
 
 def read_results(bundle: Bundle) -> tuple[Result, ...]:
-    """The results kept with a bundle, those of artifacts that are still what they were, in the manifest's order.
+    """Return the kept results of artifacts that have not changed since, in the manifest's order.
 
     Raises:
-        BundleError: the file that keeps them is damaged.
+        BundleError: the results file is damaged or of another version.
     """
     path = bundle.root / RESULTS_NAME
     try:
-        kept = _Kept.model_validate_json(path.read_bytes()).results
+        kept = _ResultsFile.model_validate_json(path.read_bytes()).results
     except FileNotFoundError:
         return ()
     except (OSError, ValidationError) as error:
-        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
-        raise BundleError(f"{path} cannot be read: {what}", "delete it, and measure again with bench") from error
+        problem = first_error(error) if isinstance(error, ValidationError) else error.strerror
+        raise BundleError(f"{path} cannot be read: {problem}", "delete it, and measure again with bench") from error
     places = {(item.path, item.sha256): place for place, item in enumerate(bundle.manifest.artifacts)}
     current = [item for item in kept if (item.path, item.sha256) in places]
     return tuple(sorted(current, key=lambda item: places[item.path, item.sha256]))
 
 
 def keep_results(bundle: Bundle, results: Iterable[Result]) -> None:
-    """Keep results with a bundle; each takes the place of an earlier one of the same `cell`.
+    """Write results beside the manifest; each replaces an older result with the same key.
 
-    Two that keep at once both do: the folder is locked meanwhile.
+    The results file is locked meanwhile, so that two processes can do this at the same time.
 
     Raises:
-        BundleError: what is kept already is damaged.
+        BundleError: the existing results file is damaged or of another version.
         OSError: the folder cannot be written.
     """
     with (bundle.root / f".{RESULTS_NAME}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        merged = {item.cell: item for item in (*read_results(bundle), *results)}
+        merged = {item.key: item for item in (*read_results(bundle), *results)}
         with replaced(bundle.root / RESULTS_NAME) as staged:
-            staged.write_text(_Kept(results=tuple(merged.values())).model_dump_json(indent=1) + "\n")
+            staged.write_text(_ResultsFile(results=tuple(merged.values())).model_dump_json(indent=1) + "\n")

@@ -1,27 +1,28 @@
-"""Times model files on whatever machine this one file is copied to: the standard library, numpy and a runtime.
+"""Measures the latency of model files on the machine that this file is copied to. Needs numpy and a runtime only.
 
-    python runner.py survey onnx tflite     # what is here, as one line of JSON, and what runs these formats
-    python runner.py measure job.json       # times files; lines of JSON, the last of them {"event": "end", ...}
-    python runner.py worker                 # one file's process, which `measure` starts and commands
+    python runner.py measure job.json      # measure files; lines of JSON, the last one {"event": "end", ...}
+    python runner.py worker                # process of one file, started and controlled by `measure`
 
-Written for Python 3.8 and later, since boards have what they have, and imported by nothing but its tests.
+Stand-alone but for `machine.py` beside it, and written for Python 3.8 and later, because boards come with old versions.
+It knows no file format: a job names for each file an opener, another Python file (see `backends.base.Opener`).
 
-Each file has a process of its own, so that its start and its memory are its own. They run in turn: in every round each
-file, in random order, has one run that is not counted, for what the one before left in the caches is not its doing, and
-then a burst that is. Whoever reads the job's answer holds this process's standard input: when that ends, so does this.
+Each file has a process of its own, so that its start and its memory are not mixed with another file's. Measurements are
+interleaved: in every round each file, in random order, runs once uncounted, because the file before it has displaced
+its data from the caches, and then a burst of counted runs. Whoever reads the answer keeps this process's standard input
+open: the process ends when its input does.
 """
 
-# ruff: noqa: T201, UP006, UP035, UP045 - its answer is what it prints; Python 3.8 has no `list[str] | None`
+# ruff: noqa: T201, UP006, UP035, UP045 - the answer is printed; Python 3.8 has no `list[str] | None`
+import base64
 import ctypes
 import hashlib
+import importlib.util
 import json
 import math
 import os
-import platform
 import random
 import resource
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,233 +30,124 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from types import ModuleType
+from typing import Any, Callable, Dict, List, Optional
 
 BURST, BURST_MS = 5, 100.0
-"""Counted runs of a file in a round, at least, and milliseconds that they are to take: quick files run more often."""
+"""Least number of counted runs of a file in a round, and least time that they take together, milliseconds."""
 REST_S = 0.03
-"""Before a burst: threads of the runtime before go on spinning for a while, on a core that this one needs."""
+"""Pause before a burst: threads of the runtime before it spin for a while, on cores that this one needs."""
 EMULATED_RUNS = 1
-"""Where the processor is emulated times mean nothing, and a run takes seconds."""
+"""Counted runs on an emulated processor, where times mean nothing and a run takes seconds."""
 _PR_SET_PDEATHSIG = 1
-RUNTIMES = {
-    "onnx": ("onnxruntime",),
-    "tflite": ("ai_edge_litert", "tflite_runtime"),
-    "coreml": ("coremltools",),
-}
-"""Modules that run a format, the first that can be imported."""
+_OpenFile = Callable[[str, int, Optional[str]], Callable[[Dict[str, Any]], Dict[str, Any]]]
 
 
-# What this machine is
+def _load(path: Path) -> ModuleType:
+    """Load a Python file that is on no search path."""
+    spec = importlib.util.spec_from_file_location(path.stem, str(path))
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def survey(formats: List[str]) -> Dict[str, Any]:
-    """What is here: system, processor, what runs some formats, room for files."""
-    found: Dict[str, Any] = {"python": platform.python_version(), "machine": _machine(), "emulated": emulated()}
-    found["runtimes"] = {}
-    for format_name in formats:
-        module, problem = _runtime(format_name)
-        found["runtimes"][format_name] = {"module": module, "version": module and _version(module), "problem": problem}
-    try:
-        import numpy
-
-        found["numpy"] = numpy.__version__
-    except Exception as error:
-        found["numpy"], found["numpy_problem"] = None, str(error)
-    found["free_bytes"] = shutil.disk_usage(os.environ.get("TMPDIR", "/tmp")).free  # noqa: S108
-    return found
+machine = _load(Path(__file__).with_name("machine.py"))
 
 
-def emulated() -> bool:
-    """Whether this is a program for another processor than the kernel's, as under QEMU's user mode."""
-    machine = platform.machine()
-    kernel = _read("/proc/sys/kernel/arch")  # of recent kernels
-    if kernel is not None:
-        return kernel != machine and {kernel, machine} not in ({"aarch64", "armv8l"}, {"x86_64", "i686"})
-    processor = _read("/sys/devices/system/cpu/modalias") or ""
-    return processor.startswith("cpu:type:x86") and machine not in ("x86_64", "i686")
-
-
-def _machine() -> str:
-    board = _read("/proc/device-tree/model")
-    if board is None and shutil.which("getprop"):
-        board = _output(["getprop", "ro.product.model"])
-    if board is None and sys.platform == "darwin":
-        board = _output(["sysctl", "-n", "machdep.cpu.brand_string"])
-    if board is None:
-        fields = dict(line.split(":", 1) for line in (_read("/proc/cpuinfo") or "").splitlines() if ":" in line)
-        board = {key.strip(): value.strip() for key, value in fields.items()}.get("model name")
-    system = f"{platform.system()} {platform.machine()}"
-    return "{}, {}".format(board.strip("\0 "), system) if board else system
-
-
-def _output(command: List[str]) -> Optional[str]:
-    try:
-        return subprocess.run(command, stdout=subprocess.PIPE, timeout=5, check=True).stdout.decode().strip() or None
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _runtime(format_name: str) -> Tuple[Optional[str], Optional[str]]:
-    """The module that runs a format, or why there is none."""
-    problem = None
-    for module in RUNTIMES[format_name]:
-        try:
-            __import__(module)
-            return module, None
-        except ModuleNotFoundError as error:
-            problem = problem or str(error)
-        except Exception as error:  # one that is there and broken says more than one that is not
-            problem = f"{module} cannot be imported: {error}"
-    return None, problem
-
-
-def _version(module: str) -> Optional[str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(module.replace("_", "-"))
-    except PackageNotFoundError:
-        return None
-
-
-def conditions(cores: List[int]) -> Dict[str, Any]:
-    """Governor and frequency of cores, and every thermal zone; what the system does not tell is None."""
-    cpufreq = [f"/sys/devices/system/cpu/cpu{core}/cpufreq/" for core in cores]
-    governors = sorted({name for name in (_read(folder + "scaling_governor") for folder in cpufreq) if name})
-    khz = [float(value) for value in (_read(folder + "scaling_cur_freq") for folder in cpufreq) if value]
-    if not khz:
-        lines = (_read("/proc/cpuinfo") or "").splitlines()
-        mhz = [line.split(":", 1)[1] for line in lines if line.startswith("cpu MHz")]
-        khz = [1000 * float(mhz[core]) for core in cores if core < len(mhz)]
-    temperatures = {}
-    for zone in sorted(Path("/sys/class/thermal").glob("thermal_zone*")):
-        value = _read(f"{zone}/temp")
-        if value is not None and value.lstrip("-").isdigit():
-            temperatures[(_read(f"{zone}/type") or "zone") + zone.name[len("thermal_zone") :]] = int(value) / 1000
-    return {
-        "governor": ", ".join(governors) or None,
-        "frequency_mhz": round(sum(khz) / len(khz) / 1000, 1) if khz else None,
-        "temperatures_c": temperatures,
-    }
-
-
-def _read(path: str) -> Optional[str]:
-    try:
-        return Path(path).read_text(errors="replace").strip()
-    except OSError:
-        return None
-
-
-def _usable_cores() -> List[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
-# One file, in a process of its own
-
-
-def _open_onnx(path: str, threads: int, _unit: Optional[str]) -> Callable[[Any], Any]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda image: session.run(None, {name: image})[0]
-
-
-def _open_tflite(path: str, threads: int, _unit: Optional[str]) -> Callable[[Any], Any]:
-    import importlib
-
-    module = importlib.import_module(f"{_runtime('tflite')[0]}.interpreter")
-    interpreter = module.Interpreter(model_path=path, num_threads=threads)
-    interpreter.allocate_tensors()
-    source, sink = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-
-    def run(image: Any) -> Any:
-        interpreter.set_tensor(source, image)
-        interpreter.invoke()
-        return interpreter.get_tensor(sink)
-
-    return run
-
-
-def _open_coreml(path: str, _threads: int, unit: Optional[str]) -> Callable[[Any], Any]:
-    import coremltools
-    from PIL import Image
-
-    model = coremltools.models.MLModel(path, compute_units=coremltools.ComputeUnit[unit or "ALL"])
-    spec = model.get_spec().description
-    name = spec.input[0].name
-    imaged = spec.input[0].type.WhichOneof("Type") == "imageType"
-
-    def run(image: Any) -> Any:
-        value = Image.fromarray(image[0].transpose(1, 2, 0)) if imaged else image
-        return model.predict({name: value})["logits"]
-
-    return run
-
-
-OPENERS = {"onnx": _open_onnx, "tflite": _open_tflite, "coreml": _open_coreml}
+# The process of one file
 
 
 class _Worker:
-    """Answers one command after the other: its methods' names, each with keyword arguments."""
+    """Runs one file. Each public method is a command of the controlling process."""
 
     def open(
-        self, path: str, kind: str, image: str, threads: int, unit: Optional[str], sha256: Optional[str]
+        self,
+        path: str,
+        opener: str,
+        modules: List[str],
+        inputs: Dict[str, str],
+        threads: int,
+        unit: Optional[str],
+        sha256: Optional[str],
     ) -> Dict[str, Any]:
+        """Open the file and run it once."""
         import numpy
 
-        if sha256 is not None and _sha256(path) != sha256:
+        if sha256 is not None and digest(Path(path)) != sha256:
             raise ValueError("it did not arrive as it was sent")
-        module = _runtime(kind)[0]  # imported before the clock starts
-        self.image = numpy.load(image, allow_pickle=False)
+        module, problem = machine.importable(modules)  # before the clock starts
+        if module is None:
+            raise ModuleNotFoundError(problem)
+        open_file: _OpenFile = _load(Path(opener)).open_file
+        self.feed = {name: numpy.load(file, allow_pickle=False) for name, file in inputs.items()}
         start = time.perf_counter()
-        self.run = OPENERS[kind](path, threads, unit)
+        self.run = open_file(path, threads, unit)
         opened = time.perf_counter()
-        logits = self.run(self.image)
+        found = self.run(self.feed)
         first = time.perf_counter()
+        self.computed = {name: numpy.array(values, "<f4") for name, values in found.items()}
         return {
             "init_ms": 1e3 * (opened - start),
             "first_ms": 1e3 * (first - opened),
-            "logits": [float(value) for value in numpy.asarray(logits, numpy.float32).ravel()],
-            "runtime": module,
-            "version": module and _version(module),
+            "module": module,
+            "version": machine.version_of(module),
         }
 
     def warm(self, runs: int, seconds: float) -> float:
+        """Run for a number of runs and seconds, and return the mean time of a run, milliseconds."""
         done, begun = 0, time.perf_counter()
         while done < runs or time.perf_counter() - begun < seconds:
-            self.run(self.image)
+            self.run(self.feed)
             done += 1
         return 1e3 * (time.perf_counter() - begun) / max(done, 1)
 
     def burst(self, runs: int) -> List[float]:
+        """Run once uncounted, then return the times of counted runs, milliseconds."""
         time.sleep(REST_S)
-        self.run(self.image)
+        self.run(self.feed)
         times = []
         for _ in range(runs):
             start = time.perf_counter()
-            self.run(self.image)
+            self.run(self.feed)
             times.append(1e3 * (time.perf_counter() - start))
         return times
 
     def peak_rss_bytes(self) -> int:
-        # ru_maxrss of a process starts with that of the one it was forked from; VmHWM is of its own program.
-        for line in (_read("/proc/self/status") or "").splitlines():
+        """Return the peak resident memory of this process."""
+        # ru_maxrss of a process starts with that of the process it was forked from; VmHWM is of its own program.
+        for line in (machine.read("/proc/self/status") or "").splitlines():
             if line.startswith("VmHWM:"):
                 return 1024 * int(line.split()[1])
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else 1024 * peak
 
+    def outputs(self) -> Dict[str, Any]:
+        """Return the outputs of the first run by name: shape, and values as base64 of little-endian float32."""
+        return {
+            name: {"shape": list(values.shape), "float32": base64.b64encode(values.tobytes()).decode()}
+            for name, values in self.computed.items()
+        }
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, or for a folder that of its `sha256sum` listing, sorted by relative path."""
+    found = hashlib.sha256()
+    if path.is_dir():
+        files = {os.fsencode(str(file.relative_to(path))): file for file in path.rglob("*") if file.is_file()}
+        for name in sorted(files):
+            found.update(b"%s  %s\n" % (digest(files[name]).encode(), name))
+        return found.hexdigest()
+    with path.open("rb") as source:
+        for block in iter(lambda: source.read(1 << 20), b""):
+            found.update(block)
+    return found.hexdigest()
+
 
 def work() -> None:
-    """The loop of a worker: a line of JSON in, a line out."""
-    if sys.platform == "linux":  # one that hangs in a runtime would not see its input end
+    """Answer commands: a line of JSON with a method of `_Worker` and its arguments in, a line of JSON out."""
+    if sys.platform == "linux":  # a worker that hangs in a runtime would not notice the end of its input
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # runtimes print
@@ -270,15 +162,7 @@ def work() -> None:
         answers.flush()
 
 
-def _sha256(path: str) -> str:
-    found = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            found.update(block)
-    return found.hexdigest()
-
-
-# All files, in turn
+# All files, interleaved
 
 
 class _FailedError(Exception):
@@ -286,21 +170,22 @@ class _FailedError(Exception):
 
 
 class _File:
-    """The process of one file, seen from the one that commands it."""
+    """Controls the process of one file."""
 
     def __init__(self, entry: Dict[str, Any], threads: int, deadline: float) -> None:
         self.name, self.deadline = entry["name"], deadline
-        self.opening = {key: entry[key] for key in ("path", "kind", "image", "sha256", "unit")}
+        self.opening = {key: value for key, value in entry.items() if key != "name"}
         self.opening["threads"] = threads
-        self.found: Dict[str, Any] = {}
+        self.opened: Dict[str, Any] = {}
         self.burst_runs = BURST
         self.rounds: List[List[float]] = []
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
-        command = [sys.executable, __file__, "worker"]
+        isolated = ["-I"] if sys.flags.isolated else []  # as this process is
+        command = [sys.executable, *isolated, __file__, "worker"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log)
 
     def ask(self, name: str, **arguments: Any) -> Any:
-        """The answer to a command; `_FailedError` with the reason if there is none in time."""
+        """Send a command and return its answer; `_FailedError` with the reason if there is none in time."""
         source, sink = self.process.stdout, self.process.stdin
         assert source is not None  # noqa: S101 - it is a pipe
         assert sink is not None  # noqa: S101
@@ -322,30 +207,31 @@ class _File:
     def _death(self) -> str:
         status = self.process.wait()
         self.log.seek(0)
-        said = self.log.read().decode(errors="replace").strip().splitlines()[-1:]
+        last = self.log.read().decode(errors="replace").strip().splitlines()[-1:]
         how = signal.Signals(-status).name if status < 0 else f"exit code {status}"
-        return ": ".join([f"its process ended with {how}", *said])
+        return ": ".join([f"its process ended with {how}", *last])
 
     def open(self) -> None:
         """Open the file and run it once."""
-        self.found = self.ask("open", **self.opening)
+        self.opened = self.ask("open", **self.opening)
 
     def warm(self, job: Dict[str, Any]) -> None:
-        """Warm it up, and find how many runs a round is to have."""
+        """Warm the file up, and set the number of runs of its bursts."""
         took_ms = self.ask("warm", runs=job["warmup_runs"], seconds=job["warmup_s"])
         self.burst_runs = min(job["runs"], max(BURST, math.ceil(BURST_MS / took_ms)))
 
     def burst(self) -> None:
-        """One round's runs."""
+        """Run one round."""
         self.rounds.append(self.ask("burst", runs=self.burst_runs))
 
     def measured(self) -> Dict[str, Any]:
-        """All that is known."""
-        peak = self.ask("peak_rss_bytes")
-        return {"event": "measured", "name": self.name, "rounds_ms": self.rounds, "peak_rss_bytes": peak, **self.found}
+        """Return the event with everything that was measured."""
+        peak = self.ask("peak_rss_bytes")  # before the outputs, whose encoding takes memory
+        found = {"rounds_ms": self.rounds, "peak_rss_bytes": peak, "outputs": self.ask("outputs")}
+        return {"event": "measured", "name": self.name, **found, **self.opened}
 
     def share(self, job: Dict[str, Any]) -> float:
-        """How much is done of the runs and seconds that it should reach both."""
+        """Return the share of the work that is done; both the runs and the seconds have to be reached."""
         times = [value for burst in self.rounds for value in burst]
         done: List[float] = [1.0, len(times) / job["runs"]]
         if job["seconds"]:
@@ -353,21 +239,21 @@ class _File:
         return min(done)
 
     def close(self) -> None:
-        """End its process."""
+        """End the process."""
         self.process.kill()
         self.process.wait()
         self.log.close()
 
 
 class _Files:
-    """All files of a job; one that fails is told of and left out, and the others go on."""
+    """All files of a job. A file that fails is reported and left out; the others go on."""
 
     def __init__(self, say: Callable[[Dict[str, Any]], None]) -> None:
         self.running: List[_File] = []
         self.say = say
 
     def each(self, step: Callable[..., Any], *arguments: Any) -> None:
-        """Do something with each, in random order."""
+        """Do a step with each file, in random order."""
         for file in random.sample(self.running, len(self.running)):
             try:
                 step(file, *arguments)
@@ -378,23 +264,26 @@ class _Files:
 
 
 def measure(job: Dict[str, Any], say: Callable[[Dict[str, Any]], None]) -> None:
-    """Time the files of a job.
+    """Measure the files of a job.
 
-    A job: `files`, each with `name`, `path`, `kind` (its format), `image` (a .npy file of what it is given), `sha256`
-    or None, and `unit`, Core ML's compute unit or None; `threads`; `cores` to keep to, or None; `warmup_runs` and
-    `warmup_s`, `runs` and `seconds`, both of which have to be reached; `timeout_s` of all.
+    Args:
+        job: `files`, each with a `name` that answers repeat, `path`, `opener` (a Python file that defines `open_file`),
+            `modules` (Python modules that run the format, the first that can be imported is reported), `inputs` (.npy
+            files by input name), `sha256` or None, and `unit` (a compute unit of the format or None); `threads`;
+            `cores` to use, or None; `warmup_runs` and `warmup_s`; `runs` and `seconds`; `timeout_s` of the whole job.
+        say: is given the events.
     """
-    cores = _usable_cores()
+    cores = machine.usable_cores()
     if job["cores"] is not None:
         if not hasattr(os, "sched_setaffinity") or not set(job["cores"]) <= set(cores):
-            say({"event": "refused", "reason": f"it cannot keep to cores {job['cores']}; there are {cores}"})
+            say({"event": "refused", "reason": f"cores {job['cores']} cannot be used; there are {cores}"})
             return
         os.sched_setaffinity(0, job["cores"])
         cores = job["cores"]
     deadline = time.monotonic() + job["timeout_s"]
-    if emulated():
+    if machine.emulated():
         job = {**job, "warmup_runs": 1, "warmup_s": 0.0, "runs": EMULATED_RUNS, "seconds": 0.0}
-    say({"event": "begin", "cores": cores, "conditions": conditions(cores)})
+    say({"event": "begin", "cores": cores, "conditions": machine.conditions(cores)})
     files = _Files(say)
     try:
         for entry in job["files"]:
@@ -406,7 +295,7 @@ def measure(job: Dict[str, Any], say: Callable[[Dict[str, Any]], None]) -> None:
             files.each(_File.burst)
             share = min([file.share(job) for file in files.running] or [1.0])
             say({"event": "progress", "share": share})
-        after = conditions(cores)
+        after = machine.conditions(cores)
         files.each(lambda file: say(file.measured()))
         say({"event": "end", "conditions": after})
     finally:
@@ -420,15 +309,13 @@ def _end_with_the_reader() -> None:
 
 
 def main(arguments: List[str]) -> None:
-    """See the top."""
+    """Run a command; see the top of this file."""
 
     def say(event: Dict[str, Any]) -> None:
         print(json.dumps(event), flush=True)
 
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # which ONNX Runtime has on, and writes files for, at its mere import
-    if arguments[0] == "survey":
-        say(survey(arguments[1:]))
-    elif arguments[0] == "worker":
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime has it on, and writes files for it when it is imported
+    if arguments[0] == "worker":
         work()
     else:
         job = json.loads(Path(arguments[1]).read_text())

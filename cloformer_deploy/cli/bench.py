@@ -14,34 +14,42 @@ EXPORTS = Path("exports")
 def command(
     bundle: Annotated[
         Path | None,
-        typer.Argument(help="A folder that export wrote.", metavar="[BUNDLE]", show_default="the newest in exports"),
+        typer.Argument(help="Folder written by export.", metavar="[BUNDLE]", show_default="the newest in exports"),
     ] = None,
     device: Annotated[
         list[str] | None,
-        typer.Option(help="Where to measure; see docs/bench.md. Repeatable.", metavar="DEVICE", show_default="host"),
+        typer.Option(
+            help="Device to measure on, see docs/bench.md; may be repeated.", metavar="DEVICE", show_default="host"
+        ),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of each runtime.")] = 1,
     cores: Annotated[
         str | None,
-        typer.Option(help="Keep to these cores: 0,2-3.", metavar="LIST", show_default="as the system chooses"),
+        typer.Option(
+            help="Run only on these cores, such as 0,2-3.", metavar="LIST", show_default="chosen by the system"
+        ),
     ] = None,
     mlperf: Annotated[
-        bool, typer.Option("--mlperf", help="At least 1,024 runs and 60 s each, as MLPerf asks.")
+        bool, typer.Option("--mlperf", help="At least 1,024 runs and 60 s per artifact, as MLPerf requires.")
     ] = False,
-    python: Annotated[str, typer.Option(help="The Python on a board or phone that runs the runner.")] = "python3",
+    python: Annotated[str, typer.Option(help="Python on the board or phone, which runs the measurement.")] = "python3",
     adb: Annotated[Path | None, typer.Option(help="The adb program.", metavar="FILE", show_default="on PATH")] = None,
     benchmark_binary: Annotated[
         Path | None,
-        typer.Option(help="TFLite's benchmark_model, for an Android device without Python.", metavar="FILE"),
+        typer.Option(help="TFLite's benchmark_model, for Android devices without Python.", metavar="FILE"),
     ] = None,
-    download: Annotated[bool, typer.Option("--download", help="Allow to fetch that from Google.")] = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="Allow downloading benchmark_model from Google.")
+    ] = False,
     timeout: Annotated[
         float | None,
-        typer.Option(min=1, help="Seconds a device may take.", metavar="S", show_default="by what is measured"),
+        typer.Option(
+            min=1, help="Time limit of each device, seconds.", metavar="S", show_default="by number of artifacts"
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure latency, on this machine or where the model will live; artifacts take turns, so that ratios hold."""
+    """Measure latency on this machine or on devices; measurements are interleaved, so that speedups are reliable."""
     from cloformer_deploy.bench import MLPERF, Protocol, bench
     from cloformer_deploy.bench.devices import Options, open_device
     from cloformer_deploy.bundle import Bundle
@@ -69,5 +77,5 @@ def command(
 def _newest() -> Path:
     manifests = sorted(EXPORTS.glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
     if not manifests:
-        raise RequestError(f"there is no bundle in {EXPORTS}/", "give one, or export first: cloformer-deploy export")
+        raise RequestError(f"there is no bundle in {EXPORTS}/", "give a bundle, or make one: cloformer-deploy export")
     return manifests[-1].parent

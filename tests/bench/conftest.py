@@ -10,20 +10,22 @@ import pytest
 from onnx import helper, numpy_helper
 
 from cloformer_deploy import __version__
-from cloformer_deploy.backends.registry import FORMATS
-from cloformer_deploy.bundle.bundle import Bundle, BundleWriter, digest, size_bytes
-from cloformer_deploy.bundle.manifest import Artifact, Interface, Manifest, Weights, weights_name
+from cloformer_deploy.backends.base import Opener
+from cloformer_deploy.backends.onnx.format import OnnxBackend
+from cloformer_deploy.backends.registry import BACKENDS, backend_of, default_target
+from cloformer_deploy.bundle import Bundle, BundleWriter, digest, size_bytes
+from cloformer_deploy.bundle.manifest import Artifact, Interface, Manifest, OutputTensor, Weights, weights_name
 from cloformer_deploy.data import Preprocessing
-from cloformer_deploy.weights.checkpoints import checkpoint_bytes, load_checkpoint
-from cloformer_deploy.weights.zoo import resolve_weights
-from tests.cli.command_line import put, save, small_model
+from cloformer_deploy.networks import NETWORKS
+from tests.cli.command_line import CLASSES, put, save, small_model
 
 SLOW, FAST = "cloformer_xxs-fp32.onnx", "cloformer_xxs-fp16.onnx"
-MakeBundle = Callable[[dict[str, bytes]], Bundle]
+WEIGHTS = b"a stand-in, which bench verifies and does not read"
+MakeBundle = Callable[[dict[str, bytes | dict[str, bytes]]], Bundle]
 
 
 def convolutions(count: int) -> Any:
-    """A model of so many convolutions of the image, then `small_model`."""
+    """Return a model that computes convolutions of the image, then `small_model`."""
     model = small_model()
     graph = model.graph
     kernel = np.random.default_rng(0).standard_normal((3, 3, 3, 3)).astype(np.float32) / 5
@@ -38,44 +40,67 @@ def convolutions(count: int) -> Any:
 
 @pytest.fixture(scope="session")
 def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> MakeBundle:
-    """Makes a bundle of files by name, with the bundled weights."""
+    """`make_bundle(files)`: a bundle of files by name; a dictionary is a folder of files."""
 
-    def make(files: dict[str, bytes]) -> Bundle:
+    def make(files: dict[str, bytes | dict[str, bytes]]) -> Bundle:
         root = tmp_path_factory.mktemp("bench") / "exports" / "small"
-        checkpoint = load_checkpoint(resolve_weights())
-        copy = checkpoint_bytes(checkpoint)
-        sha256 = hashlib.sha256(copy).hexdigest()
+        sha256 = hashlib.sha256(WEIGHTS).hexdigest()
         head = Manifest(
-            schema_version=1,
+            schema_version=2,
             tool_version=__version__,
-            variant=checkpoint.variant,
-            num_classes=checkpoint.num_classes,
-            labels=checkpoint.labels,
-            weights=Weights(
-                name=checkpoint.name, sha256=checkpoint.sha256, file=weights_name(sha256), file_sha256=sha256
-            ),
-            input=Preprocessing.published(224, 224),
+            task="classification",
+            network="cloformer",
+            variant="xxs",
+            architecture=NETWORKS["cloformer"].architecture("xxs", CLASSES),
+            labels=None,
+            weights=Weights(name="small", sha256=sha256, file=weights_name(sha256), file_sha256=sha256),
+            preprocessing=Preprocessing.published(224, 224),
         )
         with BundleWriter(root, head, overwrite=False) as writer:
-            put(writer.staging / head.weights.file, copy)
-            writer.commit([_artifact(put(writer.staging / name, content)) for name, content in files.items()])
+            put(writer.staging / head.weights.file, WEIGHTS)
+            for name, content in files.items():
+                for inner, data in content.items() if isinstance(content, dict) else [("", content)]:
+                    path = writer.staging / name / inner
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    put(path, data)
+            writer.commit([_artifact(writer.staging / name) for name in files])
         return Bundle.open(root)
 
     return make
 
 
 def _artifact(path: Path) -> Artifact:
-    (kind,) = (item for item in FORMATS.values() if item.suffix == path.suffix)
+    backend = backend_of(path)
     return Artifact(
         path=path.name,
-        format=kind.name,
+        format=backend.name,
         precision=path.stem.rpartition("-")[2],
-        target=kind.targets[0],
+        target=default_target(backend.name),
         sha256=digest(path),
         bytes=size_bytes(path),
         input=Interface(kind="tensor", batch=1),
+        outputs=(OutputTensor(name="logits", shape=(1, CLASSES), dtype="float32"),),
+        options={},
         created_with={"onnx": "0"},
     )
+
+
+@pytest.fixture
+def set_opener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`set_opener(text, **changes)`: let `bench` open ONNX files with an opener of this text, which needs numpy only.
+
+    `changes` are other attributes of the `Opener`, and `input_layout`, that of the format.
+    """
+
+    def replace(text: str, input_layout: Any = "NCHW", **changes: Any) -> None:
+        path = tmp_path / "toy_opener.py"
+        path.write_text(text)
+        backend = OnnxBackend()
+        backend.input_layout = input_layout
+        backend.opener = Opener(**{"path": path, "modules": ("numpy",), "packages": "numpy", **changes})
+        monkeypatch.setitem(BACKENDS, "onnx", backend)
+
+    return replace
 
 
 @pytest.fixture(scope="session")

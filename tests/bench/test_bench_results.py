@@ -8,7 +8,7 @@ import pytest
 
 from cloformer_deploy.bench import Result, keep_results, read_results
 from cloformer_deploy.bench.results import RESULTS_NAME
-from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.errors import BundleError
 
 
@@ -43,7 +43,7 @@ def test_results_of_another_file_are_not_given(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", '{"schema_version": 2}', '{"schema_version": 1, "results": [{}]}', "\xff"]
+    "content", ["", "[]", '{"schema_version": 1}', '{"schema_version": 2, "results": [{}]}', "\xff"]
 )
 def test_a_damaged_file_is_refused_and_kept(bundle: Bundle, content: str) -> None:
     path = bundle.root / RESULTS_NAME
@@ -65,7 +65,7 @@ def test_two_that_keep_at_once_both_do(bundle: Bundle) -> None:
     for thread in threads:
         thread.join()
     assert {item.device for item in read_results(bundle)} == {f"adb:{number}" for number in range(8)}
-    assert json.loads((bundle.root / RESULTS_NAME).read_text())["schema_version"] == 1
+    assert json.loads((bundle.root / RESULTS_NAME).read_text())["schema_version"] == 2
 
 
 def test_only_real_machines_have_a_latency(bundle: Bundle) -> None:

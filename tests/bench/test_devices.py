@@ -1,4 +1,4 @@
-"""How devices are asked for, and what TFLite's benchmark_model says. Real ones are in tests/devices."""
+"""Requests for devices, and the output of TFLite's benchmark_model. Tests on real devices are in tests/devices."""
 
 import hashlib
 import http.server
@@ -19,7 +19,7 @@ from cloformer_deploy.bench.devices.benchmark_model import read_conditions, read
 from cloformer_deploy.cli.options import parse_cores
 from cloformer_deploy.errors import MissingPartError, RequestError, ToolError
 
-# Of LiteRT's page on measuring, and of what others have published of their runs.
+# From LiteRT's documentation of its benchmark tools, and from published runs.
 PRINTED = """
 INFO: Initialized session in 16.242ms.
 INFO: Running benchmark for at least 1 iterations and at least 0.5 seconds but terminate if exceeding 150 seconds.
@@ -67,8 +67,9 @@ def test_devices(text: str, name: str) -> None:
     ],
 )
 def test_what_is_no_device(text: str) -> None:
-    with pytest.raises(RequestError, match="--device"):
+    with pytest.raises(RequestError) as refused:
         open_device(text, Options())
+    assert "--device" in refused.value.hint + refused.value.message
 
 
 @given(st.text(max_size=30))
@@ -142,7 +143,7 @@ LACK = MissingPartError("there is no Python", "install one")
 
 
 def test_binary_is_given_named_or_asked_for(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(MissingPartError, match="no benchmark_model") as missing:
+    with pytest.raises(MissingPartError, match="benchmark_model is not there") as missing:
         find_binary(Options(), LACK)
     assert "--download" in missing.value.hint
     monkeypatch.setenv(VARIABLE, "/some/tool")
@@ -177,7 +178,7 @@ def test_download_is_used_as_it_came(empty_cache: Path, served: str) -> None:
     kept.write_bytes(b"\x7fELF another")
     with pytest.raises(MissingPartError, match="not what was downloaded"):
         find_binary(Options(download=True), LACK)
-    with pytest.raises(ToolError, match="cannot be fetched"):
+    with pytest.raises(ToolError, match="cannot be downloaded"):
         download(served + "-that-is-not-there", kept, checksum)
     assert kept.read_bytes() == b"\x7fELF another"
 

@@ -1,4 +1,4 @@
-"""Measuring on this machine: real processes, real runtimes."""
+"""Measurements on this machine, in real processes and real runtimes."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import pytest
 
 from cloformer_deploy.bench import Bench, Protocol, bench, read_results
 from cloformer_deploy.bench.devices import Options, open_device
-from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.errors import BundleError, MissingPartError, RequestError
 from cloformer_deploy.progress import Silent
 from tests.bench.conftest import FAST, SLOW, MakeBundle
@@ -33,7 +33,7 @@ def bundle(onnx_bundle: Bundle, tmp_path: Path) -> Bundle:
     return Bundle.open(Path(shutil.copytree(onnx_bundle.root, tmp_path / "exports" / "small")))
 
 
-def test_two_files_in_turn(bundle: Bundle) -> None:
+def test_two_interleaved_files(bundle: Bundle) -> None:
     result = measured(bundle)
     assert result.exit_code == 0
     found = {item.path: item for item in result.results}
@@ -50,13 +50,13 @@ def test_two_files_in_turn(bundle: Bundle) -> None:
         assert item.cores == tuple(sorted(os.sched_getaffinity(0)))
         assert item.before is not None
         assert item.max_abs_diff is None
-    assert slow.ratio is None
-    assert fast.ratio_to == SLOW
-    assert fast.ratio is not None
-    assert fast.ratio_ci95 is not None
+    assert slow.speedup is None
+    assert fast.speedup_to == SLOW
+    assert fast.speedup is not None
+    assert fast.speedup_ci95 is not None
     # Twelve convolutions to one.
-    assert fast.ratio > 2
-    assert fast.ratio_ci95[0] <= fast.ratio <= fast.ratio_ci95[1]
+    assert fast.speedup > 2
+    assert fast.speedup_ci95[0] <= fast.speedup <= fast.speedup_ci95[1]
     assert read_results(bundle) == result.results
 
 
@@ -83,6 +83,7 @@ def test_core_ml_files_are_not_timed(make_bundle: MakeBundle, onnx_bundle: Bundl
     found = {item.path: item for item in measured(make_bundle({FAST: whole, package: b"anything"})).results}
     if sys.platform != "darwin":
         assert found[package].status == "not_executed"
+        assert found[package].reason == "coreml files run on macOS only, and this is Linux"
         alone = measured(make_bundle({package: b"anything"}))
         assert isinstance(alone.errors[0][1], MissingPartError)
         assert not alone.results

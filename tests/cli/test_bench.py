@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cloformer_deploy.bench import Bench, Result
-from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.report.bench import bench_json, bench_tables
 from tests.bench.conftest import FAST, SLOW, make_bundle, onnx_bundle
@@ -90,12 +90,12 @@ def test_marks(onnx_bundle: Bundle) -> None:
 
 def test_what_knows_no_percentiles_shows_its_mean(onnx_bundle: Bundle) -> None:
     text = shown(onnx_bundle, result(onnx_bundle, p50_ms=None, p90_ms=None, mean_ms=7.125, std_ms=0.5, runtime="tool"))
-    assert "mean 7.12 ms, std 0.50; tool tells no percentiles" in text
+    assert "mean 7.12 ms, std 0.50; tool gives no percentiles" in text
 
 
 def test_json_has_results_and_errors(onnx_bundle: Bundle) -> None:
     answer = bench_json(Bench((result(onnx_bundle),), (("adb", ToolError("it is off", "turn it on")),)))
-    assert answer["schema_version"] == 1
+    assert answer["schema_version"] == 2
     assert answer["errors"] == [{"device": "adb", "code": 4, "message": "it is off", "hint": "turn it on"}]
     (item,) = answer["results"]
     for name in [
@@ -116,5 +116,8 @@ def test_json_has_results_and_errors(onnx_bundle: Bundle) -> None:
         "p90_ms",
         "p99_ms",
         "peak_rss_bytes",
+        "speedup",
+        "speedup_ci95",
+        "placement",
     ]:
         assert name in item

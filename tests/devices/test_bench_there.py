@@ -16,8 +16,8 @@ import pytest
 from cloformer_deploy.bench import Protocol
 from cloformer_deploy.bench.devices import Request
 from cloformer_deploy.bench.devices.remote import UNPACK, Connection, measure_there, sent
-from cloformer_deploy.bench.measuring import load
-from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bench.measure import load
+from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.progress import Silent
 from tests.bench.conftest import FAST, SLOW, MakeBundle, make_bundle, onnx_bundle
@@ -93,7 +93,7 @@ def test_two_files(device: Device, bundle: Bundle, command: Bench) -> None:
         assert item["p99_ms"] >= item["p50_ms"] > 0
         # The same processor, the same runtime: the same logits, to the bit.
         assert item["max_abs_diff"] == 0
-    assert found[FAST]["ratio"] > 2
+    assert found[FAST]["speedup"] > 2
     nothing_left(device)
 
 

@@ -1,4 +1,4 @@
-"""An Android device, or what else runs adbd: our runner if it has a Python with a runtime, else TFLite's tool."""
+"""An Android device, or another that runs adbd: the runner if it has a Python with a runtime, else benchmark_model."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cloformer_deploy.bench.devices import benchmark_model
-from cloformer_deploy.bench.devices.base import Answer, Options, Request
+from cloformer_deploy.bench.devices.base import Answer, Kind, Options, Request
 from cloformer_deploy.bench.devices.remote import Connection, measure_there
 from cloformer_deploy.errors import MissingPartError, RequestError, ToolError
 from cloformer_deploy.progress import Progress
@@ -16,7 +16,7 @@ from cloformer_deploy.system.packages import install_command
 
 FORM = "adb[:SERIAL]"
 ADB_S = 30.0
-"""For the server to start and to answer."""
+"""Time limit of an adb command, which may have to start the server, seconds."""
 _SERIAL = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9_.:\[\]-]*")
 _NETWORK = re.compile(r".+:[0-9]+")
 _ADVICE = {
@@ -26,7 +26,7 @@ _ADVICE = {
 
 
 def check() -> None:
-    """Raises MissingPartError where this cannot be."""
+    """See `Kind.check`."""
     adb_program(None)
 
 
@@ -40,16 +40,16 @@ class Adb:
 
     @classmethod
     def parse(cls, detail: str, options: Options) -> "Adb":
-        """Nothing, or a serial number, which may be HOST:PORT."""
+        """Make the device from a serial number, which may be HOST:PORT, or from nothing."""
         if detail and not _SERIAL.fullmatch(detail):
-            raise RequestError(f"--device adb:{detail} has no serial number", f"say --device {FORM}; see adb devices")
+            raise RequestError(f"{detail!r} is not a serial number of adb", f"give --device {FORM}; see adb devices")
         return cls(detail or None, options)
 
     def measure(self, request: Request, progress: Progress) -> Answer:
         """See `Device.measure`."""
         program = adb_program(self._options.adb)
         serial = self._chosen(program)
-        # No pseudo-terminal: bytes stay what they are, and the exit code and standard error come through.
+        # Without a pseudo-terminal, bytes are not changed, and the exit code and standard error come through.
         connection = Connection(self.name, (program, "-s", serial, "shell", "-T"))
         try:
             return measure_there(connection, self._options.python, request, progress)
@@ -57,10 +57,10 @@ class Adb:
             return benchmark_model.measure(connection, self._options, lack, request, progress)
 
     def _chosen(self, program: str) -> str:
-        """The serial number that was asked for, or the only one there is."""
+        """Return the requested serial number, or that of the only device."""
         there = _devices(program)
         if self._serial is not None and there.get(self._serial) != "device" and _NETWORK.fullmatch(self._serial):
-            if self._serial in there:  # offline: the server goes on with a connection that is lost
+            if self._serial in there:  # offline: the server keeps a connection that is lost
                 _adb(program, "disconnect", self._serial)
             _adb(program, "connect", self._serial)
             there = _devices(program)
@@ -69,26 +69,26 @@ class Adb:
         if self._serial is None and len(ready) == 1:
             return ready[0]
         if self._serial is None:
-            what = "more than one device is" if ready else "no device is ready, of those"
-            raise RequestError(f"{what} attached: {listed}", "connect one, or name one: --device adb:SERIAL")
+            problem = "more than one device is attached" if ready else "no attached device is ready"
+            raise RequestError(f"{problem}: {listed}", "connect one, or name one with --device adb:SERIAL")
         state = there.get(self._serial)
         if state is None:
-            raise ToolError(f"no device {self._serial} is attached; there are: {listed}", "connect it; see adb devices")
+            raise ToolError(f"no device {self._serial} is attached; attached: {listed}", "connect it; see adb devices")
         if state != "device":
             raise ToolError(f"the device {self._serial} is {state}", _ADVICE.get(state, "see adb devices"))
         return self._serial
 
 
 def adb_program(given: Path | None) -> str:
-    """The adb program: the one given, one on PATH, or the one in the package adbutils.
+    """Return the adb program: the given one, one on PATH, or the one in the package adbutils.
 
     Raises:
-        RequestError: the one given cannot be run.
+        RequestError: the given one cannot be run.
         MissingPartError: there is none.
     """
     if given is not None:
         if not os.access(given, os.X_OK) or given.is_dir():
-            raise RequestError(f"--adb {given} is not a program", "give the path of adb")
+            raise RequestError(f"{given} is not a program", "give the path of adb with --adb")
         return str(given)
     found = shutil.which("adb")
     if found is not None:
@@ -98,11 +98,11 @@ def adb_program(given: Path | None) -> str:
         inside = Path(folder, "binaries", "adb")
         if os.access(inside, os.X_OK):
             return str(inside)
-    raise MissingPartError("there is no adb here", f"install Android's platform-tools, or: {install_command('adb')}")
+    raise MissingPartError("adb is not installed", f"install Android's platform-tools, or: {install_command('adb')}")
 
 
 def _devices(program: str) -> dict[str, str]:
-    """State by serial number."""
+    """Return the state of each attached device by serial number."""
     lines = _adb(program, "devices").splitlines()
     return dict(line.split("\t", 1) for line in lines if "\t" in line)
 
@@ -118,3 +118,6 @@ def _adb(program: str, *arguments: str) -> str:
         last = (ran.stderr or ran.stdout).strip().splitlines()[-1:]
         raise ToolError(f"adb {arguments[0]} failed: {' '.join(last)}", "run: adb kill-server")
     return ran.stdout
+
+
+KIND = Kind(FORM, "an Android device, over adb", check, Adb.parse)

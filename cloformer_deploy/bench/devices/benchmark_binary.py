@@ -1,4 +1,4 @@
-"""Finding TFLite's benchmark_model for a device: given, named by the environment, or downloaded on request."""
+"""Finds TFLite's benchmark_model for a device: given, named by the environment, or downloaded on request."""
 
 import hashlib
 import os
@@ -17,14 +17,14 @@ NIGHTLY = (
     "android_aarch64_benchmark_model"
 )
 MACHINES = {40: "arm", 62: "x86_64", 183: "aarch64"}
-"""ELF's e_machine (System V ABI), as `uname -m` has it."""
+"""Names that `uname -m` gives for values of e_machine in ELF headers (System V ABI)."""
 
 
 def machine_of(binary: Path) -> str:
-    """The processor that an ELF program is for.
+    """Return the processor that an ELF program is for, as `uname -m` names it.
 
     Raises:
-        RequestError: it is no ELF program.
+        RequestError: the file is not an ELF program, or cannot be read.
     """
     try:
         with binary.open("rb") as file:
@@ -34,16 +34,22 @@ def machine_of(binary: Path) -> str:
             f"{binary} cannot be read: {error.strerror}", "give another with --benchmark-binary"
         ) from error
     if len(header) < 20 or header[:4] != b"\x7fELF":
-        raise RequestError(f"{binary} is no program for Linux or Android", "give a benchmark_model")
+        raise RequestError(
+            f"{binary} is not a program for Linux or Android", "give a benchmark_model with --benchmark-binary"
+        )
     machine = struct.unpack("<H" if header[5] == 1 else ">H", header[18:20])[0]
     return MACHINES.get(machine, f"machine {machine}")
 
 
 def find_binary(options: Options, lack: CloformerDeployError) -> Path:
-    """The tool: the one given, the one the environment names, or the one that was downloaded before, or is now.
+    """Return the tool: the given one, the one that the environment names, or a downloaded one.
+
+    Args:
+        options: the given one, and whether downloading is allowed.
+        lack: why the runner cannot be used instead, for the error.
 
     Raises:
-        MissingPartError: there is none; it says what to get.
+        MissingPartError: there is none, or the downloaded one was changed since.
     """
     given = options.benchmark_binary or (Path(os.environ[VARIABLE]) if VARIABLE in os.environ else None)
     if given is not None:
@@ -54,25 +60,30 @@ def find_binary(options: Options, lack: CloformerDeployError) -> Path:
         download(NIGHTLY, kept, checksum)
     if not kept.exists():
         hint = f"give Google's benchmark_model with --benchmark-binary FILE or {VARIABLE}, or allow --download"
-        raise MissingPartError(f"{lack.message}; and there is no benchmark_model", hint)
+        raise MissingPartError(f"{lack.message}; and benchmark_model is not there either", hint)
     if not checksum.exists() or checksum.read_text().strip() != hashlib.sha256(kept.read_bytes()).hexdigest():
         raise MissingPartError(f"{kept} is not what was downloaded", "delete it, and give --download again")
     return kept
 
 
 def download(address: str, path: Path, checksum: Path) -> None:
-    """Fetch the tool, and note its checksum: it is only ever used as it came.
+    """Download the tool, and keep its checksum, so that it is used only as it was downloaded.
+
+    Args:
+        address: URL.
+        path: of the tool.
+        checksum: of the file with its SHA-256.
 
     Raises:
-        ToolError: it cannot be fetched.
+        ToolError: it cannot be downloaded.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with urllib.request.urlopen(address, timeout=60) as answer:  # noqa: S310 - not from outside
+        with urllib.request.urlopen(address, timeout=60) as answer:  # noqa: S310 - a constant address
             content = answer.read()
     except OSError as error:
         raise ToolError(
-            f"{address} cannot be fetched: {error}", "get it by hand, and give --benchmark-binary"
+            f"{address} cannot be downloaded: {error}", "download it by hand, and give it with --benchmark-binary"
         ) from error
     with replaced(checksum) as staged:
         staged.write_text(hashlib.sha256(content).hexdigest() + "\n")

@@ -1,4 +1,4 @@
-"""TFLite's own benchmark_model, for a device that has no Python. It knows averages and no percentiles."""
+"""TFLite's own benchmark_model, for devices without Python. It gives averages and no percentiles."""
 
 import math
 import re
@@ -15,10 +15,11 @@ from cloformer_deploy.errors import MissingPartError, RequestError
 from cloformer_deploy.progress import Progress
 
 BINARY = "benchmark_model"
+FORMAT = "tflite"
 REPEATS = 6
-"""Starts of the tool for each file, in turn: the fewest whose medians have a 95 % interval (`protocol.speedup`)."""
+"""Starts of the tool per file, interleaved: the fewest rounds that have a 95 % interval (see `protocol.speedup`)."""
 _MARK, _BEFORE, _AFTER = "=== ", "(before)", "(after)"
-# Lines of `cpu NUMBER GOVERNOR KILOHERTZ` and `zone NAME MILLIDEGREES`, as far as the device tells.
+# Prints lines `cpu NUMBER GOVERNOR KILOHERTZ` and `zone NAME MILLIDEGREES`, as far as the device gives them.
 _CONDITIONS = """conditions() {
 for c in /sys/devices/system/cpu/cpu[0-9]*; do
 [ -r $c/cpufreq/scaling_cur_freq ] || continue
@@ -29,8 +30,8 @@ for z in /sys/class/thermal/thermal_zone*; do
 done
 }
 """
-# Our standard input ends with the connection: then this shell ends, after the run it waits for. What watches must not
-# hold our output open, nor outlive us: adbd waits for whatever does.
+# The script's standard input ends with the connection: then its shell ends, after the run that it waits for. The
+# watching processes must neither hold its output open nor outlive it, because adbd waits for all that do.
 _WATCH = """exec 3<&0
 cat <&3 >/dev/null 2>&1 &
 reader=$!
@@ -43,12 +44,12 @@ _STEADY = re.compile(
 )
 _SUMMARY = re.compile(rf"Inference timings in us: Init: {_NUMBER}, First inference: {_NUMBER},")
 _MEMORY = re.compile(rf"Overall peak memory footprint \(MB\) via periodic monitoring: {_NUMBER}")
-_ABSENT = "TFLite's benchmark_model takes .tflite files alone"
+_ABSENT = "TFLite's benchmark_model runs .tflite files only"
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the tool printed of one start. Milliseconds; None what it did not."""
+    """The figures of one start of the tool; None where it printed none. Times are in milliseconds."""
 
     n: int
     mean_ms: float
@@ -62,8 +63,8 @@ class Run:
 def measure(
     connection: Connection, options: Options, lack: MissingPartError, request: Request, progress: Progress
 ) -> Answer:
-    """Time the TFLite files with the tool; see `Device.measure`. `lack` is why our own runner cannot."""
-    loads = [load for load in request.loads if load.artifact.format == "tflite"]
+    """Measure the TFLite files with the tool; see `Device.measure`. `lack` is why the runner cannot be used."""
+    loads = [load for load in request.loads if load.artifact.format == FORMAT]
     if not loads:
         raise lack
     binary = find_binary(options, lack)
@@ -93,14 +94,14 @@ def measure(
         measured=tuple(
             _measured(load, texts[load.path.name])
             if load in loads
-            else Measured(load.artifact, "not_executed", f"{_ABSENT}, and {lack.message}")
+            else Measured(load, "not_executed", f"{_ABSENT}, and {lack.message}")
             for load in request.loads
         ),
     )
 
 
 def _check(loads: Sequence[Load]) -> str:
-    """That each file arrived as it was sent."""
+    """Return a script that checks that each file arrived as it was sent."""
     sums = "\n".join(f"{load.artifact.sha256}  {load.path.name}" for load in loads)
     return f"printf '%s\\n' {shlex.quote(sums)} | sha256sum -c - >&2 || exit 93\n"
 
@@ -127,13 +128,13 @@ def _measured(load: Load, texts: Sequence[str]) -> Measured:
     known = [run for run in runs if run is not None]
     if len(known) < REPEATS:
         said = (texts[-1].strip().splitlines() if texts else [])[-1:] or ["nothing"]
-        return Measured(load.artifact, "failed", f"benchmark_model failed; it said last: {said[0][:200]}")
+        return Measured(load, "failed", f"benchmark_model failed; its last line: {said[0][:200]}")
     n = sum(run.n for run in known)
     mean = sum(run.n * run.mean_ms for run in known) / n
     variance = sum(run.n * (run.std_ms**2 + (run.mean_ms - mean) ** 2) for run in known) / n
     peaks = [run.peak_bytes for run in known if run.peak_bytes is not None]
     return Measured(
-        load.artifact,
+        load,
         "measured",
         runtime="tflite benchmark_model",
         figures=Figures(n, mean, math.sqrt(variance), min(run.min_ms for run in known)),
@@ -145,7 +146,7 @@ def _measured(load: Load, texts: Sequence[str]) -> Measured:
 
 
 def read_run(text: str) -> Run | None:
-    """The figures in what the tool printed (LiteRT, Performance measurement), or None if it did not get there.
+    """Read the tool's output (LiteRT documentation, "Performance measurement"); None if it ended before its figures.
 
     There are two lines of counts, of the warm-up and of the runs; a single run has no average.
     """
@@ -165,7 +166,7 @@ def read_run(text: str) -> Run | None:
 
 
 def read_conditions(text: str, cores: Sequence[int] | None) -> Conditions:
-    """What the lines of `conditions` say, frequency and governor of the cores that were used."""
+    """Read the output of the script's `conditions`; governor and frequency are those of the given cores, or of all."""
     rows = [line.split() for line in text.splitlines()]
     cpus = [row for row in rows if row[:1] == ["cpu"] and len(row) == 4 and (cores is None or int(row[1]) in cores)]
     zones = [row for row in rows if row[:1] == ["zone"] and len(row) == 3 and row[2].lstrip("-").isdigit()]

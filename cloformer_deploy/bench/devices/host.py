@@ -1,88 +1,98 @@
 """This machine."""
 
 import json
-import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cloformer_deploy.backends.registry import FORMATS
-from cloformer_deploy.bench.devices.base import Answer, Load, Options, Request
-from cloformer_deploy.bench.devices.running import JOB_NAME, RUNNER, entry, job, read_answer, runnable
+from cloformer_deploy.backends.registry import BACKENDS
+from cloformer_deploy.bench.devices.base import Answer, Kind, Load, Options, Request
+from cloformer_deploy.bench.devices.runner_job import (
+    JOB_NAME,
+    MACHINE,
+    RUNNER,
+    Placed,
+    entries,
+    job,
+    read_answer,
+    runnable,
+    survey_request,
+)
 from cloformer_deploy.errors import MissingPartError, RequestError, ToolError
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.packages import install_command
-
-# -I keeps the working directory and the environment from providing modules.
-_RUNNER = (sys.executable, "-I", str(RUNNER))
-_NO_COREML = "Core ML runs on macOS alone, and the reference interpreter says nothing about time"
-COMPUTE_UNITS = ("CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE", "ALL")
-"""Of Core ML: what a file may use."""
+from cloformer_deploy.system.subprocesses import own_process
 
 
 class Host:
-    """See `Device`. Core ML files are timed on a Mac alone: the reference interpreter says nothing about time."""
+    """See `Device`. Every format is measured on the runtime of its opener, never on an interpreter for checking."""
 
     name = "host"
 
     @classmethod
     def parse(cls, detail: str, _options: Options) -> "Host":
-        """`host`, without anything behind it."""
+        """Make the device from `host`, which nothing may follow."""
         if detail:
-            raise RequestError(f"--device host:{detail} is not a known device", "say --device host")
+            raise RequestError(f"the device host:{detail} is not known", "give --device host")
         return cls()
 
     def measure(self, request: Request, progress: Progress) -> Answer:
         """See `Device.measure`."""
         with tempfile.TemporaryDirectory(prefix="cloformer-bench-") as name:
             folder = Path(name)
-            here = _survey({load.artifact.format for load in request.loads}, folder)
-            loads, reasons = runnable(here, request.loads)
+            here = _survey(request, folder)
+            loads, not_executed = runnable(here, request.loads)
             if not loads:
-                path, reason = next(iter(reasons.items()))
-                formats = {load.artifact.format for load in request.loads}
-                hint = "measure on a Mac" if formats == {"coreml"} else install_command(FORMATS[formats.pop()].extra)
-                raise MissingPartError(f"nothing can be timed here: {path}: {reason}", hint)
-            (folder / JOB_NAME).write_text(job(list(_entries(loads, folder)), request))
-            with subprocess.Popen(
-                [*_RUNNER, "measure", str(folder / JOB_NAME)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env=_environment(folder),
-                start_new_session=True,  # an interrupt is ours to pass on
-            ) as process:
-                try:
-                    assert process.stdout is not None  # noqa: S101 - it is a pipe
-                    return read_answer(self.name, iter(process.stdout), here, "host", request, reasons, progress)
-                finally:
-                    process.kill()
+                first = not_executed[0]
+                backend = BACKENDS[first.load.artifact.format]
+                elsewhere = backend.opener.system not in (None, here["system"])
+                hint = "measure it on a device that runs it" if elsewhere else install_command(backend.extra)
+                message = f"nothing can be measured here: {first.load.artifact.path}: {first.reason}"
+                raise MissingPartError(message, hint)
+            known = entries([_placed(load, folder / str(number)) for number, load in enumerate(loads)])
+            (folder / JOB_NAME).write_text(job(known, request))
+            # An interrupt from the keyboard ends this process, which then ends the runner.
+            with _script(RUNNER, "measure", str(folder / JOB_NAME), folder=folder) as lines:
+                return read_answer(self.name, lines, here, "host", request, known, not_executed, progress)
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    """Runtimes leave files in TMPDIR."""
-    return {**os.environ, "TMPDIR": str(folder)}
-
-
-def _survey(formats: set[str], folder: Path) -> dict[str, Any]:
-    asked = sorted(formats if sys.platform == "darwin" else formats - {"coreml"})
-    command = [*_RUNNER, "survey", *asked]
-    ran = subprocess.run(command, stdout=subprocess.PIPE, env=_environment(folder), check=False)
-    if ran.returncode:
-        raise ToolError(f"this machine cannot be looked at: exit code {ran.returncode}", "see the lines above")
-    found: dict[str, Any] = json.loads(ran.stdout)
-    found["runtimes"].setdefault("coreml", {"problem": _NO_COREML})
+def _survey(request: Request, folder: Path) -> dict[str, Any]:
+    with _script(MACHINE, survey_request(request.loads), folder=folder) as lines:
+        answer = "".join(lines)
+    try:
+        found: dict[str, Any] = json.loads(answer)
+    except ValueError:
+        raise ToolError(
+            f"this machine cannot be surveyed; the answer is {answer[:200]!r}", "see the lines above"
+        ) from None
     return found
 
 
-def _entries(loads: list[Load], folder: Path) -> Iterator[dict[str, Any]]:
-    for index, load in enumerate(loads):
-        image = folder / f"{index}.npy"
-        np.save(image, load.image)
-        for unit in COMPUTE_UNITS if load.artifact.format == "coreml" else (None,):
-            yield entry(load, str(load.path), str(image), unit=unit)
+@contextmanager
+def _script(script: Path, *arguments: str, folder: Path) -> Iterator[Iterator[str]]:
+    """Run a stand-alone script, and yield the lines that it prints; runtimes leave their files in the folder."""
+    environment = {"TMPDIR": str(folder)}
+    with own_process(script, *arguments, stdout=subprocess.PIPE, environment=environment, new_session=True) as process:
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
+        yield iter(process.stdout)
+
+
+def _placed(load: Load, folder: Path) -> Placed:
+    """Write a load's inputs to a new folder."""
+    folder.mkdir()
+    paths = {name: str(folder / f"{number}.npy") for number, name in enumerate(load.inputs)}
+    for name, values in load.inputs.items():
+        np.save(paths[name], values)
+    return Placed(load, str(load.path), str(BACKENDS[load.artifact.format].opener.path), paths)
+
+
+def _check() -> None:
+    """Accept every machine: what a format lacks is found when it is measured."""
+
+
+KIND = Kind("host", "this machine", _check, Host.parse)

@@ -1,7 +1,7 @@
-"""A phone in Qualcomm's AI Hub: hosted, reached by the package qai-hub with the user's own token.
+"""A phone hosted in Qualcomm's AI Hub, reached by the package qai-hub with the user's own token.
 
-Files leave this machine: they go to the user's account there. ONNX files are compiled for the device first; TFLite
-files run as they are. Core ML files are for Apple's devices.
+Files leave this machine: they are uploaded to the user's account. ONNX files are compiled for the device first; TFLite
+files run as they are. Files of other formats are not executed.
 """
 
 from collections import Counter
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-from cloformer_deploy.bench.devices.base import Answer, Load, Measured, Options, Request
+from cloformer_deploy.bench.devices.base import Answer, Kind, Load, Measured, Options, Request
 from cloformer_deploy.bench.protocol import figures
 from cloformer_deploy.errors import MissingPartError, RequestError, ToolError
 from cloformer_deploy.progress import Progress
@@ -17,18 +17,19 @@ from cloformer_deploy.system.packages import require
 
 FORM = "qai-hub:DEVICE"
 EXTRA = "qai-hub"
-COMPILE = "--target_runtime onnx"
-"""Of ONNX files: ONNX Runtime with Qualcomm's execution provider."""
+FORMATS = ("onnx", "tflite")
+COMPILE = {"onnx": "--target_runtime onnx"}
+"""Options of the compile job of formats that have one: ONNX Runtime with Qualcomm's execution provider."""
 _US_PER_MS = 1000
 
 
 def check() -> None:
-    """Raises MissingPartError where this cannot be."""
+    """See `Kind.check`."""
     require("qai_hub", extra=EXTRA)
 
 
 class QaiHub:
-    """See `Device`. The service decides how often it runs, and for how long."""
+    """See `Device`. The service decides the number of runs."""
 
     def __init__(self, device: str) -> None:
         self.name = f"qai-hub:{device}"
@@ -36,11 +37,9 @@ class QaiHub:
 
     @classmethod
     def parse(cls, detail: str, _options: Options) -> "QaiHub":
-        """A device's name, as `qai-hub list-devices` has it."""
+        """Make the device from its name, as `qai-hub list-devices` gives it."""
         if not detail.strip():
-            raise RequestError(
-                "--device qai-hub: has no device's name", f"say --device '{FORM}'; see qai-hub list-devices"
-            )
+            raise RequestError("the device qai-hub: has no name", f"give --device '{FORM}'; see qai-hub list-devices")
         return cls(detail)
 
     def measure(self, request: Request, progress: Progress) -> Answer:
@@ -50,7 +49,7 @@ class QaiHub:
 
         try:
             (device, *_) = qai_hub.get_devices(name=self._device) or [None]
-        except Exception as error:  # without a configuration, without a network, or with a token that is none
+        except Exception as error:  # without a configuration or a network, or with an invalid token
             message = f"AI Hub cannot be used: {str(error).strip().splitlines()[0]}"
             raise MissingPartError(
                 message, "run: qai-hub configure --api_token TOKEN, with a token of your account"
@@ -66,34 +65,36 @@ class QaiHub:
 
 def _measured(hub: Any, device: Any, load: Load, timeout_s: float) -> Measured:
     artifact = load.artifact
-    if artifact.format == "coreml":
-        return Measured(artifact, "not_executed", "Core ML runs on Apple's devices alone")
+    if artifact.format not in FORMATS:
+        return Measured(load, "not_executed", f"AI Hub runs {' and '.join(FORMATS)} files only")
     try:
         model: Any = str(load.path)
-        if artifact.format == "onnx":
-            compiled = hub.submit_compile_job(model=model, device=device, name=artifact.path, options=COMPILE)
+        if artifact.format in COMPILE:
+            compiled = hub.submit_compile_job(
+                model=model, device=device, name=artifact.path, options=COMPILE[artifact.format]
+            )
             compiled.wait(timeout=round(timeout_s))
             model = compiled.get_target_model()
         if model is None:
-            return Measured(artifact, "failed", f"AI Hub could not compile it: {compiled.url}")
+            return Measured(load, "failed", f"AI Hub could not compile it: {compiled.url}")
         job = hub.submit_inference_job(model=model, device=device, name=artifact.path, profile=True)
         status = job.wait(timeout=round(timeout_s))
         if not status.success:
-            return Measured(artifact, "failed", f"AI Hub could not run it: {status.message}: {job.url}")
+            return Measured(load, "failed", f"AI Hub could not run it: {status.message}: {job.url}")
         return read_profile(load, job.download_profile(), version("qai-hub"))
     except hub.client.Error as error:
         raise ToolError(f"AI Hub failed on {artifact.path}: {error}", "see the job on its page") from error
 
 
 def read_profile(load: Load, profile: Mapping[str, Any], hub_version: str) -> Measured:
-    """The figures of a profile, as `InferenceJob.download_profile` gives it: times in microseconds, memory in bytes."""
+    """Read a profile as `InferenceJob.download_profile` gives it: times in microseconds, memory in bytes."""
     summary = profile["execution_summary"]
     times = [
         value / _US_PER_MS for value in summary.get("all_inference_times") or [summary["estimated_inference_time"]]
     ]
     peak = summary.get("inference_memory_peak_range")
     return Measured(
-        load.artifact,
+        load,
         "measured",
         runtime="qai-hub",
         runtime_version=hub_version,
@@ -102,3 +103,6 @@ def read_profile(load: Load, profile: Mapping[str, Any], hub_version: str) -> Me
         peak_rss_bytes=peak[1] if isinstance(peak, list | tuple) else None,
         placement=dict(Counter(layer["compute_unit"] for layer in profile["execution_detail"])),
     )
+
+
+KIND = Kind(FORM, "a phone hosted by Qualcomm", check, QaiHub.parse)

@@ -1,9 +1,9 @@
-"""The runner on another machine, over one connection that takes one command: `ssh HOST ...`, `adb shell ...`.
+"""The runner on another machine, over a connection that takes one command: `ssh HOST ...`, `adb shell ...`.
 
 Everything goes through that command's standard input: first a tar archive with the runner, the job and the files, then
-nothing; it is held open as long as the answer is wanted. Should the connection end, however it ends, the runner there
-sees its input end and stops, and the shell that started it deletes the folder. Nothing has to be cleaned up from here,
-which a lost connection would prevent.
+nothing. The input is held open as long as the answer is wanted. If the connection ends, for whatever reason, the runner
+there sees its input end and stops, and the shell that started it deletes the folder. Nothing has to be cleaned up from
+here, which a lost connection would prevent.
 """
 
 import contextlib
@@ -14,29 +14,43 @@ import subprocess
 import tarfile
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cloformer_deploy.backends.registry import BACKENDS
 from cloformer_deploy.bench.devices.base import Answer, Load, Request
-from cloformer_deploy.bench.devices.running import JOB_NAME, RUNNER, entry, job, read_answer, runnable
+from cloformer_deploy.bench.devices.runner_job import (
+    JOB_NAME,
+    MACHINE,
+    RUNNER,
+    Placed,
+    entries,
+    job,
+    packages,
+    read_answer,
+    runnable,
+    survey_request,
+)
 from cloformer_deploy.errors import CloformerDeployError, MissingPartError, ToolError
 from cloformer_deploy.progress import Progress
 
 SURVEY_S = 120.0
-"""To connect and look around: an emulated board takes a while to import its runtimes."""
+"""Time limit of the survey, seconds: an emulated board takes a while to import its runtimes."""
 GRACE_S = 20.0
-"""After the runner's own time-out, until `timeout` there ends it; after that again, until the connection is cut."""
+"""Seconds from the runner's own limit until `timeout` there ends it, and from then until the connection is cut."""
 ROOM = 1.1
-"""Free space there, over the size of what is sent."""
+"""Least free space on the device, as a multiple of the size of what is sent."""
 NO_FOLDER, NO_ARCHIVE, NO_TOOL, NOT_FOUND, LOST = 90, 91, 92, 127, 255
 _TIMED_OUT, _KILLED = 124, 137
 _FULL = ("No space left", "Disk quota", "Wrote only")
-"""What tar and mktemp say of a disk that is full; the last is GNU tar's word for a write that came to its end."""
+"""Messages of tar and mktemp about a full disk; the last is GNU tar's for a write that was cut short."""
 
-# Runtimes leave files in TMPDIR (ONNX Runtime .ses), which are to go with the rest.
+# Runtimes leave files in TMPDIR (ONNX Runtime: .ses), which are deleted with the rest.
 _FOLDER = f"""umask 077
 d=$(mktemp -d "${{TMPDIR:-/tmp}}/cloformer-bench.XXXXXX") || exit {NO_FOLDER}
 trap 'cd /; rm -rf "$d"' EXIT
@@ -53,49 +67,78 @@ done
 
 @dataclass(frozen=True)
 class Connection:
-    """How to reach a machine: `command` is followed by one argument, which its shell there runs."""
+    """A way to reach a machine: `command` is followed by one argument, which the shell there runs."""
 
     name: str
     command: tuple[str, ...]
 
 
 def measure_there(connection: Connection, python: str, request: Request, progress: Progress) -> Answer:
-    """Time artifacts with the runner; see `Device.measure`."""
-    formats = {load.artifact.format for load in request.loads} - {"coreml"}
-    there = survey(connection, python, sorted(formats))
-    there["runtimes"]["coreml"] = {"problem": "Core ML runs on macOS and iOS alone"}
-    loads, reasons = runnable(there, request.loads)
+    """Measure artifacts with the runner; see `Device.measure`."""
+    there = survey(connection, python, survey_request(request.loads))
+    loads, not_executed = runnable(there, request.loads)
     if not loads:
-        path, reason = next(iter(reasons.items()))
-        hint = f"install it there: {python} -m pip install numpy onnxruntime ai-edge-litert"
-        raise MissingPartError(f"{connection.name} can run none of the artifacts: {path}: {reason}", hint)
-    files = {RUNNER.name: RUNNER.read_bytes(), JOB_NAME: job([_entry(load) for load in loads], request).encode()}
-    for load in loads:
-        files |= {load.path.name: load.path.read_bytes(), _image_name(load): _npy(load)}
-    needed, free = ROOM * sum(map(len, files.values())), there["free_bytes"]
-    if free < needed:
-        message = (
-            f"the disk of {connection.name} is full: {needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free"
-        )
-        raise ToolError(message, "make room there, or set TMPDIR there to a folder that has some")
+        first = not_executed[0]
+        needed = packages(request.loads, there["system"])
+        hint = f"install it there: {python} -m pip install {needed}"
+        message = f"{connection.name} can run none of the artifacts: {first.load.artifact.path}: {first.reason}"
+        raise MissingPartError(message, hint if needed else "measure it on a device that runs it")
+    files: dict[str, bytes] = {}
+    known = entries([_placed(load, str(number), files) for number, load in enumerate(loads)])
+    files |= {
+        RUNNER.name: RUNNER.read_bytes(),
+        MACHINE.name: MACHINE.read_bytes(),
+        JOB_NAME: job(known, request).encode(),
+    }
+    needed_bytes, free_bytes = ROOM * sum(map(len, files.values())), there["free_bytes"]
+    if free_bytes < needed_bytes:
+        figures = f"{needed_bytes / 1e6:.0f} MB are needed, {free_bytes / 1e6:.0f} MB are free"
+        raise _disk_full(connection, figures)
     limit = request.timeout_s + GRACE_S
     run = f"timeout -k 5 {limit:.0f} {shlex.quote(python)} {RUNNER.name} measure {JOB_NAME}"
     with sent(connection, UNPACK + run, files, limit + GRACE_S) as lines:
-        return read_answer(connection.name, lines, there, "device", request, reasons, progress)
+        return read_answer(connection.name, lines, there, "device", request, known, not_executed, progress)
 
 
-def survey(connection: Connection, python: str, formats: Sequence[str]) -> dict[str, Any]:
-    """What a machine says it is and has; see `runner.survey`.
+def _placed(load: Load, folder: str, files: dict[str, bytes]) -> Placed:
+    """Add a load's files to those that are sent, below a folder of its own; the opener is sent once per format."""
+    backend = BACKENDS[load.artifact.format]
+    opener = f"opener_{backend.name}.py"
+    files[opener] = backend.opener.path.read_bytes()
+    name = f"{folder}/{load.path.name}"
+    if load.path.is_dir():
+        inner = [path for path in load.path.rglob("*") if path.is_file()]
+        files |= {f"{name}/{path.relative_to(load.path)}": path.read_bytes() for path in inner}
+    else:
+        files[name] = load.path.read_bytes()
+    inputs = {key: f"{folder}/{number}.npy" for number, key in enumerate(load.inputs)}
+    files |= {inputs[key]: _npy(values) for key, values in load.inputs.items()}
+    return Placed(load, name, opener, inputs, load.artifact.sha256)
+
+
+def _npy(values: NDArray[Any]) -> bytes:
+    held = io.BytesIO()
+    np.save(held, values)
+    return held.getvalue()
+
+
+def survey(connection: Connection, python: str, formats: str) -> dict[str, Any]:
+    """Run `machine.py` on a machine, without leaving anything there, and return its answer.
+
+    Args:
+        connection: to the machine.
+        python: the Python there.
+        formats: see `survey_request`.
 
     Raises:
         MissingPartError: it has no such Python, or lacks a tool.
-        ToolError: it cannot be reached, or says something else.
+        ToolError: it cannot be reached, or answers something else.
     """
-    command = [*connection.command, _TOOLS + _FOLDER + shlex.join([python, "-", "survey", *formats])]
+    command = [*connection.command, _TOOLS + _FOLDER + shlex.join([python, "-", formats])]
     try:
         ran = subprocess.run(
             command,
-            input=RUNNER.read_bytes(),
+            input=MACHINE.read_bytes(),
             capture_output=True,
             timeout=SURVEY_S,
             start_new_session=True,
@@ -116,10 +159,19 @@ def survey(connection: Connection, python: str, formats: Sequence[str]) -> dict[
 
 @contextlib.contextmanager
 def sent(connection: Connection, script: str, files: Mapping[str, bytes], timeout_s: float) -> Iterator[Iterator[str]]:
-    """Run a script there that unpacks its standard input, and give the lines it prints.
+    """Run a script on a machine, send it files as a tar archive, and yield the lines that it prints.
+
+    Standard input stays open after the archive until the end of the context.
+
+    Args:
+        connection: to the machine.
+        script: reads the archive from its standard input; it may begin with `UNPACK`.
+        files: content by path in the archive.
+        timeout_s: time after which the connection is cut.
 
     Raises:
-        ToolError: it failed, with what it said; or it took too long.
+        MissingPartError: a program that the script runs is not there.
+        ToolError: the script failed (the message has its last words) or took too long.
     """
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
@@ -127,7 +179,7 @@ def sent(connection: Connection, script: str, files: Mapping[str, bytes], timeou
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            start_new_session=True,  # an interrupt is ours to pass on, by ending its input
+            start_new_session=True,  # an interrupt is passed on from here, by ending its input
         )
         assert process.stdin is not None  # noqa: S101 - it is a pipe
         assert process.stdout is not None  # noqa: S101
@@ -145,7 +197,7 @@ def sent(connection: Connection, script: str, files: Mapping[str, bytes], timeou
             yield _lines(connection, process, process.stdout, log, over)
         finally:
             timer.cancel()
-            if sender.is_alive():  # nobody wants what is still being sent
+            if sender.is_alive():  # what is still being sent is not wanted any more
                 process.kill()
             sender.join()
             with contextlib.suppress(OSError):
@@ -174,8 +226,13 @@ def _lines(
 
 
 def _send(sink: IO[bytes], files: Mapping[str, bytes]) -> None:
-    """Write the archive, and leave the pipe open; if nobody reads any more, the exit code says why."""
+    """Write the archive, and leave the pipe open. If it is no longer read, the exit code says why."""
     with contextlib.suppress(OSError, ValueError), tarfile.open(fileobj=sink, mode="w|") as archive:
+        folders = {str(parent) for name in files for parent in PurePosixPath(name).parents} - {"."}
+        for name in sorted(folders):  # not every tar makes them by itself
+            member = tarfile.TarInfo(name)
+            member.type, member.mode = tarfile.DIRTYPE, 0o700
+            archive.addfile(member)
         for name, content in files.items():
             member = tarfile.TarInfo(name)
             member.size, member.mode = len(content), 0o700
@@ -185,13 +242,12 @@ def _send(sink: IO[bytes], files: Mapping[str, bytes]) -> None:
 
 
 def _failure(connection: Connection, status: int, said: bytes, program: str) -> CloformerDeployError:
-    """The error for an exit code and what was written to standard error."""
+    """Return the error for an exit code and what was written to standard error."""
     lines = said.decode(errors="replace").strip().splitlines()
     last = lines[-1].strip() if lines else f"exit code {status}"
     full = [line for line in lines if any(sign in line for sign in _FULL)]
     if status in (NO_FOLDER, NO_ARCHIVE) and full:
-        message = f"the disk of {connection.name} is full: {full[0]}"
-        return ToolError(message, "make room there, or set TMPDIR there to a folder that has some")
+        return _disk_full(connection, full[0])
     if status in (NO_FOLDER, NO_ARCHIVE):
         return ToolError(f"{connection.name} cannot take the files: {last}", "see whether its TMPDIR can be written")
     if status == NO_TOOL:
@@ -208,15 +264,6 @@ def _failure(connection: Connection, status: int, said: bytes, program: str) -> 
     return ToolError(f"{program} on {connection.name} failed with exit code {status}: {last}", "see what it lacks")
 
 
-def _entry(load: Load) -> dict[str, Any]:
-    return entry(load, load.path.name, _image_name(load), load.artifact.sha256)
-
-
-def _image_name(load: Load) -> str:
-    return f"{load.path.name}.npy"
-
-
-def _npy(load: Load) -> bytes:
-    held = io.BytesIO()
-    np.save(held, load.image)
-    return held.getvalue()
+def _disk_full(connection: Connection, detail: str) -> ToolError:
+    message = f"the disk of {connection.name} is full: {detail}"
+    return ToolError(message, "make room there, or set TMPDIR there to a folder that has some")

@@ -1,15 +1,15 @@
-"""A board, server or phone that ssh reaches. Plain ssh: the user's own configuration, keys and agent."""
+"""A board, server or phone that ssh reaches, by plain ssh with the user's own configuration, keys and agent."""
 
 import re
 import shutil
 
-from cloformer_deploy.bench.devices.base import Answer, Options, Request
+from cloformer_deploy.bench.devices.base import Answer, Kind, Options, Request
 from cloformer_deploy.bench.devices.remote import Connection, measure_there
 from cloformer_deploy.errors import MissingPartError, RequestError
 from cloformer_deploy.progress import Progress
 
 FORM = "ssh://[USER@]HOST[:PORT]"
-# No prompt, ever; no pseudo-terminal, so that bytes stay what they are; a dead line is noticed within half a minute.
+# ssh never prompts, and notices a dead connection within half a minute. `-T`: no pseudo-terminal, which changes bytes.
 _OPTIONS = ("BatchMode=yes", "ConnectTimeout=15", "ServerAliveInterval=10", "ServerAliveCountMax=3", "LogLevel=ERROR")
 _HOST = re.compile(
     r"(?:([A-Za-z0-9_][A-Za-z0-9_.-]*)@)?(\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?\]|[A-Za-z0-9_][A-Za-z0-9_.-]*)(?::([0-9]{1,5}))?"
@@ -17,9 +17,9 @@ _HOST = re.compile(
 
 
 def check() -> None:
-    """Raises MissingPartError where this cannot be."""
+    """See `Kind.check`."""
     if shutil.which("ssh") is None:
-        raise MissingPartError("there is no ssh here", "install OpenSSH's client")
+        raise MissingPartError("ssh is not installed", "install OpenSSH's client")
 
 
 class Ssh:
@@ -35,14 +35,17 @@ class Ssh:
 
     @classmethod
     def parse(cls, detail: str, options: Options) -> "Ssh":
-        """`//[USER@]HOST[:PORT]`; a host may be an alias of ~/.ssh/config."""
-        # Nothing that ssh could take for an option, or a shell for more than a name.
+        """Make the device from `//[USER@]HOST[:PORT]`; the host may be an alias of ~/.ssh/config."""
+        # The form lets nothing through that ssh would take for an option, or a shell for more than a name.
         found = _HOST.fullmatch(detail.removeprefix("//").rstrip("/")) if detail.startswith("//") else None
         if found is None:
-            raise RequestError(f"--device ssh:{detail} is not a host that ssh reaches", f"say --device {FORM}")
+            raise RequestError(f"'ssh:{detail}' does not name a host", f"give --device {FORM}")
         return cls(found[1], found[2], found[3], options.python)
 
     def measure(self, request: Request, progress: Progress) -> Answer:
         """See `Device.measure`."""
         check()
         return measure_there(self._connection, self._python, request, progress)
+
+
+KIND = Kind(FORM, "a board, over ssh", check, Ssh.parse)

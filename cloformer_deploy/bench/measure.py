@@ -1,39 +1,43 @@
-"""`bench`: the artifacts of a bundle on devices, one device after the other."""
+"""`bench`: measure the artifacts of a bundle on devices, one device after the other."""
 
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cloformer_deploy.backends.base import INPUT_NAME
 from cloformer_deploy.backends.registry import runtime_for
 from cloformer_deploy.bench.devices.base import Answer, Device, Load, Measured, Request
 from cloformer_deploy.bench.protocol import Protocol, noisy, speedup, throttled
 from cloformer_deploy.bench.results import Result, keep_results, read_results
 from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
-from cloformer_deploy.data import RenderedImages
+from cloformer_deploy.data import probe_images
 from cloformer_deploy.errors import BundleError, CloformerDeployError, ToolError
 from cloformer_deploy.progress import Progress
 
-IMAGE = 0
-"""Of the rendered test split: what all files are given. Integers and floats take as long for any."""
 START_S, OPEN_S, SLOWEST = 300.0, 60.0, 3.0
-"""A device's time-out: seconds to get there, seconds to open each file, and so many times the protocol's seconds."""
+"""A device's time limit: seconds to reach it, seconds to open each file, and a multiple of the protocol's seconds."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What was measured, in the order of devices and artifacts, and what kept a device from it, by its name."""
+    """The answer of `bench`.
+
+    Attributes:
+        results: in the order of devices and artifacts.
+        errors: of devices that failed, with the device's name.
+    """
 
     results: tuple[Result, ...]
     errors: tuple[tuple[str, CloformerDeployError], ...]
 
     @property
     def exit_code(self) -> int:
-        """Of the first device that failed, or of a tool if an artifact did; 0 if all went well."""
+        """That of the first device that failed, or that of a failed tool if an artifact failed; else 0."""
         if self.errors:
             return self.errors[0][1].exit_code
         return ToolError.exit_code if any(item.status == "failed" for item in self.results) else 0
@@ -48,9 +52,18 @@ def bench(
     timeout_s: float | None,
     progress: Progress,
 ) -> Bench:
-    """Time every artifact on every device, and keep what was found with the bundle.
+    """Measure every artifact on every device, and keep the results with the bundle.
 
-    A device that fails keeps none of the others from its results. It has `timeout_s`, or a time for each artifact.
+    A device that fails does not affect the results of the others.
+
+    Args:
+        bundle: the artifacts.
+        devices: measured on in this order.
+        threads: of each runtime.
+        cores: numbers of the cores to use; None leaves the choice to the system.
+        protocol: length of the measurement.
+        timeout_s: time limit of each device, seconds; None sets one by the number of artifacts.
+        progress: is told what goes on.
 
     Raises:
         BundleError: the bundle is not as its manifest says, lists no artifacts, or has damaged results.
@@ -59,7 +72,7 @@ def bench(
     bundle.verify()
     if not bundle.manifest.artifacts:
         raise BundleError(f"{bundle.root} lists no artifacts", "export into it")
-    read_results(bundle)  # before minutes of work: new ones are to be kept beside them
+    read_results(bundle)  # before minutes of work, whose results are kept beside the old ones
     loads = tuple(load(bundle, artifact) for artifact in bundle.manifest.artifacts)
     limit_s = timeout_s or START_S + len(loads) * (OPEN_S + SLOWEST * protocol.seconds)
     request = Request(loads, threads, cores, protocol, limit_s)
@@ -81,27 +94,22 @@ def bench(
     return Bench(tuple(results), tuple(errors))
 
 
-def load(bundle: Bundle, artifact: Artifact) -> Load:
-    """An artifact of a bundle that was verified, with what it is given."""
-    manifest = bundle.manifest
+def load(bundle: Bundle, artifact: Artifact, *, baseline: bool = False) -> Load:
+    """Return an artifact of a verified bundle with its input: the first rendered test image, for a whole batch."""
     batch = 1 if artifact.input.batch == "dynamic" else artifact.input.batch
-    image = RenderedImages("test", [IMAGE]).image(IMAGE, manifest.input)
-    pixels = image[None].repeat(batch, 0)
-    fed: NDArray[Any] = pixels if artifact.input.kind == "image" else manifest.input.normalize(pixels)
-    if artifact.format == "tflite":
-        fed = np.ascontiguousarray(fed.transpose(0, 2, 3, 1))
-    return Load(artifact, bundle.path(artifact), fed)
+    preprocessing = bundle.manifest.preprocessing
+    pixels = probe_images(1, preprocessing).repeat(batch, 0)
+    fed: NDArray[Any] = pixels if artifact.input.kind == "image" else preprocessing.normalize(pixels)
+    return Load(artifact, bundle.path(artifact), {INPUT_NAME: fed}, baseline)
 
 
 def _results(device: Device, request: Request, answer: Answer) -> Iterator[Result]:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    loads = {item.artifact.path: item for item in request.loads}
     for item in answer.measured:
-        artifact = item.artifact
         baseline = float_baseline(item, answer.measured)
         ratio, interval = speedup(item.rounds_ms, baseline.rounds_ms) if baseline is not None else (None, None)
         yield Result(
-            **artifact.model_dump(include={"path", "format", "precision", "target", "sha256"}),
+            **item.load.artifact.model_dump(include={"path", "format", "precision", "target", "sha256"}),
             device=device.name,
             machine=answer.machine,
             source=answer.source,
@@ -120,12 +128,12 @@ def _results(device: Device, request: Request, answer: Answer) -> Iterator[Resul
             first_ms=item.first_ms,
             peak_rss_bytes=item.peak_rss_bytes,
             **(asdict(item.figures) if item.figures is not None else {}),
-            ratio=ratio,
-            ratio_ci95=interval,
-            ratio_to=None if baseline is None else baseline.artifact.path,
+            speedup=ratio,
+            speedup_ci95=interval,
+            speedup_to=None if baseline is None else baseline.load.artifact.path,
             throttled=_throttled(answer, item),
             noisy=noisy(item.rounds_ms),
-            max_abs_diff=None if device.name == "host" else _difference(loads[artifact.path], item),
+            max_abs_diff=None if answer.source == "host" else _difference(item),
         )
 
 
@@ -137,20 +145,37 @@ def _throttled(answer: Answer, item: Measured) -> bool | None:
 
 
 def float_baseline(item: Measured, measured: Sequence[Measured]) -> Measured | None:
-    """The float32 file of an artifact's format, on the same unit, for its own target if there is one."""
-    kind = (item.artifact.format, "fp32", item.unit)
-    floats = [other for other in measured if (other.artifact.format, other.artifact.precision, other.unit) == kind]
-    floats = [other for other in floats if other.rounds_ms and item.rounds_ms]
-    floats.sort(key=lambda other: other.artifact.target != item.artifact.target)
+    """Return the float32 file that a measurement's speedup is over; None without one.
+
+    It is of the same format and build and was measured on the same unit; one for the same target is preferred.
+    """
+
+    def kind(other: Measured) -> tuple[str, str, str | None, bool]:
+        artifact = other.load.artifact
+        return artifact.format, artifact.precision, other.unit, other.load.baseline
+
+    wanted = (item.load.artifact.format, "fp32", item.unit, item.load.baseline)
+    floats = [other for other in measured if kind(other) == wanted and other.rounds_ms and item.rounds_ms]
+    floats.sort(key=lambda other: other.load.artifact.target != item.load.artifact.target)
     return floats[0] if floats and floats[0] is not item else None
 
 
-def _difference(asked: Load, item: Measured) -> float | None:
-    """How far a device's logits are from this machine's, where it can run the file itself."""
-    runtime = runtime_for(asked.artifact.format)
-    if item.logits is None or runtime.missing() is not None:
+def _difference(item: Measured) -> float | None:
+    """Return the largest difference of a device's outputs from this machine's; None where they cannot be compared.
+
+    That is where the device gives no outputs, no runtime here runs the file, or an output is missing or of another
+    shape.
+    """
+    runtime = runtime_for(item.load.artifact.format)
+    if item.outputs is None or runtime.missing() is not None:
         return None
-    images = asked.image.transpose(0, 3, 1, 2) if asked.artifact.format == "tflite" else asked.image
-    here = runtime.open(asked.path).run(images)
-    there = np.asarray(item.logits, np.float32)
-    return float(np.abs(here.ravel() - there).max()) if here.size == there.size else None
+    here = runtime.open(item.load.path).run(item.load.feed)
+    there = item.load.channels_first(item.outputs)
+    return largest_difference(here, there)
+
+
+def largest_difference(here: Mapping[str, NDArray[Any]], there: Mapping[str, NDArray[Any]]) -> float | None:
+    """Return the largest absolute difference over all outputs; None if names or shapes differ."""
+    if {name: values.shape for name, values in here.items()} != {name: values.shape for name, values in there.items()}:
+        return None
+    return max((float(np.abs(here[name] - there[name]).max()) for name in here), default=None)
