@@ -132,9 +132,14 @@ class BundleWriter:
     def _difference(self, previous: Manifest) -> str:
         if previous.weights.sha256 != self.head.weights.sha256:
             return f"other weights: {previous.weights.name} ({previous.weights.sha256[:12]})"
+        if previous.task != self.head.task:
+            return f"another task: {previous.task}"
         if previous.labels != self.head.labels:
             return "other labels"
-        return f"another input size: {previous.preprocessing.height} x {previous.preprocessing.width}"
+        size = previous.preprocessing.height, previous.preprocessing.width
+        if size != (self.head.preprocessing.height, self.head.preprocessing.width):
+            return f"another input size: {size[0]} x {size[1]}"
+        return "another architecture or preprocessing"
 
     def check_replacing(self, name: str, interface: Interface, options: Mapping[str, Scalar]) -> None:
         """Check that an artifact of this name, interface and options may be written.

@@ -1,4 +1,4 @@
-"""Small bundles of made-up contents: exported, looked at and refused."""
+"""Small bundles of made-up contents: written, examined and rejected."""
 
 import hashlib
 from collections.abc import Callable
@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cloformer_deploy.bundle.bundle import Bundle, BundleWriter, digest, size_bytes
-from cloformer_deploy.bundle.manifest import Artifact, Interface, Manifest, Weights, weights_name
+from cloformer_deploy.bundle import Bundle, BundleWriter, digest, size_bytes
+from cloformer_deploy.bundle.manifest import Artifact, Interface, Manifest, OutputTensor, Weights, weights_name
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.errors import BundleError
+from cloformer_deploy.networks import NETWORKS
 
 FILE, FOLDER, OTHER = "cloformer_xxs-fp32.onnx", "cloformer_xxs-fp32.mlpackage", "cloformer_xxs-int8.tflite"
 KINDS = {".onnx": ("onnx", "cpu"), ".mlpackage": ("coreml", "ane"), ".tflite": ("tflite", "cpu")}
@@ -21,26 +22,28 @@ def sha256(data: bytes) -> str:
 
 
 def head(weights: str = "first", labels: tuple[str, ...] | None = ("a", "b"), side: int = 224) -> Manifest:
-    """What an export begins with."""
+    """Return the manifest without artifacts, with which an export begins."""
     copy = sha256(copy_of_weights(weights, labels))
     return Manifest(
-        schema_version=1,
+        schema_version=2,
         tool_version="1",
+        task="classification",
+        network="cloformer",
         variant="xxs",
-        num_classes=2,
+        architecture=NETWORKS["cloformer"].architecture("xxs", 2),
         labels=labels,
         weights=Weights(name=weights, sha256=sha256(weights.encode()), file=weights_name(copy), file_sha256=copy),
-        input=Preprocessing.published(side, side),
+        preprocessing=Preprocessing.published(side, side),
     )
 
 
 def copy_of_weights(name: str, labels: tuple[str, ...] | None) -> bytes:
-    """Stands for the safetensors copy, whose bytes depend on the labels too."""
+    """Return a stand-in for the safetensors copy, whose bytes depend on the labels too."""
     return f"{name} with labels {labels}".encode()
 
 
 def write(path: Path, content: str) -> Path:
-    """A file; of an .mlpackage, a folder of three files whose contents differ."""
+    """Write a file; for an .mlpackage, a folder of three files whose contents differ."""
     if path.suffix != ".mlpackage":
         path.write_text(content)
         return path
@@ -59,12 +62,14 @@ def artifact(path: Path) -> Artifact:
         sha256=digest(path),
         bytes=size_bytes(path),
         input=Interface(kind="tensor", batch=1),
+        outputs=(OutputTensor(name="logits", shape=(1, 2), dtype="float32"),),
+        options={},
         created_with={},
     )
 
 
 def stage(writer: BundleWriter, names: tuple[str, ...], content: str) -> list[Artifact]:
-    """What the pipeline does inside the `with`: the copy of the weights, then the artifacts."""
+    """Do what the pipeline does inside the `with`: write the copy of the weights, then the artifacts."""
     writer.staging.joinpath(writer.head.weights.file).write_bytes(
         copy_of_weights(writer.head.weights.name, writer.head.labels)
     )
@@ -79,7 +84,7 @@ def export(
 
 
 def tree(root: Path) -> Tree:
-    """Everything under a folder: the bytes of files, where links lead, None for folders; hidden ones too."""
+    """Return everything under a folder, hidden or not: bytes of files, targets of links, None for folders."""
     found: Tree = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
@@ -88,7 +93,7 @@ def tree(root: Path) -> Tree:
 
 
 def assert_whole(root: Path, *names: str) -> None:
-    """The bundle is what it says, holds these artifacts, and there is nothing else in its folder."""
+    """Check that a bundle matches its manifest, holds these artifacts, and that nothing else is in its folder."""
     bundle = Bundle.open(root)
     bundle.verify()
     assert {item.path for item in bundle.manifest.artifacts} == set(names)
@@ -103,7 +108,7 @@ def refusal(call: Callable[[], object]) -> BundleError:
 
 
 def failing(writer: BundleWriter, error: BaseException) -> None:
-    """An export that fails when its artifacts are made but not committed."""
+    """Run an export that fails when its artifacts are made but not committed."""
 
     def work() -> None:
         with writer:

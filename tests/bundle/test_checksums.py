@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloformer_deploy.bundle.bundle import digest, size_bytes
+from cloformer_deploy.bundle import digest, size_bytes
 from tests.bundle.small_bundles import sha256, tree, write
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cloformer_deploy.bundle.bundle import BundleWriter
+from cloformer_deploy.bundle import BundleWriter
 from tests.bundle.small_bundles import FILE, FOLDER, OTHER, assert_whole, export, failing, head, refusal, stage, tree
 
 

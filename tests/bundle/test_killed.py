@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Manifest
 from cloformer_deploy.errors import BundleError
 from tests.bundle.small_bundles import FILE, FOLDER, OTHER, assert_whole, export, head

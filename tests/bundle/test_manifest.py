@@ -11,10 +11,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from cloformer_deploy.bundle.bundle import Bundle
-from cloformer_deploy.bundle.manifest import Artifact, Calibration, Interface, Manifest, Weights, artifact_name
+from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.bundle.manifest import (
+    Artifact,
+    Calibration,
+    Interface,
+    Manifest,
+    OutputTensor,
+    Weights,
+    artifact_name,
+)
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.errors import BundleError
+from cloformer_deploy.networks import NETWORKS
 
 
 def artifact(path: str) -> Artifact:
@@ -26,6 +35,8 @@ def artifact(path: str) -> Artifact:
         sha256="a" * 64,
         bytes=5,
         input=Interface(kind="tensor", batch="dynamic"),
+        outputs=(OutputTensor(name="logits", shape=("batch", 3), dtype="float32"),),
+        options={"opset": 20},
         created_with={"onnx": "1.23"},
         calibration=Calibration(sha256="b" * 64, n=128, seed=0),
         excluded_layers=("layers.2.blocks.5",),
@@ -33,13 +44,16 @@ def artifact(path: str) -> Artifact:
 
 
 FULL = Manifest(
-    schema_version=1,
+    schema_version=2,
     tool_version="0.1.0",
+    task="classification",
+    network="cloformer",
     variant="xxs",
-    num_classes=3,
+    architecture=NETWORKS["cloformer"].architecture("xxs", 3),
+    assumed=("the input is normalized as ImageNet's",),
     labels=("tench", "chain saw", "früh\u2028\N{DOG FACE}"),
     weights=Weights(name="w", sha256="c" * 64, file="weights-cccc.safetensors", file_sha256="d" * 64),
-    input=Preprocessing.published(224, 256),
+    preprocessing=Preprocessing.published(224, 256),
     artifacts=(artifact("cloformer_xxs-fp32.onnx"), artifact("another.onnx")),
 )
 CONTENT = FULL.model_dump_json(indent=2).encode()
@@ -79,16 +93,22 @@ def test_a_manifest_survives_json(tmp_path: Path) -> None:
 
 def test_the_fields_are_those_of_the_contract() -> None:
     assert set(FIELDS) == {
-        "schema_version", "tool_version", "variant", "num_classes", "labels", "weights", "input", "artifacts",
-        "calibrations",
+        "schema_version", "tool_version", "task", "network", "variant", "architecture", "assumed", "labels", "weights",
+        "preprocessing", "artifacts", "calibrations",
     }  # fmt: skip
-    assert FIELDS["schema_version"] == 1
+    assert FIELDS["schema_version"] == 2
     assert {"name", "sha256"} <= set(FIELDS["weights"])
-    assert {"height", "width", "mean", "std", "resize"} <= set(FIELDS["input"])
+    assert {"height", "width", "mean", "std", "resize"} <= set(FIELDS["preprocessing"])
+    assert {
+        "in_chans", "num_classes", "embed_dims", "depths", "num_heads", "group_splits", "kernel_sizes", "window_sizes",
+        "mlp_kernel_sizes", "mlp_ratios", "qkv_bias",
+    } == set(FIELDS["architecture"])  # fmt: skip
     assert set(FIELDS["artifacts"][0]) == {
-        "path", "format", "precision", "target", "sha256", "bytes", "input", "created_with", "calibration",
-        "excluded_layers",
+        "path", "format", "precision", "target", "sha256", "bytes", "input", "outputs", "options",
+        "created_with", "calibration", "excluded_layers",
     }  # fmt: skip
+    assert FIELDS["artifacts"][0]["outputs"] == [{"name": "logits", "shape": ["batch", 3], "dtype": "float32"}]
+    assert FIELDS["artifacts"][0]["options"] == {"opset": 20}
     assert FIELDS["artifacts"][0]["calibration"] == {"sha256": "b" * 64, "n": 128, "seed": 0}
 
 
@@ -147,17 +167,24 @@ def test_any_value_at_any_place_is_refused_or_used(tmp_path: Path, place: str, v
 WRONG_TYPES: dict[str, list[Any]] = {
     "schema_version": ["1.x", None, []],
     "tool_version": [1, None],
-    "num_classes": ["three", 2.5, None, {}],
+    "task": [1, None, ["classification"]],
+    "network": [1, None],
+    "architecture": [None, "xxs", [["num_classes", 3]]],
+    "architecture.depths": [None, {"0": 2}],
+    "assumed": ["the task", None, [1]],
     "labels": ["abc", {"0": "a"}, [1, 2, 3], ["a", "b", None]],
     "weights": [None, "w", []],
     "weights.sha256": ["", "A" * 64, "a" * 63, "a" * 64 + "\n", 7],
-    "input.height": ["high", 100, 0, -224, 4096],
-    "input.mean": [[0.5, 0.5], "0.5", [0.5, 0.5, "x"]],
+    "preprocessing.height": ["high", 100, 0, -224, 4096],
+    "preprocessing.mean": [[0.5, 0.5], "0.5", [0.5, 0.5, "x"]],
     "artifacts": [None, {}, "a.onnx"],
     "artifacts.0": [None, [], "a.onnx"],
     "artifacts.0.bytes": ["many", 0.5],
     "artifacts.0.input.batch": ["some", 0, -1, None],
     "artifacts.0.input.kind": ["video", None],
+    "artifacts.0.outputs": [None, {}, ["logits"]],
+    "artifacts.0.outputs.0.shape": [None, 3, [2.5], [None]],
+    "artifacts.0.options": [None, [], {"ios": None}, {"ios": [17]}],
     "artifacts.0.created_with": [None, ["onnx"], {"onnx": 1}],
     "artifacts.0.calibration.n": ["many", None],
     "artifacts.0.excluded_layers": ["head", None, [1]],
@@ -195,21 +222,31 @@ def test_the_weights_are_not_the_manifest(tmp_path: Path) -> None:
     assert "listed twice" in refusal(tmp_path, changed("weights.file", "manifest.json"))
 
 
-@pytest.mark.parametrize("version", [2, 0, -1, 10**30, "2"])
+@pytest.mark.parametrize("version", [1, 3, 0, -1, 10**30, "1"])
 def test_another_schema_is_refused(tmp_path: Path, version: Any) -> None:
     message = refusal(tmp_path, changed("schema_version", version))
     assert "schema_version" in message
     assert "another version" in message
 
 
-@pytest.mark.parametrize(("place", "value"), [("num_classes", 4), ("labels", []), ("labels", ["a", "b"])])
+@pytest.mark.parametrize(("place", "value"), [("architecture.num_classes", 4), ("labels", []), ("labels", ["a", "b"])])
 def test_labels_and_classes_must_agree(tmp_path: Path, place: str, value: Any) -> None:
     assert "labels for" in refusal(tmp_path, changed(place, value))
 
 
-@pytest.mark.parametrize("classes", [0, -3])
-def test_a_model_has_classes(tmp_path: Path, classes: int) -> None:
-    refusal(tmp_path, changed("num_classes", classes))
+@pytest.mark.parametrize("classes", [0, -3, "three", 2.5, None, {}, True])
+def test_a_model_has_classes(tmp_path: Path, classes: Any) -> None:
+    assert "architecture.num_classes" in refusal(tmp_path, changed("architecture.num_classes", classes))
+
+
+def test_an_architecture_without_classes_is_refused(tmp_path: Path) -> None:
+    architecture = {key: value for key, value in FIELDS["architecture"].items() if key != "num_classes"}
+    assert "architecture.num_classes" in refusal(tmp_path, changed("architecture", architecture))
+
+
+@pytest.mark.parametrize(("place", "value"), [("task", "sorting"), ("network", "resnet")])
+def test_an_unknown_task_or_network_is_named(tmp_path: Path, place: str, value: str) -> None:
+    assert repr(value) in refusal(tmp_path, changed(place, value))
 
 
 def test_an_unknown_variant_is_named(tmp_path: Path) -> None:
@@ -223,12 +260,23 @@ def test_an_unknown_kind_of_artifact_is_named(tmp_path: Path, field: str, value:
     assert value in message
 
 
-@pytest.mark.parametrize("place", ["", "weights.", "input.", "input.resize.", "artifacts.0.", "artifacts.0.input."])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "",
+        "weights.",
+        "preprocessing.",
+        "preprocessing.resize.",
+        "artifacts.0.",
+        "artifacts.0.input.",
+        "artifacts.0.outputs.0.",
+    ],
+)
 def test_unknown_keys_are_refused(tmp_path: Path, place: str) -> None:
     assert f"{place}surprise" in refusal(tmp_path, changed(f"{place}surprise", 1))
 
 
-@pytest.mark.parametrize("missing", sorted(set(FIELDS) - {"schema_version", "artifacts", "calibrations"}))
+@pytest.mark.parametrize("missing", sorted(set(FIELDS) - {"schema_version", "artifacts", "calibrations", "assumed"}))
 def test_missing_keys_are_refused(tmp_path: Path, missing: str) -> None:
     fields = {key: value for key, value in FIELDS.items() if key != missing}
     assert missing in refusal(tmp_path, json.dumps(fields).encode())

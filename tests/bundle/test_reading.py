@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle import Bundle
 from tests.bundle.small_bundles import FILE, FOLDER, export, refusal
 
 

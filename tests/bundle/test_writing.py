@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cloformer_deploy.bundle.bundle import Bundle, BundleWriter, digest
+from cloformer_deploy.bundle import Bundle, BundleWriter, digest
 from cloformer_deploy.bundle.manifest import Interface, Manifest
 from cloformer_deploy.errors import BundleError
+from cloformer_deploy.networks import NETWORKS
 from tests.bundle.small_bundles import FILE, FOLDER, OTHER, assert_whole, export, failing, head, refusal, stage, tree
 
 
@@ -61,7 +62,11 @@ OTHERS = {
     "weights": (head("second"), "other weights: first"),
     "labels": (head(labels=("a", "c")), "other labels"),
     "no labels": (head(labels=None), "other labels"),
-    "size": (head(side=256), "224 x 224"),
+    "size": (head(side=256), "another input size: 224 x 224"),
+    "architecture": (
+        Manifest.model_validate({**head().model_dump(), "architecture": NETWORKS["cloformer"].architecture("xs", 2)}),
+        "another architecture",
+    ),
 }
 
 
@@ -152,7 +157,7 @@ def test_a_second_writer_is_refused_while_the_first_is_open(tmp_path: Path) -> N
 
 def test_the_lock_holds_across_processes_and_ends_with_the_process(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from cloformer_deploy.bundle.bundle import BundleWriter; "
+        "import sys; from pathlib import Path; from cloformer_deploy.bundle import BundleWriter; "
         "from cloformer_deploy.bundle.manifest import Manifest\n"
         "with BundleWriter(Path(sys.argv[1]), Manifest.model_validate_json(sys.argv[2]), overwrite=False) as writer:\n"
         "    (writer.staging / 'half').write_text('half'); print('ready', flush=True); sys.stdin.read()"
@@ -195,14 +200,32 @@ def test_a_stale_staging_folder_never_says_to_remove_what_is_elsewhere(tmp_path:
     assert_whole(root, FILE, OTHER)
 
 
+TENSOR = Interface(kind="tensor", batch=1)
+
+
 def test_an_artifact_of_another_interface_is_not_replaced_unasked(tmp_path: Path) -> None:
     root = tmp_path / "a"
     export(root, FILE)
-    same, other = Interface(kind="tensor", batch=1), Interface(kind="image", batch="dynamic")
+    other = Interface(kind="image", batch="dynamic")
     with BundleWriter(root, head(), overwrite=False) as writer:
-        writer.check_replacing([FILE], same)
-        writer.check_replacing([OTHER], other)
+        writer.check_replacing(FILE, TENSOR, {})
+        writer.check_replacing(OTHER, other, {})
         with pytest.raises(BundleError, match="has --input tensor --batch 1, not image and dynamic"):
-            writer.check_replacing([FILE], other)
+            writer.check_replacing(FILE, other, {})
     with BundleWriter(root, head(), overwrite=True) as writer:
-        writer.check_replacing([FILE], other)
+        writer.check_replacing(FILE, other, {})
+
+
+def test_an_artifact_with_other_options_is_not_replaced_unasked(tmp_path: Path) -> None:
+    root = tmp_path / "a"
+    with BundleWriter(root, head(), overwrite=False) as writer:
+        (made,) = stage(writer, (FOLDER,), "1")
+        writer.commit([made.model_copy(update={"options": {"ios": 17}})])
+    with BundleWriter(root, head(), overwrite=False) as writer:
+        writer.check_replacing(FOLDER, TENSOR, {"ios": 17})
+        with pytest.raises(BundleError, match="was made with --ios 17, not --ios 18"):
+            writer.check_replacing(FOLDER, TENSOR, {"ios": 18})
+        with pytest.raises(BundleError, match="was made with --ios 17, not no options"):
+            writer.check_replacing(FOLDER, TENSOR, {})
+    with BundleWriter(root, head(), overwrite=True) as writer:
+        writer.check_replacing(FOLDER, TENSOR, {"ios": 18})
