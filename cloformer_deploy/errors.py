@@ -1,22 +1,28 @@
-"""What can go wrong, as a tree, and the exit code each kind ends with.
+"""The exceptions of this package, and the exit code of the command line for each.
 
-    CloformerDeployError          message and next step; never shown with a traceback
-    ├── CheckFailedError       1  a check (validation, gate) found the export worse than allowed
+    CloformerDeployError          base class; shown as message and hint, without a traceback
+    ├── CheckFailedError       1  a check (validation, gate) failed
     ├── RequestError           2  the request or its input is wrong
     │   ├── CheckpointError       a weights file cannot be used
-    │   ├── DataError             a image or a folder of images cannot be used
+    │   ├── DataError             an image, a folder of images or a calibration set cannot be used
     │   └── BundleError           a bundle or one of its artifacts cannot be used
     ├── MissingPartError       3  a part of the environment is missing
     └── ToolError              4  a converter, runtime or device failed
 
-Anything else that reaches the command line is a bug: exit code 70, with its traceback.
+Any other exception that reaches the command line is a bug: exit code 70, with its traceback.
 """
 
 EXIT_BUG = 70
 
 
 class CloformerDeployError(Exception):
-    """The root: `message` says what was wrong, with the value; `hint` what to do next."""
+    """Base class of all errors that are shown to the user.
+
+    Attributes:
+        message: the problem, with the value that caused it.
+        hint: the next step for the user.
+        exit_code: of the command line.
+    """
 
     exit_code = EXIT_BUG
 
@@ -27,7 +33,7 @@ class CloformerDeployError(Exception):
 
 
 class CheckFailedError(CloformerDeployError):
-    """A check found the export worse than allowed."""
+    """A check (validation, gate) found an artifact worse than its limits allow."""
 
     exit_code = 1
 
@@ -43,7 +49,7 @@ class CheckpointError(RequestError):
 
 
 class DataError(RequestError):
-    """A image or a folder of images cannot be used."""
+    """An image, a folder of images or a calibration set cannot be used."""
 
 
 class BundleError(RequestError):
@@ -51,7 +57,7 @@ class BundleError(RequestError):
 
 
 class MissingPartError(CloformerDeployError):
-    """A part of the environment is missing; `hint` is the command that installs it."""
+    """A part of the environment, such as a Python package, is missing; `hint` is the command that installs it."""
 
     exit_code = 3
 

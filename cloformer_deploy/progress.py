@@ -1,41 +1,45 @@
-"""How the library says what it is doing: it never prints, it tells a `Progress`, which the command line renders."""
+"""Progress reports: the library never prints, it calls a `Progress`, which the command line displays."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """What long work reports to."""
+    """Receiver of the reports of long work."""
 
     def step(self, text: str) -> None:
-        """A step of unknown length has begun."""
+        """Report the start of a step of unknown length.
+
+        Args:
+            text: describes the step, for the user.
+        """
         ...
 
     def advance(self, done: int, total: int) -> None:
-        """`done` of `total` items of the current step are finished."""
+        """Report that `done` of `total` items of the current step are finished."""
         ...
 
     def warn(self, text: str) -> None:
-        """Something the user should know, although the work goes on."""
+        """Report a problem that the user should know about, although the work continues."""
         ...
 
     def lane(self) -> AbstractContextManager["Progress"]:
-        """Where one of several works that go on side by side reports to, until it ends."""
+        """Return a context manager that gives a Progress of its own to one of several parallel pieces of work."""
         ...
 
 
 class Silent:
-    """Reports nothing."""
+    """A Progress that ignores all reports."""
 
     def step(self, text: str) -> None:
-        """See `Progress.step`."""
+        """Ignore the report."""
 
     def advance(self, done: int, total: int) -> None:
-        """See `Progress.advance`."""
+        """Ignore the report."""
 
     def warn(self, text: str) -> None:
-        """See `Progress.warn`."""
+        """Ignore the warning."""
 
     def lane(self) -> AbstractContextManager[Progress]:
-        """See `Progress.lane`."""
+        """Return a context manager that gives this object."""
         return nullcontext(self)

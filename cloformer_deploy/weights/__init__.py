@@ -1,1 +1,1 @@
-"""Reading weights files and finding the weights that ship with the package."""
+"""Weights: safe reading of weights files, identification of their network, and the bundled weights."""

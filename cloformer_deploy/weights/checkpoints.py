@@ -1,7 +1,7 @@
-"""Reading weights files safely, and telling variant and class count from them; writing the project's own.
+"""Checkpoints: weights files that are checked and identified as the weights of a network.
 
-Nothing in a file is executed (`cloformer_deploy.weights.files`), and nothing in it is trusted: what a
-tensor claims to be is checked before memory is spent on it.
+The content of a file is neither executed (see `weights.files`) nor trusted: type, layout and size of each tensor are
+checked before memory is allocated for it.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from cloformer_deploy.system.text import clipped, listed
 from cloformer_deploy.weights.files import COPY_AGAIN, GIVE_WEIGHTS, SAVE_AGAIN, parse, read, safetensors_bytes
 
 WRAPPER_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")
-"""Where training scripts keep the state dict; the averaged (EMA) weights first, as timm prefers them."""
+"""Keys under which training scripts store the state dict; averaged (EMA) weights come first, as in timm."""
 
 _PREFIX = "module."
 _COUNTER = ".num_batches_tracked"
@@ -31,21 +31,21 @@ _WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights that were read and found complete.
+    """The complete weights of a network.
 
     Attributes:
-        name: what the weights are called: the file's name without its ending.
-        sha256: of the file's bytes.
-        variant: a configuration of the network.
-        num_classes: rows of the head.
-        labels: the name of each class in the head's order, where the file says.
-        network: key of `networks.NETWORKS`.
-        task: of the head; the file's metadata may name it.
-        state_dict: every entry of the variant's state dict, in its order; float32 (counters: int64),
-            contiguous, finite.
+        name: name of the file, without its suffix.
+        sha256: SHA-256 digest of the file.
+        variant: configuration of the network.
+        num_classes: number of classes, which is the number of rows of the head.
+        labels: name of each class, in the order of the head's rows; None if the file has no labels.
+        network: network family, a key of `networks.NETWORKS`.
+        task: task of the head, a key of `tasks.TASKS`.
+        state_dict: all entries of the variant's state dict, in its order; float32 (counters: int64), contiguous and
+            finite.
 
     Raises:
-        CheckpointError: there is not one label for each class, or one occurs twice.
+        CheckpointError: the number of labels differs from the number of classes, or a label occurs twice.
     """
 
     name: str
@@ -60,8 +60,8 @@ class Checkpoint:
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels) != self.num_classes:
             raise CheckpointError(
-                f"the number of labels ({len(self.labels)}) is not that of the classes ({self.num_classes})",
-                "give one label for each class, in the order of the head's rows",
+                f"the number of labels ({len(self.labels)}) differs from the number of classes ({self.num_classes})",
+                "give one label per class, in the order of the head's rows",
             )
         if self.labels is not None and len(set(self.labels)) != len(self.labels):
             twice = next(label for label in self.labels if self.labels.count(label) > 1)
@@ -69,18 +69,18 @@ class Checkpoint:
 
 
 def load_checkpoint(path: Path, variant: str | None = None) -> Checkpoint:
-    """Read a weights file: PyTorch (zip or legacy) or safetensors, told apart by content.
+    """Read a weights file: PyTorch (zip or legacy format) or safetensors; the content tells the format.
 
-    The state dict may be bare or under one of `WRAPPER_KEYS`, of which the first present is taken (EMA
-    before plain weights, as timm does); its keys may all be prefixed `module.`. Weights are converted
-    to float32. `num_batches_tracked`, which inference does not use, may be absent.
+    The state dict may be at the top of the file, or under one of `WRAPPER_KEYS`, of which the first one present is
+    used. Its keys may all have the prefix `module.`. Weights are converted to float32. Counters
+    (`num_batches_tracked`), which inference does not use, may be missing.
 
     Args:
         path: the file.
-        variant: the variant that the weights must be of; None takes whichever they are of.
+        variant: the expected variant; None accepts every variant.
 
     Raises:
-        CheckpointError: the file cannot be read, or does not hold the weights of a variant.
+        CheckpointError: the file cannot be read, or does not contain the weights of a variant (or of the expected one).
     """
     if variant is not None and variant not in all_variants():
         raise CheckpointError(f"there is no variant {variant!r}", f"choose one of {', '.join(all_variants())}")
@@ -107,21 +107,27 @@ def load_checkpoint(path: Path, variant: str | None = None) -> Checkpoint:
 
 
 def build_model(checkpoint: Checkpoint) -> nn.Module:
-    """Build the network with the checkpoint's weights, in evaluation mode; the weights are copied."""
+    """Return the network with a copy of the checkpoint's weights, in evaluation mode, on the CPU."""
     copy = {name: tensor.clone() for name, tensor in checkpoint.state_dict.items()}
     return _built(checkpoint.network, checkpoint.variant, checkpoint.num_classes, copy)
 
 
 def build_from_copy(path: Path, network: str, variant: str, num_classes: int) -> nn.Module:
-    """Build the network from a canonical copy that `checkpoint_bytes` made just now, in evaluation mode.
+    """Return the network with the weights of a file that `checkpoint_bytes` made, in evaluation mode, on the CPU.
 
-    The copy is not checked again: never use this for a file from elsewhere.
+    The file is not checked, so it must not come from anywhere else.
+
+    Args:
+        path: the file.
+        network: `Checkpoint.network`.
+        variant: `Checkpoint.variant`.
+        num_classes: `Checkpoint.num_classes`.
     """
     return _built(network, variant, num_classes, safetensors.torch.load_file(path))
 
 
 def _built(network: str, variant: str, num_classes: int, state_dict: dict[str, Tensor]) -> nn.Module:
-    # On the meta device nothing is initialized: no time is spent, and the random generator is left alone.
+    # On the meta device nothing is initialized, which saves time and does not advance the random generator.
     with torch.device("meta"):
         model = NETWORKS[network].build(variant, num_classes)
     model.load_state_dict(state_dict, assign=True)
@@ -131,7 +137,7 @@ def _built(network: str, variant: str, num_classes: int, state_dict: dict[str, T
 def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:
     """Return a checkpoint as a safetensors file, with `variant`, `task` and `labels` (a JSON list) in its metadata.
 
-    The same checkpoint always gives the same bytes.
+    Equal checkpoints give equal bytes.
     """
     metadata = {"format": "pt", "variant": checkpoint.variant, "task": checkpoint.task}
     if checkpoint.labels is not None:
@@ -140,10 +146,13 @@ def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
-    """Write `checkpoint_bytes` to a file, which appears whole or not at all.
+    """Write `checkpoint_bytes` to a file, which is replaced atomically.
 
     Returns:
-        The sha256 of the file.
+        The SHA-256 digest of the file.
+
+    Raises:
+        OSError: the file cannot be written.
     """
     data = checkpoint_bytes(checkpoint)
     with replaced(path) as staged:
@@ -152,30 +161,40 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
 
 
 def _state_dict(content: Any) -> dict[str, Any]:
-    # dict.items(x), not x.items(): the restricted unpickler lets a file set attributes on an OrderedDict.
+    """Return the state dict in the content of a file, without wrapper and prefix; its values are not checked."""
+    # dict.items(x) and not x.items(): the restricted unpickler lets a file set attributes on an OrderedDict.
     if not isinstance(content, dict):
-        raise CheckpointError(f"the file holds a {type(content).__name__}, not a dictionary of tensors", SAVE_AGAIN)
+        raise CheckpointError(f"the file contains a {type(content).__name__}, not a dictionary of tensors", SAVE_AGAIN)
     entries = dict(dict.items(content))
     wrapped = next((entries[key] for key in WRAPPER_KEYS if isinstance(entries.get(key), dict)), None)
     state = entries if wrapped is None else dict(dict.items(wrapped))
     if not any(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(
-            f"the file holds no tensors at its top or under {', '.join(WRAPPER_KEYS)} (keys: {listed(state)})",
+            f"the file contains no tensors at its top or under {', '.join(WRAPPER_KEYS)} (keys: {listed(state)})",
             SAVE_AGAIN,
         )
     if not all(isinstance(name, str) for name in state):
-        raise CheckpointError("not every key of the state dict is a text", SAVE_AGAIN)
+        raise CheckpointError("not all keys of the state dict are strings", SAVE_AGAIN)
     if all(name.startswith(_PREFIX) for name in state):
         return {name.removeprefix(_PREFIX): value for name, value in state.items()}
     return state
 
 
 def _usable(name: str, value: Any, file_bytes: int) -> Tensor:
-    """The entry as a plain dense tensor whose dtype and size can be converted."""
+    """Return an entry of a state dict as a plain dense tensor, after checking that it can be converted.
+
+    Args:
+        name: of the entry.
+        value: of the entry, of any type.
+        file_bytes: size of the file, which no tensor may exceed.
+
+    Raises:
+        CheckpointError: the entry is no dense tensor of a supported dtype, or is larger than the file.
+    """
     what = f"{clipped(name)} is"
     if not isinstance(value, Tensor):
         raise CheckpointError(f"{what} of type {type(value).__name__}, not a tensor", SAVE_AGAIN)
-    # Detached through the class: a file can give its tensors attributes that hide their methods.
+    # The method is called through the class, because a file can give its tensors attributes that hide their methods.
     tensor = Tensor.detach(value)
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type != "cpu":
         raise CheckpointError(f"{what} sparse, quantized, nested or without data, not a dense tensor", SAVE_AGAIN)
@@ -185,30 +204,37 @@ def _usable(name: str, value: Any, file_bytes: int) -> Tensor:
             f"{what} {str(tensor.dtype).removeprefix('torch.')}, not float32, float16, bfloat16 or float64",
             "save the weights as float32",
         )
-    # A stride of 0 makes one stored number a tensor of any size.
+    # With a stride of 0 a single stored number can be a tensor of any size.
     if tensor.nbytes > file_bytes:
-        raise CheckpointError(f"{what} {tensor.nbytes} bytes long in a file of {file_bytes}", SAVE_AGAIN)
+        raise CheckpointError(f"{what} a tensor of {tensor.nbytes} bytes in a file of {file_bytes} bytes", SAVE_AGAIN)
     return tensor
 
 
 def _identify(tensors: dict[str, Tensor], variant: str | None) -> tuple[Network, Identity]:
-    """Return the network that the tensors belong to, and which of its configurations.
+    """Return the network that the tensors belong to, and its configuration.
 
     Raises:
-        CheckpointError: they are no known network's, or not complete.
+        CheckpointError: the tensors belong to no known network, or are not complete.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     for network in NETWORKS.values():
         found = network.identify(shapes, variant)
         if found is not None:
             if found.num_classes < 1:
-                raise CheckpointError("head.weight has 0 rows, so there is no class to tell", SAVE_AGAIN)
+                raise CheckpointError("head.weight has 0 rows, so the network has no classes", SAVE_AGAIN)
             return network, found
-    titles = " or ".join(f"{network.title}'s" for network in NETWORKS.values())
-    raise CheckpointError(f"none of its {len(shapes)} tensors is {titles} ({listed(shapes)})", GIVE_WEIGHTS)
+    titles = " or ".join(network.title for network in NETWORKS.values())
+    raise CheckpointError(
+        f"none of the {len(shapes)} tensors in the file belongs to {titles} ({listed(shapes)})", GIVE_WEIGHTS
+    )
 
 
 def _converted(name: str, tensor: Tensor) -> Tensor:
+    """Return a contiguous copy of a tensor, float32 (counters: int64).
+
+    Raises:
+        CheckpointError: a value is NaN or infinite, or a variance is negative.
+    """
     if name.endswith(_COUNTER):
         return tensor.clone() if tensor.dtype == torch.int64 else torch.zeros((), dtype=torch.int64)
     converted = tensor.to(torch.float32).clone(memory_format=torch.contiguous_format)
@@ -218,10 +244,10 @@ def _converted(name: str, tensor: Tensor) -> Tensor:
         infinite = int(bad.sum()) - nan
         raise CheckpointError(
             f"{name} has {nan} NaN and {infinite} infinite values (as float32) of {converted.numel()}",
-            "pass a checkpoint from before the training diverged",
+            "pass a checkpoint that was saved before the training diverged",
         )
     if name.endswith("running_var") and (converted < 0).any():
         raise CheckpointError(
-            f"{name} has {int((converted < 0).sum())} negative values, of which inference makes NaN", COPY_AGAIN
+            f"{name} has {int((converted < 0).sum())} negative values, which become NaN in inference", COPY_AGAIN
         )
     return converted

@@ -1,7 +1,7 @@
-"""The bytes of a weights file: PyTorch's two formats and safetensors, read without executing anything.
+"""Reading and writing of weights files: PyTorch's zip and legacy formats, and safetensors.
 
-PyTorch files go through torch's restricted unpickler alone. What is in a file is not judged here,
-only whether it can be taken out safely; `cloformer_deploy.weights.checkpoints` says whether it is CloFormer's.
+No code of a file is executed: PyTorch files are read with torch's restricted unpickler only. This module checks the
+container; `weights.checkpoints` checks the content.
 """
 
 import io
@@ -22,18 +22,21 @@ from cloformer_deploy.errors import CheckpointError
 from cloformer_deploy.system.text import clipped
 
 MAX_FILE_BYTES = 2**30
-"""A file is read into memory whole; a training checkpoint of the largest variant has a quarter of this."""
+"""Size of the largest file that is read, because files are read into memory as a whole.
 
-COPY_AGAIN = "copy or download the file again and compare its checksum with the source's"
+A training checkpoint of the largest variant has a quarter of this size.
+"""
+
+COPY_AGAIN = "copy or download the file again, and compare its checksum with that of the source"
 SAVE_AGAIN = 'where the weights were trained, save them again with torch.save(model.state_dict(), "weights.pth")'
 GIVE_WEIGHTS = "pass a PyTorch (.pth, .pt) or safetensors file of CloFormer weights"
 
 
 def read(path: Path) -> bytes:
-    """All bytes of a weights file.
+    """Return all bytes of a weights file.
 
     Raises:
-        CheckpointError: there is no such file, or it is empty, too large or not readable.
+        CheckpointError: the file does not exist, or is empty, larger than `MAX_FILE_BYTES` or not readable.
     """
     if not path.exists():
         raise CheckpointError("there is no such file", GIVE_WEIGHTS)
@@ -43,7 +46,7 @@ def read(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise CheckpointError(f"{size} bytes are more than the {MAX_FILE_BYTES} that are read", SAVE_AGAIN)
+            raise CheckpointError(f"the file has {size} bytes, more than the limit of {MAX_FILE_BYTES}", SAVE_AGAIN)
         data = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"the file cannot be read ({error.strerror})", "check its permissions") from error
@@ -68,10 +71,10 @@ class Parsed:
 
 
 def parse(data: bytes) -> Parsed:
-    """What a weights file holds, and the class labels in its metadata, by the format its first bytes announce.
+    """Parse the bytes of a weights file; its first bytes tell the format.
 
     Raises:
-        CheckpointError: the bytes are not of a known format, are damaged, or ask for code to be run.
+        CheckpointError: the format is unknown, the bytes are damaged, or they ask for code to be run.
     """
     try:
         if data.startswith(b"PK\x03\x04"):
@@ -80,7 +83,7 @@ def parse(data: bytes) -> Parsed:
         if data[:1] == b"\x80" and data[1:2] <= b"\x05":
             _check_protocol(data)
             return Parsed(_unpickled(data))
-        # The header's length, below 2**48, then the header.
+        # safetensors: the length of the header in 8 bytes (below 2**48, so two zeros at the end), then the header.
         if data[6:9] == b"\x00\x00{":
             content = safetensors.torch.load(data)
             header = _split_safetensors(data)[0]
@@ -88,8 +91,8 @@ def parse(data: bytes) -> Parsed:
     except CheckpointError:
         raise
     except Exception as error:
-        # Of a damaged file the readers raise whatever the broken part happens to trip: IndexError,
-        # struct.error, RuntimeError and more. All mean the same to the user.
+        # On a damaged file the readers raise many classes, depending on the damaged part: IndexError, struct.error,
+        # RuntimeError and more. All of them mean the same to the user.
         told = str(error).rpartition("WeightsUnpickler error: ")[2].partition("\n")[0].strip()
         reason = clipped(f"{type(error).__name__}: {told}" if told else type(error).__name__)
         raise CheckpointError(f"the file is truncated or damaged ({reason})", COPY_AGAIN) from error
@@ -99,6 +102,7 @@ def parse(data: bytes) -> Parsed:
 
 
 def _check_zip(data: bytes) -> None:
+    """Check that a zip archive was written by torch.save, is not compressed, and matches its checksums."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         names = {PurePosixPath(name).name for name in entries}
@@ -107,10 +111,11 @@ def _check_zip(data: bytes) -> None:
         if "data.pkl" not in names:
             raise CheckpointError("this zip archive was not written by torch.save (it has no data.pkl)", GIVE_WEIGHTS)
         for name, entry in entries.items():
-            # What is stored compressed could unpack to more than memory holds.
+            # A compressed entry could decompress to more bytes than fit into memory.
             if entry.compress_type != zipfile.ZIP_STORED:
-                raise CheckpointError(f"{clipped(name)} in it is compressed, which torch.save never does", SAVE_AGAIN)
-            # Reading compares the checksum, as torch does not; torch writes 0 where it was told to leave it out.
+                raise CheckpointError(f"entry {clipped(name)} is compressed, which torch.save never does", SAVE_AGAIN)
+            # Reading an entry verifies its checksum, which torch does not. A checksum of 0 means that torch was told
+            # not to compute it.
             if entry.CRC:
                 content = archive.read(entry)
                 if name.endswith("data.pkl"):
@@ -118,16 +123,18 @@ def _check_zip(data: bytes) -> None:
 
 
 def _check_protocol(pickled: bytes) -> None:
+    """Check that pickled bytes have the protocol of torch.save."""
     if pickled[:2] != b"\x80\x02":
         raise CheckpointError(
-            f"the file is pickled with protocol {pickled[1]}, torch's weights files with protocol 2", SAVE_AGAIN
+            f"the file is pickled with protocol {pickled[1]}, but torch.save uses protocol 2", SAVE_AGAIN
         )
 
 
 def _unpickled(data: bytes) -> Any:
+    """Return the object in a PyTorch file, with its tensors on the CPU."""
     try:
-        # timm's training checkpoints carry their command line as a Namespace. It has neither a constructor
-        # nor a __setstate__ that could act on what a file says: the restricted unpickler fills in its fields.
+        # timm's training checkpoints contain their command line as a Namespace. This class is safe: it has neither a
+        # constructor nor a __setstate__ that acts on the content of a file, the unpickler only sets its fields.
         with torch.serialization.safe_globals([Namespace]):
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True, mmap=False)
     except pickle.UnpicklingError as error:
@@ -140,22 +147,24 @@ def _unpickled(data: bytes) -> Any:
 
 
 def safetensors_bytes(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
-    """A safetensors file of the tensors; equal arguments give equal bytes."""
+    """Return the tensors as a safetensors file; equal arguments give equal bytes."""
     header, data = _split_safetensors(safetensors.torch.save(tensors, metadata))
-    # safetensors orders the metadata at random; the tensors' offsets count from the header's end, so it may change.
+    # safetensors writes the metadata in random order. The header may be rewritten in sorted order, because the tensors'
+    # offsets are relative to its end.
     text = json.dumps(header, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + data
 
 
 def _split_safetensors(data: bytes) -> tuple[dict[str, Any], bytes]:
-    """The decoded header and the bytes after it."""
+    """Return the decoded header, and the bytes after it."""
     end = 8 + int.from_bytes(data[:8], "little")
     header: dict[str, Any] = json.loads(data[8:end])
     return header, data[end:]
 
 
 def _labels(header: dict[str, Any]) -> tuple[str, ...] | None:
+    """Return the class labels in the metadata of a safetensors header; None if it has none."""
     text = header.get("__metadata__", {}).get("labels")
     if text is None:
         return None
@@ -166,6 +175,6 @@ def _labels(header: dict[str, Any]) -> tuple[str, ...] | None:
     if not isinstance(labels, list) or not all(isinstance(label, str) and label.isprintable() for label in labels):
         raise CheckpointError(
             f"the metadata's labels are not a JSON list of printable texts ({clipped(text)})",
-            "write them as a JSON list with one text for each class, or leave them out",
+            "write them as a JSON list with one text per class, or omit them",
         )
     return tuple(labels)

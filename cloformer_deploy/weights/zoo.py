@@ -1,4 +1,4 @@
-"""The weights that ship with the package, found by name; imports no torch, so that light commands stay light."""
+"""The weights that are distributed with this package, by name. Imports no torch, so that finding them is fast."""
 
 from pathlib import Path
 
@@ -7,38 +7,35 @@ from cloformer_deploy.networks import all_variants
 from cloformer_deploy.system.packages import shipped_folder
 
 DEFAULT = "xxs-rendered"
-"""The bundled weights that are meant when none are named."""
+"""Name of the bundled weights that are used by default."""
 
 
 def bundled_checkpoints() -> dict[str, Path]:
-    """The bundled weights files by name, sorted; a name is `{variant}-{data set}`."""
+    """Return the bundled weights files by name, sorted; a name is `{variant}-{data set}`."""
     return {path.stem: path for path in sorted(shipped_folder("models").glob("*.safetensors"))}
 
 
 def resolve_weights(weights: str | None = None, variant: str | None = None) -> Path:
-    """Find the weights file that a request means.
+    """Return the path of a weights file, without reading it.
 
     Args:
-        weights: the name of bundled weights, or a file; a name goes before a file of the same name
-            in the working directory, which `./NAME` still reaches.
-        variant: where `weights` is None, the variant that bundled weights are wanted for.
-
-    Returns:
-        The file. Whether it holds usable weights is for `load_checkpoint` to find out.
+        weights: the name of bundled weights, or a path; None selects bundled weights. A name has priority over a file
+            of the same name in the working directory, which is reached as `./NAME`.
+        variant: if `weights` is None, the variant of the bundled weights; None selects `DEFAULT`.
 
     Raises:
-        CheckpointError: there are no such weights.
+        CheckpointError: the file, the bundled weights or the variant does not exist.
     """
     bundled = bundled_checkpoints()
     names = ", ".join(bundled) or "none"
     if weights is not None:
         path = bundled.get(weights, Path(weights))
-        # An empty text is the path of the working directory, which is never meant.
+        # Path("") is the working directory, which is no weights file.
         if weights and path.exists():
             return path
         raise CheckpointError(
             f"{weights!r} is neither a file nor bundled weights",
-            f"pass a weights file, or the name of bundled weights (there are: {names})",
+            f"pass a weights file, or the name of bundled weights ({names})",
         )
     if variant is not None and variant not in all_variants():
         raise CheckpointError(f"there is no variant {variant!r}", f"choose one of {', '.join(all_variants())}")
@@ -50,7 +47,5 @@ def resolve_weights(weights: str | None = None, variant: str | None = None) -> P
         found.sort(key=lambda path: path.stem != DEFAULT)
         wanted = f"for variant {variant!r}"
     if not found:
-        raise CheckpointError(
-            f"no weights {wanted} are bundled (there are: {names})", "pass a weights file with --weights FILE"
-        )
+        raise CheckpointError(f"no weights {wanted} are bundled (bundled: {names})", "pass a weights file")
     return found[0]

@@ -1,4 +1,4 @@
-"""A failing assertion in the helper module explains itself, as it would in a test."""
+"""Shows the values of failing assertions in the helper module, as in a test."""
 
 import pytest
 

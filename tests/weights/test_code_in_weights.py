@@ -1,4 +1,4 @@
-"""No code in a weights file runs, and what is harmless in one is read."""
+"""Code in a weights file is never run, and files with harmless objects are read."""
 
 import io
 import os
@@ -30,7 +30,7 @@ from tests.weights.weights_files import (
 
 
 class Call:
-    """Pickles as a call of `function`."""
+    """An object that is pickled as a call of `function`."""
 
     def __init__(self, function: Callable[..., object], *arguments: object) -> None:
         self.call = (function, arguments)
@@ -100,7 +100,7 @@ NEW = NAMESPACE + b")\x81"
         pytest.param(NEW + b"}" + text("__setstate__") + b"cposix\nsystem\nsb", "asks for posix.system", id="setstate"),
         pytest.param(
             NEW + b"}" + text("__setstate__") + b"ccollections\nOrderedDict\nsb}b",
-            "holds no tensors",
+            "contains no tensors",
             id="inert setstate",
         ),
         pytest.param(
@@ -109,9 +109,9 @@ NEW = NAMESPACE + b")\x81"
         pytest.param(NEW + b"N}" + text("__dict__") + b"Ns\x86b", "TypeError", id="no dict"),
         pytest.param(NAMESPACE + text("a") + b"\x85R", "TypeError", id="positional argument"),
         pytest.param(b"cargparse\nNamespace._get_kwargs\n", "asks for argparse.Namespace._get_kwargs", id="method"),
-        pytest.param(b"cargparse\nFileType\n", "asks for argparse.FileType", id="neighbour"),
+        pytest.param(b"cargparse\nFileType\n", "asks for argparse.FileType", id="neighbor"),
         pytest.param(b"cargparse\n_sys.modules\n", "asks for argparse._sys.modules", id="module"),
-        pytest.param(NEW + b"ctorch\nSize\n\x85b", "holds no tensors|TypeError|ValueError", id="state of no kind"),
+        pytest.param(NEW + b"ctorch\nSize\n\x85b", "contains no tensors|TypeError|ValueError", id="state of no kind"),
     ],
 )
 def test_namespace_tricks_are_inert(value: bytes, words: str, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_namespace_tricks_are_inert(value: bytes, words: str, tmp_path: Path) ->
 
 
 class Shadowed(OrderedDict[str, Any]):
-    """Pickles as an OrderedDict whose attributes stand before its methods."""
+    """A dictionary that is pickled as an OrderedDict with attributes that hide its methods."""
 
     def __reduce__(self) -> Any:
         return OrderedDict, (), dict.fromkeys(("items", "keys", "values", "get"), torch.Size), None, iter(self.items())

@@ -1,4 +1,4 @@
-"""Files that are no weights, truncated or damaged: every one is refused."""
+"""Files that are no weights, truncated or damaged are rejected."""
 
 import io
 import pickle
@@ -50,7 +50,7 @@ def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights_file, "MAX_FILE_BYTES", 7)
-    assert "8 bytes are more than the 7" in refusal(tmp_path, b"12345678").message
+    assert "8 bytes, more than the limit of 7" in refusal(tmp_path, b"12345678").message
 
 
 def zip_without_pickle() -> bytes:
@@ -130,7 +130,7 @@ def test_any_truncation_is_refused(scratch: Path, data: st.DataObject) -> None:
 @settings(max_examples=400, deadline=None, derandomize=True, database=None)
 @given(st.data())
 def test_any_flip_is_refused(scratch: Path, data: st.DataObject) -> None:
-    # Incomplete weights: what survives the flips is refused for that, whatever it has become.
+    # The weights are incomplete, so a file that is still readable after the change is rejected for this reason.
     flipped = bytearray(TINY_FILES[data.draw(st.sampled_from(sorted(TINY_FILES)))])
     positions = st.integers(0, len(flipped) - 1)
     for position in data.draw(st.lists(positions, min_size=1, max_size=8)):

@@ -1,4 +1,4 @@
-"""Loading weights: every container, wrapper, dtype, layout and variant, and the model made of them."""
+"""Loading weights of every format, wrapper, dtype, layout and variant, and building the model."""
 
 from collections import OrderedDict
 from pathlib import Path

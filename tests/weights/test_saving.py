@@ -1,4 +1,4 @@
-"""Saving weights: they come back, in the same bytes each time, whole or not at all."""
+"""Saving weights: they can be loaded again, equal weights give equal bytes, and files are replaced atomically."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ def test_saved_checkpoint_comes_back(xxs_weights: Weights, tmp_path: Path) -> No
         assert file.metadata()["variant"] == "xxs"
 
 
-def test_failed_save_leaves_what_stood_there(
+def test_a_failed_save_leaves_the_previous_file(
     xxs_weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = load(tmp_path, safe(xxs_weights))

@@ -1,4 +1,4 @@
-"""Sound files whose content is refused: tensors of no variant; and labels, which are read or do not fit."""
+"""Readable files with unusable content: tensors that belong to no variant, and labels that do not fit."""
 
 import json
 from argparse import Namespace
@@ -29,18 +29,20 @@ from tests.weights.weights_files import (
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        pytest.param([torch.zeros(1)], "holds a list, not a dictionary of tensors", id="list"),
-        pytest.param(torch.zeros(3), "holds a Tensor, not a dictionary of tensors", id="tensor"),
-        pytest.param(Namespace(model=1), "holds a Namespace, not a dictionary", id="namespace"),
-        pytest.param({}, "holds no tensors", id="nothing"),
-        pytest.param({"model": {}}, "holds no tensors", id="nothing wrapped"),
+        pytest.param([torch.zeros(1)], "contains a list, not a dictionary of tensors", id="list"),
+        pytest.param(torch.zeros(3), "contains a Tensor, not a dictionary of tensors", id="tensor"),
+        pytest.param(Namespace(model=1), "contains a Namespace, not a dictionary", id="namespace"),
+        pytest.param({}, "contains no tensors", id="nothing"),
+        pytest.param({"model": {}}, "contains no tensors", id="nothing wrapped"),
         pytest.param(
             {"net": TINY, "epoch": 3}, "state_dict_ema, model_ema, state_dict, model (keys: net, epoch)", id="wrapper"
         ),
         pytest.param({"epoch": 3, **TINY}, "epoch is of type int, not a tensor", id="number among tensors"),
-        pytest.param({1: torch.zeros(1)}, "not every key", id="key"),
+        pytest.param({1: torch.zeros(1)}, "not all keys", id="key"),
         pytest.param(
-            {"conv1.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}, "none of its 2 tensors", id="other net"
+            {"conv1.weight": torch.zeros(1), "fc.bias": torch.zeros(1)},
+            "none of the 2 tensors in the file belongs to CloFormer (conv1.weight, fc.bias)",
+            id="other net",
         ),
         pytest.param({"\x1b[2J" + "a" * 200: torch.zeros(1)}, "'\\x1b[2Jaaaa", id="escape sequence"),
     ],
@@ -123,7 +125,7 @@ INF, NAN = float("inf"), float("nan")
         pytest.param(with_tensor(STEM, lambda tensor: tensor.to("meta")), f"{STEM} is sparse, quantized", id="meta"),
         pytest.param(
             with_tensor("head.weight", lambda tensor: torch.zeros(1, 1).expand(10**10, 256)),
-            f"head.weight is {10**10 * 1024} bytes long in a file of",
+            f"head.weight is a tensor of {10**10 * 1024} bytes in a file of",
             id="expanded",
         ),
         pytest.param(with_tensor(STEM, lambda tensor: None), f"{STEM} is of type NoneType, not a tensor", id="none"),
@@ -171,9 +173,9 @@ def test_labels_are_read(xxs_weights: Weights, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        (json.dumps(LABELS[:9]), "the number of labels (9) is not that of the classes (10)"),
+        (json.dumps(LABELS[:9]), "the number of labels (9) differs from the number of classes (10)"),
         (json.dumps([*LABELS[:9], LABELS[0]]), f"the label {LABELS[0]!r} occurs twice"),
-        ("[]", "the number of labels (0) is not that of the classes (10)"),
+        ("[]", "the number of labels (0) differs from the number of classes (10)"),
         ("tench, church", "not a JSON list of printable texts (tench, church)"),
         (json.dumps(dict.fromkeys(LABELS)), "not a JSON list of printable texts"),
         (json.dumps([1] * 10), "not a JSON list of printable texts"),

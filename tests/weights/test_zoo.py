@@ -1,4 +1,4 @@
-"""The bundled weights: names, defaults, refusals, and that finding them costs no torch import."""
+"""The bundled weights: names, defaults and errors, and that torch is not imported to find them."""
 
 import hashlib
 import subprocess
@@ -41,7 +41,7 @@ def test_file_is_taken_as_given(tmp_path: Path) -> None:
     assert resolve_weights(str(path)) == path
 
 
-def test_bundled_name_goes_before_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bundled_name_comes_before_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / DEFAULT).mkdir()
     monkeypatch.chdir(tmp_path)
     assert resolve_weights(DEFAULT) == bundled_checkpoints()[DEFAULT]
@@ -59,7 +59,7 @@ def test_unknown_name(name: str) -> None:
 def test_variant_without_bundled_weights() -> None:
     with pytest.raises(CheckpointError, match="no weights for variant 's' are bundled") as caught:
         resolve_weights(variant="s")
-    assert "--weights FILE" in caught.value.hint
+    assert "pass a weights file" in caught.value.hint
 
 
 def test_unknown_variant() -> None:
@@ -70,15 +70,15 @@ def test_unknown_variant() -> None:
 
 def test_nothing_bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_zoo, "shipped_folder", lambda _: tmp_path)
-    with pytest.raises(CheckpointError, match=rf"no weights named '{DEFAULT}' are bundled \(there are: none\)"):
+    with pytest.raises(CheckpointError, match=rf"no weights named '{DEFAULT}' are bundled \(bundled: none\)"):
         resolve_weights()
 
 
-def test_packaged_models_go_before_the_checkouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packaged_models_come_before_those_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "cloformer_deploy"
     (package / "models").mkdir(parents=True)
     (package / "models" / "xs-other.safetensors").touch()
-    monkeypatch.setattr(packages, "__file__", str(package / "packages.py"))
+    monkeypatch.setattr(packages, "__file__", str(package / "system" / "packages.py"))
     assert list(bundled_checkpoints()) == ["xs-other"]
 
 

@@ -1,4 +1,4 @@
-"""Weights as bytes in every container, loaded and refused."""
+"""Builds weights files in every format, and loads them, for the tests."""
 
 import io
 import pickle
@@ -47,7 +47,7 @@ CONTAINERS: dict[str, Callable[[Any], bytes]] = {"zip": torch_zip, "legacy": tor
 
 
 def archive(data_pkl: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
-    """A zip file as torch.save writes it, around a pickle of our own making."""
+    """Return a zip archive like those of torch.save, around a given pickle."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as file:
         file.writestr("archive/data.pkl", data_pkl)
@@ -57,7 +57,7 @@ def archive(data_pkl: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
 
 
 def refusal(tmp_path: Path, data: bytes, variant: str | None = None) -> CheckpointError:
-    """The error of loading these bytes; every refusal names the file, has a hint and exits with 2."""
+    """Return the error of loading these bytes, which must name the file, have a hint and the exit code 2."""
     path = tmp_path / "weights.pth"
     path.write_bytes(data)
     with pytest.raises(CheckpointError) as caught:
