@@ -30,6 +30,12 @@ def save(image: Image.Image, path: Path, **options: Any) -> Path:
     return path
 
 
+def red_image(path: Path, red: int = 0) -> Path:
+    """Write an image of 32 x 32 pixels of one red, in the format of the path's suffix, and create its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return save(Image.new("RGB", (32, 32), (red, 0, 0)), path, lossless=True)
+
+
 def encoded(kind: str, image: Image.Image, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)

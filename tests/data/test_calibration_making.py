@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
 
 from cloformer_deploy.data import MadeCalibration, Preprocessing, make_calibration, open_calibration
 from cloformer_deploy.data.calibration_making import Load, Turns, different_images
 from cloformer_deploy.errors import DataError, RequestError
 from cloformer_deploy.progress import Silent
+from tests.data.image_files import red_image
 
 SMALL = Preprocessing.published(32, 32)
 
@@ -30,18 +30,12 @@ class Listens(Silent):
         self.warnings.append(text)
 
 
-def image(path: Path, red: int) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (32, 32), (red, 0, 0)).save(path, lossless=True)
-    return path
-
-
 def folder(root: Path, sizes: dict[str, int]) -> Path:
     """Make a folder with these numbers of PNG images in its sub-folders, each with another value of red."""
     red = 0
     for name, size in sizes.items():
         for index in range(size):
-            image(root / name / f"{index:02}.png", red)
+            red_image(root / name / f"{index:02}.png", red)
             red += 1
     return root
 
@@ -123,7 +117,7 @@ def test_images_beside_classes_are_a_group_of_their_own(tmp_path: Path) -> None:
 
 def test_a_flat_folder_has_no_classes_and_every_format(tmp_path: Path) -> None:
     for index, suffix in enumerate(("png", "jpg", "JPEG", "webp")):
-        image(tmp_path / "photos" / f"{index}.{suffix}", 60 * index)
+        red_image(tmp_path / "photos" / f"{index}.{suffix}", 60 * index)
     result = made(tmp_path / "photos", 4, tmp_path / "set")
     assert result.calibration.manifest.classes is None
     assert result.calibration.n == 4
@@ -141,7 +135,7 @@ def test_the_same_seed_gives_the_same_file_and_another_other_images(tmp_path: Pa
 
 def test_hidden_and_linked_folders_are_ignored(tmp_path: Path) -> None:
     images = folder(tmp_path / "photos", {"a": 3, ".hidden": 2, "a/.thumbnails": 2})
-    image(images / ".b.png", 200)
+    red_image(images / ".b.png", 200)
     (images / "notes.txt").touch()
     folder(tmp_path / "elsewhere", {"c": 2})
     (images / "a" / "linked").symlink_to(tmp_path / "elsewhere")
@@ -161,8 +155,8 @@ def test_images_only_behind_links(tmp_path: Path) -> None:
 
 def test_copies_fewer_than_asked_for_and_too_few_are_told(tmp_path: Path) -> None:
     images = folder(tmp_path / "photos", {"a": 3, "b": 2})
-    image(images / "b" / "copy.webp", 0)
-    image(images / "c" / "copy.png", 1)
+    red_image(images / "b" / "copy.webp", 0)
+    red_image(images / "c" / "copy.png", 1)
     result = made(images, 7, tmp_path / "set")
     copies, fewer, unreliable = result.warnings
     assert copies == "2 images were left out because their pixels equal those of another image"
@@ -174,7 +168,7 @@ def test_copies_fewer_than_asked_for_and_too_few_are_told(tmp_path: Path) -> Non
 def test_names_that_are_no_text(tmp_path: Path) -> None:
     images = tmp_path / "photos\x1b[31m"
     try:
-        image(images / "caf\udce9" / "a.png", 0)
+        red_image(images / "caf\udce9" / "a.png", 0)
     except (OSError, UnicodeError):
         pytest.skip("this file system takes no such names")
     manifest = made(images, 1, tmp_path / "set").calibration.manifest

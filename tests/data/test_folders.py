@@ -1,29 +1,18 @@
-"""Folders of images: layouts, labels, ignored files, and batches."""
+"""Folders of images: layouts, labels, ignored files, and selections."""
 
 import os
 from collections import Counter
 from pathlib import Path
-from typing import NoReturn
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
-from cloformer_deploy.data import ImageFolder, Preprocessing, open_folder
-from cloformer_deploy.data import folders as module
+from cloformer_deploy.data import ImageFolder, open_folder
 from cloformer_deploy.errors import DataError
+from tests.data.image_files import red_image
 
-SMALL = Preprocessing.published(32, 32)
 ROOT_IGNORES_PERMISSIONS = pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
-
-
-def image(path: Path, red: int = 0) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}[path.suffix.lower()]
-    Image.new("RGB", (32, 32), (red, 0, 0)).save(path, kind)
-    return path
 
 
 def names(folder: ImageFolder) -> list[str]:
@@ -43,7 +32,7 @@ def refusal(root: Path, num_classes: int = 3, labels: tuple[str, ...] | None = N
 
 def test_a_flat_folder_is_unlabeled_and_sorted(tmp_path: Path) -> None:
     for name in ("b.png", "a.JPG", "c.Jpeg", "d.WEBP", "C.PNG"):
-        image(tmp_path / name)
+        red_image(tmp_path / name)
     for name in ("notes.txt", "e.gif", "f", "png", "g.png.bak"):
         (tmp_path / name).write_text("no image")
     folder = open_folder(tmp_path, 3, ("a", "b", "c"))
@@ -54,7 +43,7 @@ def test_a_flat_folder_is_unlabeled_and_sorted(tmp_path: Path) -> None:
 
 
 def test_a_flat_folder_may_hold_folders_without_images(tmp_path: Path) -> None:
-    image(tmp_path / "a.png")
+    red_image(tmp_path / "a.png")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "text.txt").write_text("")
     assert names(open_folder(tmp_path, 3, None)) == ["a.png"]
@@ -62,7 +51,7 @@ def test_a_flat_folder_may_hold_folders_without_images(tmp_path: Path) -> None:
 
 def test_sorted_folder_names_are_the_labels(tmp_path: Path) -> None:
     for name in ("b/2.png", "b/1.png", "a/1.png", "c/deep/er/1.JPEG", "c/2.webp"):
-        image(tmp_path / name)
+        red_image(tmp_path / name)
     folder = open_folder(tmp_path, 3, None)
     assert names(folder) == ["a/1.png", "b/1.png", "b/2.png", "c/2.webp", "c/deep/er/1.JPEG"]
     assert folder.labels == (0, 1, 1, 2, 2)
@@ -71,7 +60,7 @@ def test_sorted_folder_names_are_the_labels(tmp_path: Path) -> None:
 
 def test_folder_names_are_matched_to_the_labels_of_the_model(tmp_path: Path) -> None:
     for name in ("dog/1.png", "cat/1.png"):
-        image(tmp_path / name)
+        red_image(tmp_path / name)
     folder = open_folder(tmp_path, 4, ("zebra", "dog", "cat", "ant"))
     assert names(folder) == ["cat/1.png", "dog/1.png"]
     assert folder.labels == (2, 1)
@@ -81,7 +70,7 @@ def test_folder_names_are_matched_to_the_labels_of_the_model(tmp_path: Path) -> 
 def test_an_empty_class_folder_keeps_its_number(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     for name in ("b/1.png", "c/1.png"):
-        image(tmp_path / name)
+        red_image(tmp_path / name)
     folder = open_folder(tmp_path, 3, None)
     assert folder.labels == (1, 2)
     assert folder.warnings == ()
@@ -89,7 +78,7 @@ def test_an_empty_class_folder_keeps_its_number(tmp_path: Path) -> None:
 
 def test_fewer_folders_than_classes_give_a_warning(tmp_path: Path) -> None:
     for name in ("b/1.png", "a/1.png"):
-        image(tmp_path / name)
+        red_image(tmp_path / name)
     folder = open_folder(tmp_path, 3, None)
     assert folder.labels == (0, 1)
     (warning,) = folder.warnings
@@ -109,14 +98,14 @@ def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
         ".3.png",
         "b/sub/.x/y/1.png",
     ):
-        image(tmp_path / name)
+        red_image(tmp_path / name)
     folder = open_folder(tmp_path, 2, None)
     assert names(folder) == ["a/1.png"]
     assert folder.labels == (0,)
 
 
 def test_links_to_images_count_and_loops_do_not_hang(tmp_path: Path) -> None:
-    image(tmp_path / "a" / "1.png")
+    red_image(tmp_path / "a" / "1.png")
     (tmp_path / "a" / "2.png").symlink_to("1.png")
     (tmp_path / "a" / "3.png").symlink_to("3.png")  # to itself
     (tmp_path / "a" / "4.png").symlink_to("missing.png")
@@ -126,7 +115,7 @@ def test_links_to_images_count_and_loops_do_not_hang(tmp_path: Path) -> None:
 
 
 def test_a_class_may_be_a_link_to_a_folder(tmp_path: Path) -> None:
-    image(tmp_path / "elsewhere" / "1.png")
+    red_image(tmp_path / "elsewhere" / "1.png")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     assert names(open_folder(tmp_path / "data", 1, None)) == ["a/1.png"]
@@ -136,8 +125,8 @@ def test_a_class_may_be_a_link_to_a_folder(tmp_path: Path) -> None:
 
 
 def test_images_beside_class_folders(tmp_path: Path) -> None:
-    image(tmp_path / "1.png")
-    image(tmp_path / "a" / "1.png")
+    red_image(tmp_path / "1.png")
+    red_image(tmp_path / "a" / "1.png")
     assert "1 images beside sub-folders" in refusal(tmp_path).message
 
 
@@ -145,18 +134,18 @@ def test_no_images(tmp_path: Path) -> None:
     assert "holds no JPEG" in refusal(tmp_path).message
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "notes.txt").write_text("")
-    image(tmp_path / ".hidden.png")
+    red_image(tmp_path / ".hidden.png")
     assert "holds no JPEG" in refusal(tmp_path).message
 
 
 def test_no_folder(tmp_path: Path) -> None:
     assert "not a folder" in refusal(tmp_path / "missing").message
-    assert "not a folder" in refusal(image(tmp_path / "a.png")).message
+    assert "not a folder" in refusal(red_image(tmp_path / "a.png")).message
 
 
 def test_folders_that_match_the_labels_only_in_part(tmp_path: Path) -> None:
     for name in ("cat/1.png", "dgo/1.png"):
-        image(tmp_path / name)
+        red_image(tmp_path / name)
     message = refusal(tmp_path, 2, ("cat", "dog")).message
     assert "dgo" in message
     assert "cat" not in message.replace(str(tmp_path), "")
@@ -164,7 +153,7 @@ def test_folders_that_match_the_labels_only_in_part(tmp_path: Path) -> None:
 
 def test_more_folders_than_classes(tmp_path: Path) -> None:
     for name in "abcd":
-        image(tmp_path / name / "1.png")
+        red_image(tmp_path / name / "1.png")
     for labels in (None, ("x", "y", "z")):
         assert "4 sub-folders, the model 3 classes" in refusal(tmp_path, 3, labels).message
 
@@ -173,7 +162,7 @@ def test_more_folders_than_classes(tmp_path: Path) -> None:
 def test_an_unreadable_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unreadable: str) -> None:
     """A skipped folder would be a class without images. The error is injected, because root can read every folder."""
     for name in ("a/1.png", "a/inner/2.png", "b/1.png"):
-        image(tmp_path / name)
+        red_image(tmp_path / name)
     real = os.scandir
 
     def scandir(path: str | os.PathLike[str] = ".") -> "os._ScandirContextManager[os.DirEntry[str]]":  # type: ignore[name-defined]
@@ -189,7 +178,7 @@ def test_an_unreadable_folder_is_named(tmp_path: Path, monkeypatch: pytest.Monke
 
 @ROOT_IGNORES_PERMISSIONS
 def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
-    image(tmp_path / "a" / "1.png")
+    red_image(tmp_path / "a" / "1.png")
     (tmp_path / "a").chmod(0)
     try:
         assert "Permission denied" in refusal(tmp_path, 1).message
@@ -228,82 +217,3 @@ def test_a_limit_of_an_unlabeled_folder(count: int, limit: int) -> None:
     assert len(part) == min(count, limit)
     assert part.labels is None
     assert set(part.paths) <= set(whole.paths)
-
-
-# Batches
-
-
-@pytest.fixture(scope="module")
-def reds(tmp_path_factory: pytest.TempPathFactory) -> ImageFolder:
-    """13 images in three classes, each with another value of red."""
-    root = tmp_path_factory.mktemp("reds")
-    for index in range(13):
-        image(root / "abc"[index % 3] / f"{index:02d}.png", red=10 * index)
-    return open_folder(root, 3, None)
-
-
-@settings(max_examples=20, deadline=None)
-@given(size=st.integers(1, 15), labeled=st.booleans(), limit=st.none() | st.integers(1, 13))
-def test_every_image_comes_once_in_order_with_its_label(
-    reds: ImageFolder, size: int, labeled: bool, limit: int | None
-) -> None:
-    folder = reds if labeled else ImageFolder(reds.root, reds.paths, None)
-    folder = folder.limited(limit)
-    batches = list(folder.batches(SMALL, size))
-    assert [len(batch.pixels) for batch in batches[:-1]] == [size] * (len(batches) - 1)
-    assert 1 <= len(batches[-1].pixels) <= size
-    for batch in batches:
-        assert batch.pixels.dtype == np.uint8
-        assert batch.pixels.shape[1:] == (3, 32, 32)
-    pixels = np.concatenate([batch.pixels for batch in batches])
-    assert pixels[:, 0, 0, 0].tolist() == [10 * int(path.stem) for path in folder.paths]
-    assert not pixels[:, 1:].any()
-    if not labeled:
-        assert all(batch.labels is None for batch in batches)
-        return
-    labels = [batch.labels for batch in batches if batch.labels is not None]
-    assert all(found.dtype == np.int64 for found in labels)
-    assert np.concatenate(labels).tolist() == [int(path.stem) % 3 for path in folder.paths]
-
-
-def test_an_empty_selection_gives_no_batches(tmp_path: Path) -> None:
-    assert list(ImageFolder(tmp_path, (), None).batches(SMALL, 4)) == []
-
-
-@pytest.mark.parametrize("size", [1, 2, 5, 100])
-def test_a_broken_image_in_the_middle_is_named_when_its_batch_is_reached(tmp_path: Path, size: int) -> None:
-    for index in range(7):
-        image(tmp_path / f"{index}.png")
-    (tmp_path / "4.png").write_bytes(b"broken")
-    batches = open_folder(tmp_path, 3, None).batches(SMALL, size)
-    for _ in range(4 // size):
-        assert len(next(batches).pixels) == size
-    with pytest.raises(DataError, match=r"4\.png is not a JPEG"):
-        next(batches)
-
-
-def test_decoding_runs_one_batch_ahead_and_no_further(reds: ImageFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Path] = []
-
-    def load(path: Path, preprocessing: Preprocessing) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-        asked.append(path)
-        return np.zeros((3, 32, 32), np.uint8)
-
-    monkeypatch.setattr(module, "load_image", load)
-    batches = reds.batches(SMALL, 2)
-    assert asked == []
-    next(batches)
-    assert len(asked) <= 4
-    next(batches)
-    assert len(asked) <= 6
-    batches.close()  # type: ignore[attr-defined]
-    assert len(asked) <= 6
-
-
-def test_a_bug_in_decoding_is_not_hidden(reds: ImageFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(path: Path, preprocessing: Preprocessing) -> NoReturn:
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr(module, "load_image", load)
-    with pytest.raises(RuntimeError, match="a bug"):
-        list(reds.batches(SMALL, 4))
