@@ -12,13 +12,15 @@ import torch
 from numpy.typing import NDArray
 
 from cloformer_deploy import __version__
-from cloformer_deploy.bundle.bundle import BundleWriter, digest, size_bytes
-from cloformer_deploy.bundle.manifest import Artifact, Interface, Manifest, Weights, weights_name
+from cloformer_deploy.bundle import BundleWriter, digest, size_bytes
+from cloformer_deploy.bundle.manifest import Artifact, Interface, Manifest, OutputTensor, Weights, weights_name
 from cloformer_deploy.data import Preprocessing
+from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.weights.checkpoints import build_model, checkpoint_bytes, load_checkpoint
 from cloformer_deploy.weights.zoo import resolve_weights
 from tests.cli.command_line import CLASSES, CopyBundle, save, small_model, spawn, tree
 from tests.cli.noise import IMAGES
+from tests.once import made_once
 
 # A failing assertion in these explains itself, as it would in a test.
 pytest.register_assert_rewrite("tests.cli.contract", "tests.cli.refusals")
@@ -52,13 +54,15 @@ def drafted_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     sha256 = hashlib.sha256(copy).hexdigest()
     weights = Weights(name=checkpoint.name, sha256=checkpoint.sha256, file=weights_name(sha256), file_sha256=sha256)
     head = Manifest(
-        schema_version=1,
+        schema_version=2,
         tool_version=__version__,
+        task=checkpoint.task,
+        network=checkpoint.network,
         variant=checkpoint.variant,
-        num_classes=checkpoint.num_classes,
+        architecture=NETWORKS[checkpoint.network].architecture(checkpoint.variant, checkpoint.num_classes),
         labels=checkpoint.labels,
         weights=weights,
-        input=Preprocessing.published(224, 224),
+        preprocessing=Preprocessing.published(224, 224),
     )
     with BundleWriter(root, head, overwrite=False) as writer:
         writer.staging.joinpath(weights.file).write_bytes(copy)
@@ -71,6 +75,8 @@ def drafted_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             sha256=digest(made),
             bytes=size_bytes(made),
             input=Interface(kind="tensor", batch=1),
+            outputs=(OutputTensor(name="logits", shape=(1, CLASSES), dtype="float32"),),
+            options={},
             created_with={"onnx": "0"},
         )
         writer.commit([artifact])
@@ -87,12 +93,18 @@ def drafted(drafted_bundle: Path, tmp_path: Path) -> CopyBundle:
 
 @pytest.fixture(scope="session")
 def exported_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The bundled weights exported to ONNX, fp32 and fp16, by a process of its own; half a minute, once."""
-    folder = tmp_path_factory.mktemp("exported")
-    precisions = ("--precision", "fp32", "--precision", "fp16")
-    made = spawn("export", "--format", "onnx", *precisions, "--output", "bundle", "--json", cwd=folder)
-    assert made.code == 0, made.stderr
-    (folder / "answer.json").write_text(made.stdout)
+    """The bundled weights exported to ONNX, fp32 and fp16, by a process of its own, and its answer in the same folder.
+
+    One of the processes that run the tests exports, for all.
+    """
+
+    def make(folder: Path) -> None:
+        precisions = ("--precision", "fp32", "--precision", "fp16")
+        made = spawn("export", "--format", "onnx", *precisions, "--output", "bundle", "--json", cwd=folder)
+        assert made.code == 0, made.stderr
+        (folder / "answer.json").write_text(made.stdout)
+
+    folder = made_once(tmp_path_factory, "exported", make)
     before = tree(folder)
     yield folder / "bundle"
     assert tree(folder) == before

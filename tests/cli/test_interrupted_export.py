@@ -1,14 +1,16 @@
 """Exports that are killed, interrupted or meet another one: the bundle that stood there is whole at every moment."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cloformer_deploy.cli.app import EXIT_INTERRUPTED
@@ -24,99 +26,32 @@ from tests.cli.command_line import (
     spawn,
     tree,
 )
+from tests.cli.dying_export import export_and_die
+from tests.processes import Processes, eventually, forked
 
 pytestmark = pytest.mark.integration
 
-MARK = "CLOFORMER_DEPLOY_TEST"
-"""An environment variable that a test's processes inherit, by which the survivors are found."""
+ROOT = Path(__file__).resolve().parents[2]
+
 AGAIN = ("export", "--format", "onnx", "--output", "bundle", "--overwrite")
 GRACE_S = 6.0
 
-STEPS = {"conversion": "Converting to onnx", "verification": "Running onnx", "commit": "Writing the bundle"}
-"""What the command says on standard error when it gets there."""
+STEPS = {"conversion": "Converting to onnx", "verification": "Running onnx"}
+"""What the command says on standard error when it gets there; the commit is taken apart further down."""
+Start = Callable[..., "subprocess.Popen[str]"]
 
-DIES_AT = """
-import os, pathlib, shutil, signal, sys
-import cloformer_deploy.export.pipeline as pipeline
-from cloformer_deploy.cli import main
-from cloformer_deploy.export.jobs import Check
-
-made, left = sys.argv[1], int(sys.argv[2])
-sys.argv = ["cloformer-deploy", *sys.argv[3:]]
-
-def convert(job, progress):
-    for precision, path in job.outputs.items():
-        shutil.copy(made, path)
-        yield Check(precision=precision, runtime="none", n=1, max_abs_diff=0.0, sqnr_db=99.0)
-
-def counted(operation):
-    def run(*args, **values):
-        global left
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left -= 1
-        return operation(*args, **values)
-    return run
-
-pipeline.run = lambda jobs, progress: [list(convert(job, progress)) for job in jobs]
-for name in ("replace", "rename", "unlink", "rmdir", "mkdir"):
-    setattr(os, name, counted(getattr(os, name)))
-main()
-"""
-"""An export whose converter only copies a file, killed before its n-th change to the file system."""
+WORKER, SIMPLIFIER = "cloformer_deploy.export.worker", "onnx.simplify"
+"""Of the command lines of the processes that an export starts."""
 
 
-@pytest.fixture(autouse=True)
-def survivors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Mark the test's processes, and end after it those that should have ended themselves."""
-    monkeypatch.setenv(MARK, tmp_path.name)
-    yield
-    for process in alive(tmp_path.name):
-        os.kill(process, signal.SIGKILL)
+@pytest.fixture
+def start(processes: Processes) -> Start:
+    """`start(*args)`: a command in a session of its own, whose standard error can be followed."""
 
+    def started(*args: str) -> "subprocess.Popen[str]":
+        return processes.start([*COMMAND, *args], stdin=subprocess.DEVNULL, start_new_session=True)
 
-def alive(mark: str) -> list[int]:
-    """The processes other than this one that have the mark in their environment."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (folder / "environ").read_bytes().split(b"\0")
-            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:  # it ended meanwhile
-            continue
-        if f"{MARK}={mark}".encode() in environment and state != "Z" and int(folder.name) != os.getpid():
-            found.append(int(folder.name))
-    return found
-
-
-def gone(mark: str) -> bool:
-    """Whether all marked processes end within the time of grace."""
-    deadline = time.monotonic() + GRACE_S
-    while alive(mark):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
-
-
-@pytest.fixture(autouse=True)
-def _interruptible() -> Iterator[None]:
-    """A test run in the background of a shell ignores SIGINT, and so would the commands it starts."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def start(*args: str) -> "subprocess.Popen[str]":
-    """A command in a session of its own, whose standard error can be followed."""
-    return subprocess.Popen(
-        [*COMMAND, *args],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    return started
 
 
 def follow(process: "subprocess.Popen[str]", text: str) -> None:
@@ -144,44 +79,70 @@ def whole(bundle: Path) -> None:
     assert shown.code == 0, shown.said
 
 
-def killed(process: "subprocess.Popen[str]", mark: str) -> None:
+def killed(process: "subprocess.Popen[str]", processes: Processes) -> None:
     process.kill()
     assert end(process).code == -signal.SIGKILL
-    assert gone(mark)
+    assert processes.gone()
 
 
-@pytest.mark.parametrize("delay_s", [0.1, 1.0, 2.0])
-def test_killed_early(delay_s: float, exported: CopyBundle, tmp_path: Path) -> None:
+def runs(part: str, processes: Processes) -> list[psutil.Process]:
+    """The test's processes that have a text in their command lines."""
+    found = []
+    for process in processes.alive():
+        with contextlib.suppress(psutil.Error):
+            found += [process] if any(part in word for word in process.cmdline()) else []
+    return found
+
+
+def wait_for(part: str, processes: Processes) -> psutil.Process:
+    """Wait until one of the test's processes has a text in its command line."""
+    assert eventually(lambda: bool(runs(part, processes)), 60), f"{part} was never started"
+    return runs(part, processes)[0]
+
+
+MOMENTS: dict[str, Callable[[int, Path], bool]] = {
+    "at once": lambda process, bundle: True,
+    "while torch is imported": lambda process, bundle: "libtorch" in Path(f"/proc/{process}/maps").read_text(),
+    "staging": lambda process, bundle: bool(staging(bundle)),
+}
+"""Moments before the conversion, and what tells that they have come."""
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_early(moment: str, exported: CopyBundle, start: Start, processes: Processes) -> None:
     bundle = exported()
     before = tree(bundle)
     process = start(*AGAIN)
-    time.sleep(delay_s)
-    killed(process, tmp_path.name)
+    assert eventually(lambda: MOMENTS[moment](process.pid, bundle), 60)
+    killed(process, processes)
     assert {name: what for name, what in tree(bundle).items() if not name.startswith(".staging-")} == before
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_killed(step: str, exported: CopyBundle, tmp_path: Path) -> None:
+def test_killed(step: str, exported: CopyBundle, start: Start, processes: Processes) -> None:
     bundle = exported()
     before = listed(bundle)
     process = start(*AGAIN)
     follow(process, STEPS[step])
-    killed(process, tmp_path.name)
+    killed(process, processes)
     whole(bundle)
-    assert listed(bundle)["cloformer_xxs-fp16.onnx"] == before["cloformer_xxs-fp16.onnx"]
-    if step != "commit":
-        assert listed(bundle) == before
-        assert staging(bundle)
+    assert listed(bundle) == before
+    assert staging(bundle)
 
 
-def test_killed_in_the_middle_of_a_step_and_exported_again(exported: CopyBundle, tmp_path: Path) -> None:
+def test_killed_in_the_middle_of_a_step_and_exported_again(
+    exported: CopyBundle, tmp_path: Path, start: Start, processes: Processes
+) -> None:
     """The simplifier, a process of the worker's own, ends with them; the next export sweeps up and succeeds."""
     bundle = exported()
     before = listed(bundle)
     process = start(*AGAIN)
-    follow(process, STEPS["conversion"])
-    time.sleep(7)
-    killed(process, tmp_path.name)
+    simplifier = wait_for(SIMPLIFIER, processes)
+    simplifier.suspend()  # as if it took its time
+    process.kill()
+    assert end(process).code == -signal.SIGKILL
+    simplifier.resume()
+    assert processes.gone()
     whole(bundle)
     assert listed(bundle) == before
     assert staging(bundle)
@@ -193,40 +154,16 @@ def test_killed_in_the_middle_of_a_step_and_exported_again(exported: CopyBundle,
     whole(bundle)
 
 
-def test_simplifier_ends_with_the_export(exported: CopyBundle, tmp_path: Path) -> None:
-    exported()
-    process = start(*AGAIN)
-    try:
-        deadline = time.monotonic() + 60
-        while not any("formats.simplify" in command(pid) for pid in alive(tmp_path.name)):
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.02)
-        simplifier = next(pid for pid in alive(tmp_path.name) if "formats.simplify" in command(pid))
-        os.kill(simplifier, signal.SIGSTOP)  # as if it took its time
-    finally:
-        process.kill()
-        end(process)
-    os.kill(simplifier, signal.SIGCONT)
-    assert gone(tmp_path.name)
-
-
-def command(process: int) -> str:
-    try:
-        return Path(f"/proc/{process}/cmdline").read_text()
-    except OSError:
-        return ""
-
-
 @pytest.mark.parametrize("group", [False, True], ids=["process", "terminal"])
 @pytest.mark.parametrize("output", ["bundle", "new/one"])
-def test_interrupted(output: str, group: bool, exported: CopyBundle, tmp_path: Path) -> None:
+def test_interrupted(
+    output: str, group: bool, exported: CopyBundle, tmp_path: Path, start: Start, processes: Processes
+) -> None:
     """Ctrl-C reaches the whole group; `kill -INT` one process."""
     exported()
     before = tree(tmp_path)
     process = start(*AGAIN[:3], "--output", output, "--overwrite")
-    follow(process, STEPS["conversion"])
-    time.sleep(2)
+    wait_for(WORKER, processes)
     if group:
         os.killpg(process.pid, signal.SIGINT)
     else:
@@ -237,47 +174,50 @@ def test_interrupted(output: str, group: bool, exported: CopyBundle, tmp_path: P
     assert "Interrupted" in ended.stderr
     assert ended.stdout == ""
     assert tree(tmp_path) == before
-    assert gone(tmp_path.name)
+    assert processes.gone()
 
 
-def test_terminated(exported: CopyBundle, tmp_path: Path) -> None:
+def test_terminated(exported: CopyBundle, start: Start, processes: Processes) -> None:
     bundle = exported()
     before = listed(bundle)
     process = start(*AGAIN)
-    follow(process, STEPS["conversion"])
-    time.sleep(1)
+    wait_for(WORKER, processes)
     process.terminate()
     ended = end(process)
     assert ended.code == EXIT_INTERRUPTED
     assert "Traceback" not in ended.stderr
-    assert gone(tmp_path.name)
+    assert processes.gone()
     whole(bundle)
     assert listed(bundle) == before
     assert staging(bundle) == []
 
 
 @pytest.mark.parametrize("output", ["bundle", "new/one"])
-def test_two_at_once(output: str, exported: CopyBundle, tmp_path: Path) -> None:
+def test_two_at_once(output: str, exported: CopyBundle, tmp_path: Path, start: Start, processes: Processes) -> None:
+    """Both want the same folder at the same time, one that is there and one that neither finds; one gets it."""
     exported()
+    before = tree(tmp_path)
     both = [start(*AGAIN[:3], "--output", output, "--overwrite") for _ in range(2)]
-    ended = sorted((end(process) for process in both), key=lambda outcome: outcome.code)
-    assert [outcome.code for outcome in ended] == [0, 2], [outcome.stderr for outcome in ended]
-    assert "another export is writing" in ended[1].stderr
-    assert "Next:" in ended[1].stderr
-    assert output in ended[1].stderr
+    assert eventually(lambda: any(process.poll() is not None for process in both), 60)
+    (refused,) = (process for process in both if process.poll() is not None)
+    (first,) = (process for process in both if process is not refused)
+    answer = end(refused)
+    assert answer.code == 2, answer.stderr
+    assert "another export is writing" in answer.stderr
+    assert "Next:" in answer.stderr
+    assert output in answer.stderr
+    if output == "bundle":
+        first.send_signal(signal.SIGINT)
+        assert end(first).code == EXIT_INTERRUPTED
+        assert tree(tmp_path) == before
+    else:
+        assert end(first).code == 0
+        whole(tmp_path / output)
     assert staging(tmp_path / output) == []
-    whole(tmp_path / output)
+    assert processes.gone()
 
 
 # Killed before each single change to the file system, from the first folder to the last file removed.
-
-
-def dies_at(operation: int, made: Path, *args: str) -> int:
-    done = subprocess.run(
-        [sys.executable, "-c", DIES_AT, str(made), str(operation), *args], capture_output=True, text=True, check=False
-    )
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode
 
 
 @pytest.mark.parametrize("change", ["none", "labels", "weights"])
@@ -295,7 +235,8 @@ def test_killed_before_each_operation(change: str, exported_bundle: Path, tmp_pa
         shutil.copytree(exported_bundle, bundle, copy_function=os.link)
         if change == "weights":
             rename_weights(bundle)
-        code = dies_at(operation, made, *args)
+        code = forked(partial(export_and_die, made, operation, args))
+        assert code in (0, -signal.SIGKILL)
         shown = invoke("inspect", "bundle")
         if shown.code != 0:
             broken.append((operation, shown.stderr))
@@ -312,6 +253,24 @@ def test_killed_before_each_operation(change: str, exported_bundle: Path, tmp_pa
         "manifest.json",
         read_manifest(bundle)["weights"]["file"],
     }
+
+
+def test_a_process_of_its_own_is_killed_as_a_forked_one_is(exported_bundle: Path, tmp_path: Path) -> None:
+    bundle, made = tmp_path / "bundle", exported_bundle / "cloformer_xxs-fp32.onnx"
+    left = {}
+    for name in ("forked", "spawned"):
+        shutil.rmtree(bundle, ignore_errors=True)
+        shutil.copytree(exported_bundle, bundle, copy_function=os.link)
+        if name == "forked":
+            code = forked(partial(export_and_die, made, 5, AGAIN))
+        else:
+            command = [sys.executable, "-m", "tests.cli.dying_export", str(made), "5", *AGAIN]
+            env = {**os.environ, "PYTHONPATH": str(ROOT)}
+            code = subprocess.run(command, env=env, capture_output=True, check=False).returncode
+        assert code == -signal.SIGKILL
+        whole(bundle)
+        left[name] = (listed(bundle), len(staging(bundle)))
+    assert left["forked"] == left["spawned"]
 
 
 def rename_weights(bundle: Path) -> None:
