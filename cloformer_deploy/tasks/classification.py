@@ -28,7 +28,7 @@ _THRESHOLDS: Mapping[str, Mapping[str, float]] = {
 }
 """Limits by precision. None depends on the scale of the logits, which the weights choose."""
 _NOT_FINITE = -1
-"""Stands for the class of an image whose logits hold NaN or infinity: it agrees with nothing."""
+"""Stands for the class of an image whose logits, or PyTorch's, hold NaN or infinity: it is never right."""
 LEAST_SQNR_DB = 10.0
 """SQNR that PyTorch's logits in another order must reach to explain an artifact's."""
 LEAST_LABEL_GAIN_DB = 6.0
@@ -64,8 +64,10 @@ class Classification:
         """See `Task.evidence`: the class with the largest logit."""
         import numpy as np
 
+        from cloformer_deploy.tasks.distances import finite_images
+
         logits = outputs[LOGITS.name]
-        finite = np.isfinite(logits).all(axis=1)
+        finite = finite_images(outputs, self.outputs) & finite_images(expected, self.outputs)
         classes = np.where(finite, logits.argmax(axis=1), _NOT_FINITE).astype("<i4")
         return [item.tobytes() for item in classes]
 
@@ -91,7 +93,7 @@ class Classification:
         if targets is None:
             return found_agreement
         labels = np.asarray(targets)
-        right_before, right_after = before == labels, (after == labels) & (after != _NOT_FINITE)
+        right_before, right_after = ((each == labels) & (each != _NOT_FINITE) for each in (before, after))
         lost, gained = int((right_before & ~right_after).sum()), int((~right_before & right_after).sum())
         return replace(
             found_agreement,

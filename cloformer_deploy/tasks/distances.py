@@ -34,7 +34,9 @@ def sqnr_db(signal: float, noise: float) -> float:
         return SQNR_CEILING_DB
     if signal == 0:
         return -SQNR_CEILING_DB
-    return max(min(10 * math.log10(signal / noise), SQNR_CEILING_DB), -SQNR_CEILING_DB)
+    # Logarithms are subtracted, because the quotient of two floats may underflow to 0.
+    ratio = 10 * (math.log10(signal) - math.log10(noise))
+    return max(min(ratio, SQNR_CEILING_DB), -SQNR_CEILING_DB)
 
 
 def centered(values: NDArray[np.floating]) -> NDArray[np.float64]:
