@@ -75,6 +75,14 @@ class Dataset(ImageSet, Protocol):
         """
         ...
 
+    def load(self, index: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+        """Return one image at the model's input size, RGB uint8 (3, H, W).
+
+        Raises:
+            DataError: the image cannot be used.
+        """
+        ...
+
     def select(self, indices: Sequence[int]) -> "Dataset":
         """Return a set of the images with these indices, in this order."""
         ...

@@ -6,6 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cloformer_deploy.data.batches import Batch, stream
 from cloformer_deploy.data.preprocessing import IMAGE_SUFFIXES, Preprocessing, load_image
 from cloformer_deploy.errors import DataError
@@ -48,6 +51,10 @@ class ImageFolder:
             return hashlib.sha256(self.paths[index].read_bytes()).hexdigest()
         except OSError as error:
             raise DataError(f"{self.paths[index]} cannot be read: {error.strerror}", "check its permissions") from error
+
+    def load(self, index: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+        """Return one image at the model's input size, RGB uint8 (3, H, W); see `Dataset.load`."""
+        return load_image(self.paths[index], preprocessing)
 
     @property
     def name(self) -> str:

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloformer_deploy.data import Dataset, Preprocessing
+from cloformer_deploy.data.batches import LOADING_THREADS
 from cloformer_deploy.system.cores import usable_cores
 from cloformer_deploy.tasks import Outputs
 from cloformer_deploy.validation.cache import Cache, key
@@ -53,12 +55,17 @@ def results(
     """
     total = len(images)
     places = [range(first, min(first + BATCH_SIZE, total)) for first in range(0, total, BATCH_SIZE)]
-    with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(usable_cores()) as pool:
-        coming = ahead.submit(_looked_up, images, preprocessing, subjects, cache, places[0])
+    looked_up = partial(_looked_up, images, preprocessing, subjects, cache)
+    with (
+        ThreadPoolExecutor(1) as ahead,
+        ThreadPoolExecutor(LOADING_THREADS) as loaders,
+        ThreadPoolExecutor(usable_cores()) as pool,
+    ):
+        coming = ahead.submit(looked_up, places[0], loaders)
         for place, following in zip(places, [*places[1:], None], strict=True):
             known = coming.result()
             if following is not None:
-                coming = ahead.submit(_looked_up, images, preprocessing, subjects, cache, following)
+                coming = ahead.submit(looked_up, following, loaders)
             if known.lacking:
                 known.prepared = prepare(known.pixels)
             found = list(pool.map(known.completed, range(len(subjects))))
@@ -68,7 +75,12 @@ def results(
 
 
 def _looked_up(
-    images: Dataset, preprocessing: Preprocessing, subjects: Sequence[Subject], cache: Cache | None, place: range
+    images: Dataset,
+    preprocessing: Preprocessing,
+    subjects: Sequence[Subject],
+    cache: Cache | None,
+    place: range,
+    loaders: ThreadPoolExecutor,
 ) -> "_Batch":
     names = [str(index) for index in place]
     known: Mapping[bytes, bytes] = {}
@@ -81,8 +93,7 @@ def _looked_up(
     lacking = [index for index in range(len(place)) if any(row[index] not in known for row in keys)]
     pixels = np.empty((0,), np.uint8)
     if lacking:
-        (batch,) = images.select([place[index] for index in lacking]).batches(preprocessing, len(lacking))
-        pixels = batch.pixels
+        pixels = np.stack(list(loaders.map(lambda index: images.load(place[index], preprocessing), lacking)))
     return _Batch(subjects, keys, known, lacking, pixels)
 
 

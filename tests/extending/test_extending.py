@@ -34,7 +34,7 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         importlib.import_module(f"tests.extending.{name}").register()
     yield
     for registry, name in ((BACKENDS, "toy"), (TASKS, "first-of-two"), (DEVICES, "toy")):
-        del registry[name]  # type: ignore[attr-defined]
+        del registry[name]
 
 
 def test_a_format_a_device_and_a_task_in_one_file_each(

@@ -49,6 +49,10 @@ class RenderedImages:
         """Return a set of the images at these places of `indices`, in this order."""
         return replace(self, indices=[self.indices[index] for index in indices])
 
+    def load(self, index: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+        """Return one image at the model's input size, RGB uint8 (3, H, W); see `Dataset.load`."""
+        return self.image(self.indices[index], preprocessing)
+
     def limited(self, max_images: int | None) -> "RenderedImages":
         """Return exactly `max_images` consecutive images from the first index on; all images if it is None.
 
