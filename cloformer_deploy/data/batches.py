@@ -97,7 +97,7 @@ def stream(
 ) -> Iterator[Batch]:
     """Load images in batches, in order, while the caller works on the batch before.
 
-    At most two batches are in memory: the one that was yielded, and the next one, which is being loaded.
+    Loading is one batch ahead: the next batch is started before the current one is yielded.
 
     Args:
         items: one item per image.
