@@ -170,8 +170,7 @@ def _difference(item: Measured) -> float | None:
     if item.outputs is None or runtime.missing() is not None:
         return None
     here = runtime.open(item.load.path).run(item.load.feed)
-    there = item.load.channels_first(item.outputs)
-    return largest_difference(here, there)
+    return largest_difference(here, item.outputs)
 
 
 def largest_difference(here: Mapping[str, NDArray[Any]], there: Mapping[str, NDArray[Any]]) -> float | None:

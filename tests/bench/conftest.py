@@ -1,7 +1,7 @@
 """A bundle of two small ONNX files that really run, one with twelve convolutions and one with one."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from tests.cli.command_line import CLASSES, put, save, small_model
 
 SLOW, FAST = "cloformer_xxs-fp32.onnx", "cloformer_xxs-fp16.onnx"
 WEIGHTS = b"a stand-in, which bench verifies and does not read"
-MakeBundle = Callable[[dict[str, bytes | dict[str, bytes]]], Bundle]
+Files = Mapping[str, bytes | Mapping[str, bytes]]
+MakeBundle = Callable[[Files], Bundle]
 
 
 def convolutions(count: int) -> Any:
@@ -40,9 +41,9 @@ def convolutions(count: int) -> Any:
 
 @pytest.fixture(scope="session")
 def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> MakeBundle:
-    """`make_bundle(files)`: a bundle of files by name; a dictionary is a folder of files."""
+    """`make_bundle(files)`: a bundle of files by name; a mapping is a folder of files."""
 
-    def make(files: dict[str, bytes | dict[str, bytes]]) -> Bundle:
+    def make(files: Files) -> Bundle:
         root = tmp_path_factory.mktemp("bench") / "exports" / "small"
         sha256 = hashlib.sha256(WEIGHTS).hexdigest()
         head = Manifest(
@@ -59,7 +60,7 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> MakeBundle:
         with BundleWriter(root, head, overwrite=False) as writer:
             put(writer.staging / head.weights.file, WEIGHTS)
             for name, content in files.items():
-                for inner, data in content.items() if isinstance(content, dict) else [("", content)]:
+                for inner, data in content.items() if not isinstance(content, bytes) else [("", content)]:
                     path = writer.staging / name / inner
                     path.parent.mkdir(parents=True, exist_ok=True)
                     put(path, data)

@@ -94,8 +94,8 @@ class Measured:
     Attributes:
         load: what was measured.
         rounds_ms: a typical run of each round; artifacts that were measured together have the same rounds.
-        outputs: float32 arrays by name that the device computed for the load's input, in the file's own layout; None
-            where the device does not give them.
+        outputs: float32 arrays by name that the device computed for the load's input, in the network's layout (see
+            `Load.channels_first`); None where the device does not give them.
     """
 
     load: Load

@@ -163,8 +163,8 @@ def read_answer(
     if "end" not in events:
         message = f"the answer of {device} ended in the middle: the connection was lost, or the runner was ended"
         raise ToolError(message, "try again; see whether it ran out of memory")
-    order = [id(load) for load in request.loads]
-    found.sort(key=lambda item: (order.index(id(item.load)), item.unit or ""))
+    places = {load: place for place, load in enumerate(request.loads)}
+    found.sort(key=lambda item: (places[item.load], item.unit or ""))
     return Answer(
         machine=survey["machine"],
         source="emulated" if survey["emulated"] else source,
@@ -179,7 +179,7 @@ def _measured(entry: Entry, event: Mapping[str, Any]) -> Measured:
     load, unit = entry.placed.load, entry.unit
     if event["event"] == "failed":
         return Measured(load, "failed", str(event["reason"]), unit=unit)
-    outputs = {name: _array(value) for name, value in event["outputs"].items()}
+    outputs = load.channels_first({name: _array(value) for name, value in event["outputs"].items()})
     broken = [name for name, values in outputs.items() if not np.isfinite(values).all()]
     if broken:
         return Measured(load, "failed", f"output {', '.join(broken)} holds NaN or infinity there", unit=unit)
