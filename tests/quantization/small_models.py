@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from cloformer_deploy.lowering import lower
+from cloformer_deploy.backends.registry import lower
 from cloformer_deploy.networks.cloformer import CloFormer
 from cloformer_deploy.networks.cloformer.variants import Variant
 from cloformer_deploy.quantization import graph

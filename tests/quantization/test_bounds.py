@@ -8,15 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloformer_deploy.lowering.attention import LateDivisionAttention
+from cloformer_deploy.backends.registry import target_of
+from cloformer_deploy.networks.cloformer.lowering.attention import LateDivisionAttention
 from cloformer_deploy.quantization import graph
 from cloformer_deploy.quantization.bounds import leave_out_maxima
 from cloformer_deploy.quantization.observers import Range
 from cloformer_deploy.quantization.plan import Plan
-from cloformer_deploy.quantization.recipes import RECIPES
 from tests.quantization.small_models import SIDE, Traced, noise, traced
 
-RECIPE = RECIPES["tflite", "cpu"]["int8"]
+RECIPE = target_of("tflite", "cpu").recipes["int8"]
 WIDTH = 4
 """Channels of a head of the small model; its pooled maps have 4 keys."""
 

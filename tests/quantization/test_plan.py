@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloformer_deploy.backends.registry import target_of
 from cloformer_deploy.quantization import graph
 from cloformer_deploy.quantization.observers import Range, percentile
 from cloformer_deploy.quantization.plan import (
@@ -18,12 +19,11 @@ from cloformer_deploy.quantization.plan import (
     tensors,
     weight_scales,
 )
-from cloformer_deploy.quantization.recipes import RECIPES
 from tests.quantization.small_models import Traced, noise, observed_by
 
-MIX = RECIPES["onnx", "cpu"]["int8"]
-CONV = RECIPES["coreml", "ane"]["int8"]
-FULL = RECIPES["tflite", "ethos-u"]["int8"]
+MIX = target_of("onnx", "cpu").recipes["int8"]
+CONV = target_of("coreml", "ane").recipes["int8"]
+FULL = target_of("tflite", "ethos-u").recipes["int8"]
 
 
 @settings(max_examples=50)
@@ -99,7 +99,7 @@ def test_what_writes_floats_has_no_range_of_its_own(onnx_cpu: Traced) -> None:
 
 
 def test_weights_alone_need_no_plan(onnx_cpu: Traced) -> None:
-    made = plan(onnx_cpu.module, RECIPES["onnx", "cpu"]["w8"], {})
+    made = plan(onnx_cpu.module, target_of("onnx", "cpu").recipes["w8"], {})
     assert (made.operators, made.ranges) == (frozenset(), {})
     with pytest.raises(ValueError, match="w8 leaves activations float"):
         made.activation_bits  # noqa: B018

@@ -8,22 +8,26 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cloformer_deploy.backends.registry import lower, target_of
 from cloformer_deploy.data import Batch, Preprocessing, probe_images
 from cloformer_deploy.lowering.batch_norm import fold_batch_norm
+from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.networks.cloformer import CloFormer
-from cloformer_deploy.networks.cloformer.cloformer import ConvFFN
+from cloformer_deploy.networks.cloformer.body import ConvFFN
+from cloformer_deploy.progress import Silent
 from cloformer_deploy.quantization import graph
 from cloformer_deploy.quantization.bias import LARGEST_BIAS, correct_biases, hold_biases
 from cloformer_deploy.quantization.equalization import MAX_FACTOR, equalize
 from cloformer_deploy.quantization.plan import Plan, weight_scales
 from cloformer_deploy.quantization.preparation import CalibrationBatches, observed, prepared, weights_only
-from cloformer_deploy.quantization.recipes import RECIPES
 from cloformer_deploy.quantization.simulation import Simulation
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 from cloformer_deploy.weights.zoo import bundled_checkpoints
 from tests.quantization.small_models import SIDE, Traced, noise, small_model, traced, values_of
 
-MIX = RECIPES["onnx", "cpu"]["int8"]
+CPU = target_of("onnx", "cpu")
+MIX = CPU.recipes["int8"]
+CLOFORMER = NETWORKS["cloformer"]
 
 
 def depthwise_outputs(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
@@ -48,7 +52,7 @@ def check_equalized(model: CloFormer, images: Tensor) -> None:
     with torch.inference_mode():
         before = model(images)
     largest = depthwise_outputs(model, images)
-    equalize(model, [images])
+    equalize(CLOFORMER, model, [images])
     with torch.inference_mode():
         after = model(images)
     assert (after - before).abs().max() <= 1e-4 * before.abs().max()
@@ -66,13 +70,13 @@ def test_equalizing_changes_channels_and_no_logit(seed: int) -> None:
     check_equalized(small_model(seed), noise(seed))
 
 
-def test_keys_are_centred_and_as_large_as_values_and_even_with_queries() -> None:
+def test_keys_are_centered_and_as_large_as_values_and_even_with_queries() -> None:
     model = small_model(0)
     fold_batch_norm(model)
     with torch.no_grad():
         for block in model.blocks:  # else a channel would gain more than `MAX_FACTOR`
             block.attn.global_kv.weight.chunk(2)[0].mul_(20)
-    equalize(model, [noise(0)])
+    equalize(CLOFORMER, model, [noise(0)])
     for block in model.blocks:
         seen: list[Tensor] = []
         for conv in (block.attn.global_q, block.attn.global_kv):
@@ -105,7 +109,7 @@ def test_a_channel_that_is_always_zero_stays_finite() -> None:
                 parameter[0] = 0
         ffn.fc2.weight[:, 1] = 0
         before = model(noise(0))
-        equalize(model, [noise(0)])
+        equalize(CLOFORMER, model, [noise(0)])
         torch.testing.assert_close(model(noise(0)), before, rtol=0, atol=1e-4)
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
@@ -170,18 +174,32 @@ class Noise:
             yield Batch(pixels[first : first + size], None)
 
 
+class Told(Silent):
+    """Keeps what it is told of steps and their progress, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[str | tuple[int, int]] = []
+
+    def step(self, text: str) -> None:
+        self.told.append(text)
+
+    def advance(self, done: int, total: int) -> None:
+        self.told.append((done, total))
+
+
 @pytest.mark.integration
 def test_a_prepared_model_is_the_reference_but_for_its_biases() -> None:
     reference = small_model(4)
     untouched = {name: value.clone() for name, value in reference.state_dict().items()}
-    told: list[object] = []
-    images = CalibrationBatches(Noise(), Preprocessing.published(SIDE, SIDE), told.append, told.append)  # type: ignore[arg-type]
-    base = observed(reference, "onnx", "cpu", MIX, images, (SIDE, SIDE))
+    progress = Told()
+    images = CalibrationBatches(Noise(), Preprocessing.published(SIDE, SIDE), "onnx int8", progress)
+    rewrites = [CLOFORMER.rewrites[name] for name in CPU.integer_rewrites]
+    base = observed(reference, CLOFORMER, rewrites, MIX, images)
     made = prepared(base, images)
-    assert told == [
-        step
-        for purpose in ("Equalizing channels", "Measuring ranges", "Correcting biases")
-        for step in (purpose, 16, 20)
+    assert progress.told == [
+        told
+        for step in ("Equalizing channels", "Measuring ranges", "Correcting biases")
+        for told in (f"{step} for onnx int8", (16, 20), (20, 20))
     ]
     assert all(torch.equal(value, untouched[name]) for name, value in reference.state_dict().items())
     x = noise(5)
@@ -204,7 +222,7 @@ def test_a_prepared_model_is_the_reference_but_for_its_biases() -> None:
 @pytest.mark.integration
 def test_weights_alone_leave_the_lowered_model_as_it_is() -> None:
     reference = small_model(6)
-    made = weights_only(reference, "onnx", "cpu", RECIPES["onnx", "cpu"]["w8"], (SIDE, SIDE))
+    made = weights_only(lower(reference, "onnx", "cpu"), CPU.recipes["w8"], (SIDE, SIDE))
     with torch.inference_mode():
         torch.testing.assert_close(made.model(noise(0)), reference(noise(0)), rtol=0, atol=1e-5)
     assert (made.plan.operators, made.plan.ranges, made.seen) == (frozenset(), {}, {})

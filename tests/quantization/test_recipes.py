@@ -4,12 +4,17 @@ import re
 
 import pytest
 
-from cloformer_deploy.backends.registry import FLOATS, FORMATS, PRECISIONS
-from cloformer_deploy.lowering import INTEGER_LOWERINGS, LOWERINGS
+from cloformer_deploy.backends.registry import BACKENDS, all_precisions
+from cloformer_deploy.backends.target import FLOATS
 from cloformer_deploy.quantization import graph
-from cloformer_deploy.quantization.recipes import ALL, CONVOLUTIONS, INT8, MIX, RECIPES, Recipe
+from cloformer_deploy.quantization.recipes import ALL, CONVOLUTIONS, INT8, MIX, Recipe
 
-EACH = [(*key, precision, recipe) for key, recipes in RECIPES.items() for precision, recipe in recipes.items()]
+EACH = [
+    (item.name, target.name, precision, recipe)
+    for item in BACKENDS.values()
+    for target in item.targets.values()
+    for precision, recipe in target.recipes.items()
+]
 GRAPHS = {"conv": CONVOLUTIONS, "mix": MIX, "full": ALL}
 NAME = re.compile(r"p(?P<palette>\d+)|w(?P<weights>\d+)(a(?P<activations>\d+)-(?P<graph>conv|mix|full))?")
 
@@ -27,12 +32,14 @@ def test_a_name_says_what_becomes_an_integer(format_name: str, target: str, prec
     assert precision in (INT8, recipe.name.partition("-")[0])
 
 
-def test_every_target_has_its_int8_and_a_lowering_for_it() -> None:
-    assert set(RECIPES) == set(LOWERINGS) == set(INTEGER_LOWERINGS)
-    assert set(RECIPES) == {(name, target) for name, item in FORMATS.items() for target in item.targets}
-    for recipes in RECIPES.values():
-        assert (recipes[INT8].weight_bits, recipes[INT8].activation_bits) == (8, 8)
-        assert set(recipes) <= set(PRECISIONS) - set(FLOATS)
+def test_every_target_has_its_int8_and_rewrites_for_it() -> None:
+    for item in BACKENDS.values():
+        for name, target in item.targets.items():
+            assert target.name == name
+            assert target.rewrites
+            assert target.integer_rewrites
+            assert (target.recipes[INT8].weight_bits, target.recipes[INT8].activation_bits) == (8, 8)
+            assert set(target.recipes) <= set(all_precisions()) - set(FLOATS)
 
 
 def test_kinds_are_those_of_the_graph() -> None:

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.quantization.sensitivity import exclusion_pattern
 
 
@@ -17,6 +18,6 @@ from cloformer_deploy.quantization.sensitivity import exclusion_pattern
     ],
 )
 def test_patterns(block: str, inside: list[str], outside: list[str]) -> None:
-    pattern = re.compile(exclusion_pattern(block))
+    pattern = re.compile(exclusion_pattern(NETWORKS["cloformer"], block))
     assert all(pattern.search(path) for path in inside)
     assert not any(pattern.search(path) for path in outside)

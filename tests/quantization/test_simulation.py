@@ -7,16 +7,17 @@ import pytest
 import torch
 from torch import Tensor, fx
 
+from cloformer_deploy.backends.registry import target_of
 from cloformer_deploy.quantization import graph
 from cloformer_deploy.quantization.observers import Range
 from cloformer_deploy.quantization.plan import Plan, weight_scales
-from cloformer_deploy.quantization.recipes import RECIPES, Recipe
+from cloformer_deploy.quantization.recipes import Recipe
 from cloformer_deploy.quantization.simulation import Simulation, on_grid, rounded_weights
 from tests.quantization.small_models import Traced, noise, values_of
 
-MIX = RECIPES["onnx", "cpu"]["int8"]
-FULL = RECIPES["tflite", "ethos-u"]["int8"]
-CONV = RECIPES["coreml", "ane"]["int8"]
+MIX = target_of("onnx", "cpu").recipes["int8"]
+FULL = target_of("tflite", "ethos-u").recipes["int8"]
+CONV = target_of("coreml", "ane").recipes["int8"]
 
 
 class Keeper(Simulation):

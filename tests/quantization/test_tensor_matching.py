@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloformer_deploy.backends.registry import BACKENDS, target_of
 from cloformer_deploy.quantization.plan import quantized_operators, tensors
-from cloformer_deploy.quantization.recipes import RECIPES
 from cloformer_deploy.quantization.tensor_matching import fingerprint, fingerprints, identify
 from tests.quantization.small_models import Traced, noise, traced, values_of
 
@@ -48,14 +48,16 @@ def test_every_operator_of_the_mix_is_found_again(onnx_cpu: Traced) -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize(("format_name", "target"), RECIPES)
+@pytest.mark.parametrize(
+    ("format_name", "target"), [(name, target) for name, item in BACKENDS.items() for target in item.targets]
+)
 def test_every_planned_operator_is_found_again(format_name: str, target: str) -> None:
     check_planned_operators(traced(format_name, target, seed=1), format_name, target)
 
 
 def check_planned_operators(small: Traced, format_name: str, target: str) -> None:
     """The tensors around planned operators, transposed and in another order, are those of the plan."""
-    recipe = RECIPES[format_name, target]["int8"]
+    recipe = target_of(format_name, target).recipes["int8"]
     planned = quantized_operators(small.module, recipe)
     images = noise(3, 2)
     computed = values_of(small.module, images)
