@@ -20,7 +20,7 @@ MAX_BATCH = 256
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What to export; the defaults are those of the command line (which exports all formats if none is named).
+    """A description of the files to export; the defaults are those of the command line (which exports all formats if none is named).
 
     Attributes:
         formats: keys of `backends.registry.BACKENDS`.
@@ -104,12 +104,23 @@ def check_request(request: ExportRequest) -> None:
     for precision in request.precisions:
         if precision not in all_precisions():
             raise RequestError(f"there is no precision {precision!r}", f"choose from {', '.join(all_precisions())}")
+    _check_options(request)
     for name in request.formats:
         _check_format(request, name)
     if request.exclusions is not None and request.max_drop_pp is not None:
         raise RequestError("--recipe and --max-drop both choose what stays float", "give one of them")
     calibrated = any(target.calibrated(item) for _, target in request.targets() for item in request.precisions)
     check_limit(request.max_drop_pp, request.data, request.budget, calibrated)
+
+
+def _check_options(request: ExportRequest) -> None:
+    """Check every option, also those of formats that are not asked for: a wrong value is a mistake in any case."""
+    known = {name for item in BACKENDS.values() for name in item.options.model_fields}
+    unknown = [name for name in request.options if name not in known]
+    if unknown:
+        raise RequestError(f"no format has an option {unknown[0]!r}", f"choose from {', '.join(sorted(known))}")
+    for name in BACKENDS:
+        request.options_of(name)
 
 
 def _check_format(request: ExportRequest, name: str) -> None:

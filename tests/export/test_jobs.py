@@ -7,48 +7,39 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.errors import RequestError, ToolError
-from cloformer_deploy.export.jobs import Job, run
+from cloformer_deploy.export.jobs import Source, run
 from cloformer_deploy.progress import Silent
-from cloformer_deploy.weights.zoo import resolve_weights
+from tests.export.small_jobs import bundled_source, job
 
 pytestmark = pytest.mark.integration
 
 
-def job(folder: Path, weights: Path) -> Job:
-    return Job(
-        weights=weights,
-        format="onnx",
-        target="cpu",
-        outputs={"fp32": folder / "made.onnx"},
-        preprocessing=Preprocessing.published(64, 64),
-        input_kind="tensor",
-        batch=1,
-        labels=None,
-        metadata={"variant": "xxs"},
-        ios=17,
-    )
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    return bundled_source(tmp_path_factory.mktemp("source"), 64)
 
 
 def workers() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if "cloformer_deploy.export.worker" in child.cmdline()]
 
 
-def test_one_that_fails_ends_the_others_at_once(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"nowhere\.pth: there is no such file"):
-        run([job(tmp_path, tmp_path / "nowhere.pth"), job(tmp_path, resolve_weights())], Silent())
+def test_one_that_fails_ends_the_others_at_once(source: Source, tmp_path: Path) -> None:
+    refused = job(source, "onnx", "cpu", {"int8": tmp_path / "int8.onnx"}, calibration=tmp_path / "nowhere.safetensors")
+    other = job(source, "onnx", "cpu", {"fp32": tmp_path / "made.onnx"})
+    with pytest.raises(RequestError, match=r"nowhere\.safetensors"):
+        run([refused, other], Silent())
     # A conversion takes longer than the import of torch that a refusal waits for.
     assert not (tmp_path / "made.onnx").exists()
     assert workers() == []
 
 
-def test_a_crash_is_told_with_its_signal(tmp_path: Path) -> None:
+def test_a_crash_is_told_with_its_signal(source: Source, tmp_path: Path) -> None:
     raised: list[BaseException] = []
 
     def convert() -> None:
         try:
-            run([job(tmp_path, resolve_weights())], Silent())
+            run([job(source, "onnx", "cpu", {"fp32": tmp_path / "made.onnx"})], Silent())
         except ToolError as error:
             raised.append(error)
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.export.pipeline import ExportRequest, export
+from cloformer_deploy.export.pipeline import export
+from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.progress import Silent
 
 ONNX = ExportRequest(("onnx",))
@@ -24,9 +25,11 @@ ONNX = ExportRequest(("onnx",))
         ({"batch": 0}, "batch 0"),
         ({"batch": 257}, "batch 257"),
         ({"height": 225}, "225"),
-        ({"ios": 14}, "iOS 14"),
-        ({"formats": ("coreml",), "precisions": ("int8",), "ios": 16}, "iOS 16"),
-        ({"formats": ("coreml",), "precisions": ("p6",), "ios": 15}, "iOS 15"),
+        ({"options": {"ios": 14}}, "iOS 14"),
+        ({"options": {"android": 14}}, "option 'android'"),
+        ({"formats": ("coreml",), "precisions": ("int8",), "options": {"ios": 16}}, "iOS 16"),
+        ({"formats": ("coreml",), "precisions": ("p6",), "options": {"ios": 15}}, "iOS 15"),
+        ({"options": {"opset": 21}}, "--opset 21"),
         ({"target": "ane"}, "'ane'"),
         ({"formats": ("tflite",), "batch": None}, "tflite files have a fixed batch"),
         ({"formats": ("coreml",), "input_kind": "image", "batch": 2}, "one image, not 2"),

@@ -5,15 +5,33 @@ from pathlib import Path
 import pytest
 
 from cloformer_deploy.export.search_state import Evaluated, State, read_state, write_state
+from cloformer_deploy.progress import Silent
 
 KEY = "a" * 64
 FILE = Evaluated(excluded_layers=("head",), sha256="b" * 64, drop_pp=0.5, drop_ci95_pp=(-0.25, 1.25))
-FULL = State(key=KEY, expected=(2, 0, 1), noise={"head": 1e-5}, files=(FILE,))
+EVIDENCE = ("02000000", "00000000", "01000000")
+FULL = State(key=KEY, expected=EVIDENCE, noise={"head": 1e-5}, files=(FILE,))
 
 
-def read(path: Path, key: str = KEY, classes: int = 3, images: int = 3) -> tuple[State, list[str]]:
-    warnings: list[str] = []
-    return read_state(path, key, classes, images, warnings.append), warnings
+class Warned(Silent):
+    """Keeps what it is warned of."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def read(path: Path, key: str = KEY, images: int = 3) -> tuple[State, list[str]]:
+    progress = Warned()
+    return read_state(path, key, images, progress), progress.warnings
+
+
+def changed(old: str, new: str) -> bytes:
+    content = FULL.model_dump_json()
+    assert old in content
+    return content.replace(old, new).encode()
 
 
 def test_as_written(tmp_path: Path) -> None:
@@ -36,11 +54,13 @@ def test_of_another_search(tmp_path: Path) -> None:
         b"",
         b"\xff{",
         FULL.model_dump_json().encode()[:-9],
-        FULL.model_dump_json().replace("0.5", "NaN").encode(),
-        FULL.model_dump_json().replace("[2,0,1]", "[2,0]").encode(),
-        FULL.model_dump_json().replace("[2,0,1]", "[3,0,1]").encode(),
-        FULL.model_dump_json().replace("[2,0,1]", "[]").encode(),
-        FULL.model_dump_json().replace('"key"', '"other"').encode(),
+        changed("0.5", "NaN"),
+        changed(',"01000000"]', "]"),
+        changed('"01000000"', '"010000"'),
+        changed('"01000000"', '"0100000"'),
+        changed('"01000000"', '"0100000g"'),
+        changed('["02000000","00000000","01000000"]', "[]"),
+        changed('"key"', '"other"'),
     ],
 )
 def test_damaged(content: bytes, tmp_path: Path) -> None:
