@@ -20,7 +20,7 @@ MAX_BATCH = 256
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """A description of the files to export; the defaults are those of the command line (which exports all formats if none is named).
+    """Files to export. The defaults are those of the command line, which exports all formats if none is named.
 
     Attributes:
         formats: keys of `backends.registry.BACKENDS`.
