@@ -3,13 +3,15 @@
 import os
 import platform
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from cloformer_deploy.export.pipeline import Export, ExportRequest, export
+from cloformer_deploy.export.pipeline import Export, export
+from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.networks.cloformer import create_model
 from cloformer_deploy.progress import Silent
 
@@ -24,9 +26,7 @@ def export_weights(tmp_path_factory: pytest.TempPathFactory) -> Exporter:
         folder = tmp_path_factory.mktemp("export")
         weights = folder / "weights.pt"
         torch.save(state_dict, weights)
-        return export(
-            ExportRequest(**{**vars(request), "weights": str(weights), "output": folder / "bundle"}), Silent()
-        )
+        return export(replace(request, weights=str(weights), output=folder / "bundle"), Silent())
 
     return run
 

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 from torch import Tensor
 
+from cloformer_deploy.backends.base import INPUT_NAME
 from cloformer_deploy.backends.coreml.format import IOS_TARGETS
-from cloformer_deploy.backends.registry import FORMATS, RUNTIMES, format_of, runtime_for
+from cloformer_deploy.backends.registry import BACKENDS, backend_of, default_target, runtime_for
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import probe_images
 from cloformer_deploy.errors import BundleError
-from cloformer_deploy.export.pipeline import Export, ExportRequest
-from cloformer_deploy.validation import Drift
+from cloformer_deploy.export.pipeline import Export
+from cloformer_deploy.export.request import ExportRequest
+from tests.tasks.comparing import compared
 
 pytestmark = pytest.mark.integration
 
@@ -39,20 +41,21 @@ def find(bundle: Bundle, format_name: str, precision: str) -> Artifact:
     return found
 
 
-@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize("format_name", BACKENDS)
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_every_file_carries_its_own_description(image_bundle: Bundle, format_name: str, precision: str) -> None:
     manifest = image_bundle.manifest
-    description = format_of(image_bundle.path(find(image_bundle, format_name, precision))).describe(
+    description = backend_of(image_bundle.path(find(image_bundle, format_name, precision))).describe(
         image_bundle.path(find(image_bundle, format_name, precision))
     )
     metadata = description.metadata
     assert description.precision == precision
     assert metadata["labels"] == list(manifest.labels or ())
-    assert metadata["preprocessing"] == manifest.input.model_dump(mode="json")
+    assert metadata["preprocessing"] == manifest.preprocessing.model_dump(mode="json")
     assert metadata["weights_sha256"] == manifest.weights.sha256
     assert metadata["tool_version"] == manifest.tool_version
-    assert (metadata["variant"], metadata["target"]) == ("xxs", FORMATS[format_name].targets[0])
+    assert metadata["task"] == manifest.task == "classification"
+    assert (metadata["variant"], metadata["target"]) == ("xxs", default_target(format_name))
     (image,) = description.inputs
     shape = (1, 224, 224, 3) if format_name == "tflite" else (1, 3, 224, 224)
     assert (image.name, image.shape, image.dtype) == ("image", shape, "uint8")
@@ -60,7 +63,7 @@ def test_every_file_carries_its_own_description(image_bundle: Bundle, format_nam
     assert (logits.shape, logits.dtype) == ((1, 10), "float32")
 
 
-@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize("format_name", BACKENDS)
 def test_fp16_files_are_about_half_the_size(image_bundle: Bundle, format_name: str) -> None:
     sizes = [find(image_bundle, format_name, precision).bytes for precision in ("fp16", "fp32")]
     assert 0.48 < sizes[0] / sizes[1] < 0.56
@@ -83,7 +86,7 @@ def test_the_core_ml_file_is_a_classifier_for_vision(image_bundle: Bundle) -> No
 
     path = image_bundle.path(find(image_bundle, "coreml", "fp16"))
     assert sorted(item.name for item in path.iterdir()) == ["Data", "Manifest.json"]
-    pixels = probe_images(1, image_bundle.manifest.input)
+    pixels = probe_images(1, image_bundle.manifest.preprocessing)
     found = Program.load(path).run({"image": pixels})
     logits = np.asarray(found["logits"])
     labels = image_bundle.manifest.labels or ()
@@ -99,11 +102,11 @@ def test_tflite_runtime_2_14_gives_the_same_logits(
     image_bundle: Bundle, old_runtime_python: Path, tmp_path: Path, precision: str
 ) -> None:
     path = image_bundle.path(find(image_bundle, "tflite", precision))
-    pixels = probe_images(1, image_bundle.manifest.input)
+    pixels = probe_images(1, image_bundle.manifest.preprocessing)
     given, answer = tmp_path / "image.npy", tmp_path / "logits.npy"
     np.save(given, np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)))
     subprocess.run([old_runtime_python, "-c", OLD_RUNTIME, path, given, answer], check=True, capture_output=True)
-    expected = RUNTIMES["litert"].open(path).run(pixels)
+    expected = runtime_for("tflite").open(path).run({INPUT_NAME: pixels})["logits"]
     np.testing.assert_allclose(np.load(answer), expected, rtol=0, atol=1e-4)
     assert np.ptp(expected) > 1
 
@@ -111,24 +114,24 @@ def test_tflite_runtime_2_14_gives_the_same_logits(
 def test_tflite_runtime_2_14_agrees_on_int8(int8_bundle: Bundle, old_runtime_python: Path, tmp_path: Path) -> None:
     """Its kernels round a few steps otherwise."""
     path = int8_bundle.path(find(int8_bundle, "tflite", "int8"))
-    pixels = probe_images(OLD_RUNTIME_IMAGES, int8_bundle.manifest.input)
-    images = int8_bundle.manifest.input.normalize(pixels)
+    pixels = probe_images(OLD_RUNTIME_IMAGES, int8_bundle.manifest.preprocessing)
+    images = int8_bundle.manifest.preprocessing.normalize(pixels)
     given, answer = tmp_path / "image.npy", tmp_path / "logits.npy"
     found = []
     for image in images:
         np.save(given, np.ascontiguousarray(image.transpose(1, 2, 0)[None]))
         subprocess.run([old_runtime_python, "-c", OLD_RUNTIME, path, given, answer], check=True, capture_output=True)
         found.append(np.load(answer)[0])
-    session = RUNTIMES["litert"].open(path)
-    expected = np.concatenate([session.run(images[index : index + 1]) for index in range(len(images))])
-    drift = Drift()
-    drift.update(expected, np.stack(found), None)
+    session = runtime_for("tflite").open(path)
+    runs = [session.run({INPUT_NAME: images[index : index + 1]})["logits"] for index in range(len(images))]
+    drift = compared(np.concatenate(runs), np.stack(found))
+    assert drift.sqnr_db is not None
     assert drift.sqnr_db > 25
-    assert drift.top1_agreement == 1
+    assert drift.agreement == 1
 
 
 def test_tflite_files_use_built_in_operators_only(image_bundle: Bundle) -> None:
-    description = FORMATS["tflite"].describe(image_bundle.path(find(image_bundle, "tflite", "fp32")))
+    description = BACKENDS["tflite"].describe(image_bundle.path(find(image_bundle, "tflite", "fp32")))
     assert not any("CUSTOM" in name or "FLEX" in name.upper() for name in description.operators)
 
 
@@ -140,12 +143,12 @@ def test_a_dynamic_batch_takes_any_size(
     (artifact,) = made.bundle.manifest.artifacts
     path = made.bundle.path(artifact)
     session = runtime_for("onnx").open(path)
-    images = made.bundle.manifest.input.normalize(probe_images(5, made.bundle.manifest.input))
-    together = session.run(images)
-    one_by_one = np.concatenate([session.run(images[i : i + 1]) for i in range(5)])
+    images = made.bundle.manifest.preprocessing.normalize(probe_images(5, made.bundle.manifest.preprocessing))
+    together = session.run({INPUT_NAME: images})["logits"]
+    one_by_one = np.concatenate([session.run({INPUT_NAME: images[i : i + 1]})["logits"] for i in range(5)])
     np.testing.assert_allclose(together, one_by_one, rtol=0, atol=1e-5)
     assert (session.batch, artifact.input.batch) == (None, "dynamic")
-    assert format_of(path).describe(path).inputs[0].shape == ("batch", 3, 64, 64)
+    assert backend_of(path).describe(path).inputs[0].shape == ("batch", 3, 64, 64)
 
 
 @pytest.mark.parametrize("ios", [IOS_TARGETS[0], IOS_TARGETS[-1]])
@@ -154,12 +157,13 @@ def test_core_ml_files_for_the_oldest_and_newest_ios(
     small_weights: Callable[[str], dict[str, Tensor]],
     export_weights: Callable[[dict[str, Tensor], ExportRequest], Export],
 ) -> None:
-    request = ExportRequest(("coreml",), ("fp16",), height=64, width=64, ios=ios, input_kind="image")
+    request = ExportRequest(("coreml",), ("fp16",), height=64, width=64, options={"ios": ios}, input_kind="image")
     made = export_weights(small_weights("xxs"), request)
     (check,) = made.checks.values()
     assert 50 < check.sqnr_db < 90
     (artifact,) = made.bundle.manifest.artifacts
-    (logits,) = FORMATS["coreml"].describe(made.bundle.path(artifact)).outputs
+    assert artifact.options == {"ios": ios}
+    (logits,) = BACKENDS["coreml"].describe(made.bundle.path(artifact)).outputs
     assert (logits.name, logits.dtype) == ("logits", "float32")
 
 
@@ -168,7 +172,7 @@ def test_a_package_without_its_weights_is_refused(image_bundle: Bundle, tmp_path
     shutil.copytree(image_bundle.path(find(image_bundle, "coreml", "fp16")), copy)
     next(copy.rglob("weight.bin")).unlink()
     with pytest.raises(BundleError, match=r"a\.mlpackage: the package has no file 'weights/weight\.bin'"):
-        FORMATS["coreml"].describe(copy)
+        BACKENDS["coreml"].describe(copy)
 
 
 def test_files_cut_short_are_refused(image_bundle: Bundle, tmp_path: Path) -> None:
@@ -183,4 +187,4 @@ def test_files_cut_short_are_refused(image_bundle: Bundle, tmp_path: Path) -> No
             cut = copy
         cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
         with pytest.raises(BundleError, match=r"damaged|not a readable|truncated|cannot"):
-            format_of(copy).describe(copy)
+            backend_of(copy).describe(copy)

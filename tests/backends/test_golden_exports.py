@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from torch import Tensor
 
+from cloformer_deploy.backends.base import INPUT_NAME
 from cloformer_deploy.backends.inspection import inspect
-from cloformer_deploy.backends.registry import format_of, runtime_for
-from cloformer_deploy.backends.tflite.placement import Placement
+from cloformer_deploy.backends.registry import backend_of, runtime_for
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
-from cloformer_deploy.export.pipeline import Export, ExportRequest
-from cloformer_deploy.validation import Drift
+from cloformer_deploy.export.pipeline import Export
+from cloformer_deploy.export.request import ExportRequest
+from tests.tasks.comparing import compared
 
 pytestmark = pytest.mark.integration
 
@@ -29,9 +30,10 @@ BLOCKS = 12
 
 def check(bundle: Bundle, images: np.ndarray, expected: np.ndarray) -> None:
     for artifact in bundle.manifest.artifacts:
-        found = runtime_for(artifact.format).open(bundle.path(artifact)).run(images)
-        drift = Drift()
-        drift.update(expected, found, None)
+        found = runtime_for(artifact.format).open(bundle.path(artifact)).run({INPUT_NAME: images})
+        drift = compared(expected, found["logits"])
+        assert drift.max_abs_diff is not None
+        assert drift.sqnr_db is not None
         if artifact.precision == "fp32":
             assert drift.max_abs_diff <= FP32_MAX_ABS_DIFF, artifact.path
         else:
@@ -44,15 +46,15 @@ def check_graph(bundle: Bundle, artifact: Artifact) -> None:
     """What the lowering is for: one partition, few axes, few transposes, nothing unsafe in float16."""
     found = inspect(bundle.path(artifact))
     assert found.problem is None
+    shown = {section.name: section for section in found.sections}
     assert found.description.graph.max_rank <= 4, artifact.path
     if artifact.format == "tflite":
-        assert found.xnnpack == Placement(1, {}), artifact.path
+        assert shown["xnnpack"].facts == {"partitions": 1, "undelegated": {}}, artifact.path
     if artifact.format == "coreml":
         assert found.description.graph.transposes == BLOCKS
-        assert found.float16 is not None
-        assert not found.float16.found, artifact.path
-        assert found.float16.longest_sum <= 4096
-        assert found.float16.images >= 1
+        assert shown["float16"].findings == (), artifact.path
+        assert shown["float16"].facts["longest_sum"] <= 4096
+        assert shown["float16"].facts["images"] >= 1
 
 
 @pytest.mark.parametrize(
@@ -94,11 +96,13 @@ def test_golden_logits_for_other_targets(
     (artifact,) = made.bundle.manifest.artifacts
     assert artifact.target == target
     assert target in artifact.path
-    found = runtime_for(format_name).open(made.bundle.path(artifact)).run(golden_fill.image(1, 1, 256, 192))
+    found = (
+        runtime_for(format_name).open(made.bundle.path(artifact)).run({INPUT_NAME: golden_fill.image(1, 1, 256, 192)})
+    )
     expected = np.load(shared / "golden" / "xxs_seed1_1x3x256x192.npz")["logits"]
-    np.testing.assert_allclose(found, expected, rtol=0, atol=FP32_MAX_ABS_DIFF)
+    np.testing.assert_allclose(found["logits"], expected, rtol=0, atol=FP32_MAX_ABS_DIFF)
     # No mean over more than two axes, which neither NPU's compiler takes, in any of its shapes.
-    operators = format_of(made.bundle.path(artifact)).describe(made.bundle.path(artifact)).operators
+    operators = backend_of(made.bundle.path(artifact)).describe(made.bundle.path(artifact)).operators
     assert operators.keys().isdisjoint({"InstanceNormalization", "GroupNormalization", "LayerNormalization"})
     assert operators.get("ReduceMean", operators.get("MEAN", 0)) >= 4 * 2 * BLOCKS
 

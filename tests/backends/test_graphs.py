@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from cloformer_deploy.backends.base import GraphSummary
 from cloformer_deploy.backends.coreml.describe import summarize as summarize_coreml
 from cloformer_deploy.backends.coreml.interpreter import Package
+from cloformer_deploy.backends.description import GraphSummary
 from cloformer_deploy.backends.onnx.describe import summarize as summarize_onnx
-from cloformer_deploy.backends.registry import format_of
+from cloformer_deploy.backends.registry import backend_of
 from cloformer_deploy.bundle.bundle import Bundle
 from tests.backends.coreml.interpreter.coreml_programs import build
 
@@ -84,7 +84,7 @@ def test_core_ml(tmp_path: Path) -> None:
 def test_all_formats_agree_on_what_cloformer_costs(image_bundle: Bundle, precision: str) -> None:
     paths = [image_bundle.path(item) for item in image_bundle.manifest.artifacts if item.precision == precision]
     for path in paths:
-        graph = format_of(path).describe(path).graph
+        graph = backend_of(path).describe(path).graph
         assert graph.max_rank == 4, path
         assert graph.macs is not None
         assert round(graph.macs / 1e9, 2) == GIGA_MACS_XXS, path

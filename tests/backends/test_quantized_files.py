@@ -8,23 +8,24 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from cloformer_deploy.backends.base import InputKind
+from cloformer_deploy.backends.base import INPUT_NAME, InputKind
 from cloformer_deploy.backends.onnx.file import load_model
-from cloformer_deploy.backends.registry import FORMATS, runtime_for
+from cloformer_deploy.backends.registry import BACKENDS, backend_of, runtime_for, target_of
 from cloformer_deploy.backends.tflite.describe import enum_names, operator_name
 from cloformer_deploy.backends.tflite.file import load_model as load_tflite
 from cloformer_deploy.backends.tflite.placement import Placement, placement
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import Preprocessing, make_calibration, open_calibration, probe_images
 from cloformer_deploy.data.calibration_making import RENDERED
-from cloformer_deploy.export.jobs import Job, run
+from cloformer_deploy.export.jobs import run
+from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.quantization.preparation import CalibrationBatches, observed, prepared
-from cloformer_deploy.quantization.recipes import RECIPES
 from cloformer_deploy.quantization.simulation import Simulation
-from cloformer_deploy.validation import Drift
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 from cloformer_deploy.weights.zoo import resolve_weights
+from tests.export.small_jobs import bundled_source, job
+from tests.tasks.comparing import compared
 
 pytestmark = pytest.mark.integration
 
@@ -43,25 +44,28 @@ def calibrate(side: int, folder: Path) -> Path:
 
 
 def sqnr_db(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
-    drift = Drift()
-    drift.update(expected, found, None)
-    return drift.sqnr_db
+    found_db = compared(expected, found).sqnr_db
+    assert found_db is not None
+    return found_db
 
 
 def run_file(path: Path, images: NDArray[np.generic]) -> NDArray[np.float32]:
-    session = runtime_for(next(name for name, item in FORMATS.items() if item.suffix == path.suffix)).open(path)
-    return np.concatenate([session.run(images[index : index + 1]) for index in range(len(images))])
+    session = runtime_for(backend_of(path).name).open(path)
+    return np.concatenate(
+        [session.run({INPUT_NAME: images[index : index + 1]})["logits"] for index in range(len(images))]
+    )
 
 
-@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize("format_name", BACKENDS)
 def test_a_file_agrees_with_the_simulation(int8_bundle: Bundle, tmp_path: Path, format_name: str) -> None:
     (artifact,) = [item for item in int8_bundle.manifest.artifacts if item.format == format_name]
-    preprocessing = int8_bundle.manifest.input
+    preprocessing = int8_bundle.manifest.preprocessing
     calibration = open_calibration(calibrate(224, tmp_path))
-    images = CalibrationBatches(calibration, preprocessing, lambda text: None, lambda done: None)
+    images = CalibrationBatches(calibration, preprocessing, "int8", Silent())
     reference = build_model(load_checkpoint(resolve_weights())).eval()
-    recipe = RECIPES[format_name, artifact.target]["int8"]
-    ready = prepared(observed(reference, format_name, artifact.target, recipe, images, (224, 224)), images)
+    target, network = target_of(format_name, artifact.target), NETWORKS["cloformer"]
+    rewrites = [network.rewrites[name] for name in target.integer_rewrites]
+    ready = prepared(observed(reference, network, rewrites, target.recipes["int8"], images), images)
     shown = preprocessing.normalize(probe_images(IMAGES, preprocessing))
     with torch.inference_mode():
         floats = reference(torch.from_numpy(shown)).numpy()
@@ -100,7 +104,7 @@ def test_exp_without_a_maximum_reads_products_of_integers(int8_bundle: Bundle) -
         assert [origins(int(tensor)) for tensor in graph.operators[index].inputs] == [{"DEQUANTIZE"}] * 2
 
 
-@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize("format_name", BACKENDS)
 def test_files_are_about_a_third_of_the_size(int8_bundle: Bundle, format_name: str) -> None:
     """Also with the published number of classes, though the head stays float."""
     (artifact,) = [item for item in int8_bundle.manifest.artifacts if item.format == format_name]
@@ -122,27 +126,23 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Files, dict[tuple[s
         ("tflite", "ethos-u", ("int8", "w8a16"), "tensor", 64),
     ]
     calibrations = {side: calibrate(side, folder) for side in (64, 224)}
+    sources = {side: bundled_source(folder, side) for side in (64, 224)}
     jobs = [
-        Job(
-            weights=resolve_weights(),
-            format=name,
-            target=target,
-            outputs={precision: folder / f"{target}-{precision}{FORMATS[name].suffix}" for precision in precisions},
-            preprocessing=Preprocessing.published(side, side),
+        job(
+            sources[side],
+            name,
+            target,
+            {precision: folder / f"{target}-{precision}{BACKENDS[name].suffix}" for precision in precisions},
             input_kind=input_kind,
-            batch=1,
-            labels=None,
-            metadata={"variant": "xxs", "target": target},
-            ios=17,
             calibration=calibrations[side],
         )
         for name, target, precisions, input_kind, side in asked
     ]
     found, sqnr = {}, {}
-    for job, checks in zip(jobs, run(jobs, Silent()), strict=True):
+    for each, checks in zip(jobs, run(jobs, Silent()), strict=True):
         for check in checks:
-            found[job.format, job.target, check.precision] = job.outputs[check.precision]
-            sqnr[job.format, job.target, check.precision] = check.sqnr_db
+            found[each.format, each.target, check.precision] = each.paths[check.precision]
+            sqnr[each.format, each.target, check.precision] = check.sqnr_db
     return found, sqnr
 
 
@@ -165,7 +165,7 @@ def test_every_other_precision_computes_the_model(files: tuple[Files, dict[tuple
 def test_pixels_can_be_given_to_integer_files(
     files: tuple[Files, dict[tuple[str, str, str], float]], format_name: str
 ) -> None:
-    description = FORMATS[format_name].describe(files[0][format_name, "cpu", "int8"])
+    description = BACKENDS[format_name].describe(files[0][format_name, "cpu", "int8"])
     assert [(item.name, item.dtype) for item in description.inputs] == [("image", "uint8")]
     assert [(item.name, item.dtype) for item in description.outputs] == [("logits", "float32")]
 

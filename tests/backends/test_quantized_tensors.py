@@ -9,12 +9,12 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from cloformer_deploy.backends.base import QuantizedTensor
 from cloformer_deploy.backends.coreml.describe import integers as coreml_integers
 from cloformer_deploy.backends.coreml.interpreter import Package
+from cloformer_deploy.backends.description import QuantizedTensor
 from cloformer_deploy.backends.onnx.describe import integers as onnx_integers
 from cloformer_deploy.backends.quantized_tensors import clipped_shares
-from cloformer_deploy.backends.registry import format_of
+from cloformer_deploy.backends.registry import backend_of
 from cloformer_deploy.backends.tflite.describe import integers as tflite_integers
 from cloformer_deploy.backends.tflite.quantize import _finished
 from cloformer_deploy.bundle.bundle import Bundle
@@ -194,7 +194,7 @@ def test_core_ml(ios: int, weights: Any, tmp_path: Path) -> None:
 def test_every_share_in_a_files_metadata_is_of_a_tensor_that_it_has(int8_bundle: Bundle) -> None:
     for artifact in int8_bundle.manifest.artifacts:
         path = int8_bundle.path(artifact)
-        described = format_of(path).describe(path)
+        described = backend_of(path).describe(path)
         assert described.metadata["recipe"] in ("w8a8-mix", "w8a8-conv")
         activations = {item.name: item for item in described.quantized if not item.constant}
         shares = described.metadata["clipped"]

@@ -11,7 +11,9 @@ from benchmarks.faults.planting import plant
 from cloformer_deploy.backends.registry import runtime_for
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import probe_images
-from cloformer_deploy.validation import Drift, artifact_logits, reference_logits
+from cloformer_deploy.tasks import TASKS
+from cloformer_deploy.tasks.distances import image_distances, summarize
+from cloformer_deploy.validation import artifact_outputs, reference_outputs
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 
 pytestmark = pytest.mark.integration
@@ -36,12 +38,12 @@ def test_integers(name: str, int8_bundle: Bundle, tmp_path: Path) -> None:
 
 
 def holds(healthy: Bundle, edit: Edit, folder: Path) -> None:
-    size, classes = healthy.manifest.input, healthy.manifest.num_classes
+    size, outputs = healthy.manifest.preprocessing, TASKS[healthy.manifest.task].outputs
     model = build_model(load_checkpoint(healthy.weights_path))
     edited = copy.deepcopy(model)
     edit(edited)
     pixels = probe_images(3, size)
-    sound, expected = (reference_logits(each, pixels, size) for each in (model, edited))
+    sound, expected = (reference_outputs(each, size.normalize(pixels), outputs) for each in (model, edited))
     for artifact in healthy.manifest.artifacts:
         before = healthy.path(artifact).stat().st_mtime_ns
         bundle, changed = plant(healthy, artifact, model, edit, folder / artifact.path)
@@ -50,8 +52,8 @@ def holds(healthy: Bundle, edit: Edit, folder: Path) -> None:
         assert healthy.path(artifact).stat().st_mtime_ns == before
         (listed,) = bundle.manifest.artifacts
         session = runtime_for(artifact.format).open(bundle.path(listed))
-        logits = artifact_logits(session, pixels, size, artifact.input.kind, classes)
-        near, far = Drift(), Drift()
-        near.update(expected, logits, None)
-        far.update(sound, logits, None)
-        assert near.sqnr_db > max(LEAST_DB[artifact.precision], far.sqnr_db + 6), artifact.path
+        found = artifact_outputs(session, pixels, size, artifact.input.kind, expected)
+        near, far = (summarize(image_distances(each, found, outputs)).sqnr_db for each in (expected, sound))
+        assert near is not None
+        assert far is not None
+        assert near > max(LEAST_DB[artifact.precision], far + 6), artifact.path

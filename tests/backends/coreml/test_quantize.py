@@ -10,28 +10,29 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from cloformer_deploy.backends.base import Graph, InputKind
+from cloformer_deploy.backends.base import ExportSpec, InputKind
 from cloformer_deploy.backends.coreml.format import lowest_ios
 from cloformer_deploy.backends.coreml.interpreter import Program, compare_weights
 from cloformer_deploy.backends.coreml.quantize import quantize
-from cloformer_deploy.backends.registry import FORMATS
+from cloformer_deploy.backends.registry import BACKENDS, lower, target_of
 from cloformer_deploy.data import Preprocessing, probe_images
 from cloformer_deploy.errors import ToolError
-from cloformer_deploy.lowering import lower
 from cloformer_deploy.networks.cloformer import CloFormer
+from cloformer_deploy.progress import Silent
 from cloformer_deploy.quantization import observers
 from cloformer_deploy.quantization.graph import trace
 from cloformer_deploy.quantization.observers import Range
 from cloformer_deploy.quantization.plan import Plan, plan, quantized_operators, tensors
 from cloformer_deploy.quantization.preparation import Prepared
-from cloformer_deploy.quantization.recipes import RECIPES, Recipe
+from cloformer_deploy.quantization.recipes import Recipe
 from cloformer_deploy.quantization.simulation import rounded_weights
-from cloformer_deploy.validation import Drift
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 from cloformer_deploy.weights.zoo import bundled_checkpoints
 from tests.backends.coreml.interpreter.coreml_programs import build, coremltools, quiet
+from tests.backends.specs import spec
+from tests.tasks.comparing import compared
 
-OWN = RECIPES["coreml", "ane"]
+OWN = target_of("coreml", "ane").recipes
 W8A8, W8, P6 = OWN["int8"], OWN["w8"], OWN["p6"]
 SHAPE = (1, 4, 6, 6)
 STEM_ENDS = 2
@@ -165,9 +166,9 @@ def reference() -> CloFormer:
     return build_model(load_checkpoint(bundled_checkpoints()["xxs-imagenette"])).eval()
 
 
-def convert(asked: Graph, path: Path) -> Program:
+def convert(asked: ExportSpec, path: Path) -> Program:
     with quiet():
-        list(FORMATS["coreml"].convert(asked, {"int8": path}, lambda text: None))
+        list(BACKENDS["coreml"].convert(asked, {"int8": path}, Silent()))
     return Program.load(path)
 
 
@@ -176,12 +177,12 @@ def sqnr_db(program: Program, model: CloFormer, preprocessing: Preprocessing) ->
     pixels = probe_images(8, preprocessing)
     images = preprocessing.normalize(pixels)
     fed = pixels if program.package.inputs[0].kind == "image" else images
-    drift = Drift()
     with torch.inference_mode():
         expected = model(torch.from_numpy(images)).numpy()
     found = [np.asarray(program.run({"image": fed[index : index + 1]})["logits"]) for index in range(len(fed))]
-    drift.update(expected, np.concatenate(found), None)
-    return drift.sqnr_db
+    found_db = compared(expected, np.concatenate(found)).sqnr_db
+    assert found_db is not None
+    return found_db
 
 
 def float_tensors(model: CloFormer) -> Weights:
@@ -201,10 +202,8 @@ def test_convolutions_of_the_bundled_model_in_integers(
     seen = observers.observe(traced, read, [images])
     ready = Prepared(lowered, traced, plan(traced, W8A8, seen), seen)
     labels = tuple(f"class {index}" for index in range(reference.num_classes))
-    metadata = {"variant": "xxs"}
-    program = convert(
-        Graph(lowered, preprocessing, input_kind, 1, labels, metadata, ios, ready), tmp_path / "int8.mlpackage"
-    )
+    changes = {"input_kind": input_kind, "labels": labels, "quantized": ready}
+    program = convert(spec("coreml", lowered, preprocessing, {"ios": ios}, **changes), tmp_path / "int8.mlpackage")
     convolutions = program.package.operators["conv"]
     assert len(program.plan.compressed) == convolutions - STEM_ENDS
     assert 0 < program.package.operators["quantize"] == program.package.operators["dequantize"] <= convolutions
@@ -229,7 +228,7 @@ def test_weights_of_the_bundled_model_in_few_bits(
     with quiet():
         traced = trace(lowered, 64, 64)
     ready = Prepared(lowered, traced, Plan(recipe, frozenset(), {}), {})
-    asked = Graph(lowered, preprocessing, "tensor", 1, None, {"variant": "xxs"}, 17, ready)
+    asked = spec("coreml", lowered, preprocessing, quantized=ready)
     programs = [convert(asked, tmp_path / f"{index}.mlpackage") for index in range(2)]
     assert programs[0].package.operators[operation] > 100
     files = [program.package.read_weights("@model_path/weights/weight.bin") for program in programs]

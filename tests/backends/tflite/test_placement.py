@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from benchmarks.latency import convert, in_a_process
+from cloformer_deploy.backends.registry import lower
 from cloformer_deploy.backends.tflite.placement import Placement, _undelegated, placement
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.errors import ToolError
-from cloformer_deploy.lowering import lower
 from cloformer_deploy.networks.cloformer import create_model
 
 
