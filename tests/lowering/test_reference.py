@@ -9,19 +9,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from cloformer_deploy.backends.registry import BACKENDS, lower, target_of
 from cloformer_deploy.data import Preprocessing, open_folder
-from cloformer_deploy.lowering import LOWERINGS, lower
 from cloformer_deploy.networks.cloformer import create_model
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 from cloformer_deploy.weights.zoo import resolve_weights
 
 MAX_ABS_DIFF = 1e-4
-PHOTOGRAPHS = 100
+PHOTOGRAPHS = 40
+TARGETS = [(name, target) for name, item in BACKENDS.items() for target in item.targets]
 
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.parametrize(("format_name", "target"), LOWERINGS)
+@pytest.mark.parametrize(("format_name", "target"), TARGETS)
 @pytest.mark.parametrize(
     "case", ["xxs_seed0_2x3x224x224", "xxs_seed1_1x3x256x192", "xs_seed2_1x3x224x224", "s_seed3_1x3x224x224"]
 )
@@ -45,10 +46,17 @@ def test_golden_logits(
 
 
 def test_photographs(shared: Path) -> None:
-    model = build_model(load_checkpoint(resolve_weights("xxs-imagenette")))
-    lowered = {(*key, integer): lower(model, *key, integer=integer) for key in LOWERINGS for integer in (False, True)}
+    checkpoint = load_checkpoint(resolve_weights("xxs-imagenette"))
+    model = build_model(checkpoint)
+    lowered = {}
+    for name, target in TARGETS:
+        found = target_of(name, target)
+        for integer, rewrites in ((False, found.rewrites), (True, found.integer_rewrites)):
+            if rewrites not in lowered:  # several targets want the same
+                lowered[rewrites] = lower(model, name, target, integer=integer)
+    assert len(lowered) >= 6
     preprocessing = Preprocessing.published(224, 224)
-    images = open_folder(shared / "imagenette" / "drift224", model.num_classes, None).limited(PHOTOGRAPHS)
+    images = open_folder(shared / "imagenette" / "drift224", checkpoint.num_classes, None).limited(PHOTOGRAPHS)
     seen = 0
     with torch.inference_mode():
         for batch in images.batches(preprocessing, 20):
