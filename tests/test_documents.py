@@ -124,7 +124,7 @@ def test_the_table_of_rewrites_is_that_of_the_targets() -> None:
 
 def test_the_limits_of_validate_are_those_of_classification() -> None:
     text = (ROOT / "docs" / "validate.md").read_text()
-    listed = {}
+    listed: dict[str, Any] = {}
     for names, *cells in rows(text[text.index("## Limits") : text.index("## Runtimes")])[2:]:
         agreement, sqnr_db, drop_pp = (float(cell.split()[0]) for cell in cells)
         limits = {"agreement": pytest.approx(agreement / 100), "sqnr_db": sqnr_db, "drop_pp": drop_pp}
