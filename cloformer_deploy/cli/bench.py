@@ -14,15 +14,19 @@ EXPORTS = Path("exports")
 def command(
     bundle: Annotated[
         Path | None,
-        typer.Argument(help="Folder written by export.", metavar="[BUNDLE]", show_default="the newest in exports"),
+        typer.Argument(
+            help="Bundle: a folder written by export.", metavar="BUNDLE", show_default="the newest in exports"
+        ),
     ] = None,
     device: Annotated[
         list[str] | None,
         typer.Option(
-            help="Device to measure on, see docs/bench.md; may be repeated.", metavar="DEVICE", show_default="host"
+            help="Device to measure on: host, adb, ssh://HOST, ... (see docs/bench.md); may be repeated.",
+            metavar="DEVICE",
+            show_default="host",
         ),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of each runtime.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of each runtime.", metavar="N")] = 1,
     cores: Annotated[
         str | None,
         typer.Option(
@@ -32,7 +36,9 @@ def command(
     mlperf: Annotated[
         bool, typer.Option("--mlperf", help="At least 1,024 runs and 60 s per artifact, as MLPerf requires.")
     ] = False,
-    python: Annotated[str, typer.Option(help="Python on the board or phone, which runs the measurement.")] = "python3",
+    python: Annotated[
+        str, typer.Option(help="Python on the board or phone, which runs the measurement.", metavar="PROGRAM")
+    ] = "python3",
     adb: Annotated[Path | None, typer.Option(help="The adb program.", metavar="FILE", show_default="on PATH")] = None,
     benchmark_binary: Annotated[
         Path | None,

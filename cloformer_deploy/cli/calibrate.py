@@ -13,7 +13,7 @@ def command(
     images: Annotated[
         str,
         typer.Argument(
-            help="Folder of images, one sub-folder per class; or rendered, for the rendered task.",
+            help="Folder of images, one sub-folder per class; or the word rendered, for images of the rendered task.",
             metavar="IMAGES",
         ),
     ],
@@ -27,7 +27,7 @@ def command(
     ] = "224",
     as_json: JsonOption = False,
 ) -> None:
-    """Choose calibration images, and write their pixels into one file."""
+    """Choose calibration images for quantization, and write their pixels to one file."""
     height, width = parse_size(input_size)
 
     from cloformer_deploy.data import Preprocessing, make_calibration

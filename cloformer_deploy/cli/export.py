@@ -67,7 +67,7 @@ def command(
     target: Annotated[
         str | None,
         typer.Option(
-            help=f"Hardware to lower the graph for: {', '.join(all_targets())}.",
+            help=f"Hardware to optimize the graph for: {', '.join(all_targets())}.",
             metavar="TARGET",
             show_default="cpu; ane for coreml",
             rich_help_panel=_FORMATS,
@@ -101,7 +101,7 @@ def command(
     calibration: Annotated[
         Path | None,
         typer.Option(
-            help="Calibration images, a file that calibrate wrote.",
+            help="Calibration set, a file written by calibrate.",
             metavar="FILE",
             show_default="the bundled set, for the weights it fits",
             rich_help_panel=_QUANTIZATION,
@@ -110,7 +110,7 @@ def command(
     recipe: Annotated[
         Path | None,
         typer.Option(
-            help="Layers to keep in float, a file that blame --write-exclusions wrote.",
+            help="Layers to keep in float, a file written by blame --write-exclusions.",
             metavar="FILE",
             show_default="none",
             rich_help_panel=_QUANTIZATION,

@@ -23,7 +23,7 @@ from cloformer_deploy.errors import CheckFailedError, RequestError
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="A folder that export wrote.", metavar="BUNDLE")],
+    bundle: Annotated[Path, typer.Argument(help="Bundle: a folder written by export.", metavar="BUNDLE")],
     data: DataOption = None,
     limit: LimitOption = None,
     config: ConfigOption = None,

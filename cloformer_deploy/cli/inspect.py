@@ -12,7 +12,7 @@ def command(
     path: Annotated[Path, typer.Argument(help="An exported file, or a bundle.", metavar="ARTIFACT|BUNDLE")],
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a file holds and costs, and what its runtime shows: XNNPACK partitions, float16 hazards."""
+    """Show inputs, outputs, operators, size and metadata of a file, and what limits it on its runtime."""
     from cloformer_deploy.backends.inspection import inspect
     from cloformer_deploy.backends.registry import BACKENDS
     from cloformer_deploy.bundle import MANIFEST_NAME, Bundle

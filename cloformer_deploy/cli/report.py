@@ -20,7 +20,7 @@ from cloformer_deploy.cli.options import (
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="A folder that export wrote.", metavar="BUNDLE")],
+    bundle: Annotated[Path, typer.Argument(help="Bundle: a folder written by export.", metavar="BUNDLE")],
     output: Annotated[
         Path | None, typer.Option(help="HTML file to write.", metavar="FILE.html", show_default="BUNDLE/report.html")
     ] = None,

@@ -97,6 +97,11 @@ def check_request(request: ExportRequest) -> None:
     for name in request.formats:
         if name not in BACKENDS:
             raise RequestError(f"there is no format {name!r}", f"choose from {', '.join(BACKENDS)}")
+    known = {option for backend in BACKENDS.values() for option in backend.options.model_fields}
+    if unknown := sorted(request.options.keys() - known):
+        raise RequestError(f"no format has an option {unknown[0]!r}", f"choose from {', '.join(sorted(known))}")
+    for name in BACKENDS:  # a wrong value is an error even if no requested format has the option
+        request.options_of(name)
     if request.input_kind not in get_args(InputKind):
         raise RequestError(f"there is no input kind {request.input_kind!r}", "choose tensor or image")
     if request.batch is not None and not 1 <= request.batch <= MAX_BATCH:

@@ -17,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
-from cloformer_deploy.bundle.bundle import MANIFEST_NAME, digest, size_bytes
+from cloformer_deploy.bundle import MANIFEST_NAME, digest, size_bytes
 from cloformer_deploy.cli.app import app
 from cloformer_deploy.system.packages import installed_version
 

@@ -13,8 +13,11 @@ ARTIFACT = {
     "sha256": str,
     "bytes": int,
     "input": {"kind": str, "batch": (int, str)},
+    "outputs": [TENSOR],
+    "options": {},
     "created_with": {},
     "calibration": (None,),
+    "excluded_layers": [str],
 }
 QUANTIZED = {
     "name": str,
@@ -37,18 +40,33 @@ DESCRIPTION = {
     "bytes": int,
     "metadata": {},
     "quantized": [QUANTIZED],
-    "xnnpack": ({"partitions": int, "undelegated": {}}, None),
-    "float16": ({"images": int, "overflows": [str], "subnormal_constants": [str], "overflowing_sums": [str]}, None),
     "problem": (str, None),
 }
+XNNPACK = {"partitions": int, "undelegated": {}}
+FLOAT16 = {"images": int, "overflows": [str], "subnormal_constants": [str], "overflowing_sums": [str]}
 MANIFEST = {
     "schema_version": int,
     "tool_version": str,
+    "task": str,
+    "network": str,
     "variant": str,
-    "num_classes": int,
+    "architecture": {
+        "in_chans": int,
+        "num_classes": int,
+        "embed_dims": [int],
+        "depths": [int],
+        "num_heads": [int],
+        "group_splits": [[int]],
+        "kernel_sizes": [[int]],
+        "window_sizes": [int],
+        "mlp_kernel_sizes": [int],
+        "mlp_ratios": [int],
+        "qkv_bias": bool,
+    },
+    "assumed": [str],
     "labels": [str],
     "weights": {"name": str, "sha256": str},
-    "input": {"height": int, "width": int, "mean": [float], "std": [float], "resize": {}},
+    "preprocessing": {"height": int, "width": int, "mean": [float], "std": [float], "resize": {}},
     "artifacts": [ARTIFACT],
 }
 VERDICT = {
@@ -59,20 +77,23 @@ VERDICT = {
     "runtime": str,
     "status": str,
     "n": int,
-    "top1_agreement": (float, None),
-    "top1": (float, None),
-    "top1_drop_pp": (float, None),
-    "top1_drop_ci95_pp": ([float], None),
+    "score": (float, None),
+    "drop_pp": (float, None),
+    "drop_ci95_pp": ([float], None),
+    "agreement": (float, None),
     "max_abs_diff": (float, None),
     "sqnr_db": (float, None),
     "cosine_min": (float, None),
     "thresholds": {},
     "failures": [str],
+    "undecided": [str],
 }
 VALIDATION = {
     "schema_version": int,
     "images": str,
-    "reference": {"runtime": str, "n": int, "top1": (float, None)},
+    "task": str,
+    "metric": str,
+    "reference": {"runtime": str, "n": int, "score": (float, None)},
     "artifacts": [VERDICT],
 }
 PART = {"name": str, "ready": bool, "detail": str, "remedy": str}
@@ -100,10 +121,12 @@ def fits(value: Any, wanted: Any, place: str = "answer") -> None:
 
 
 def validated(*args: str, code: int) -> Any:
+    """Return the answer of `validate bundle`, checked against the contract and an exit code."""
     shown = invoke("validate", "bundle", "--json", *args)
     assert shown.code == code, shown.said
     answer = parsed(shown.stdout)
     fits(answer, VALIDATION)
     assert answer["schema_version"] == 1
+    assert (answer["task"], answer["metric"]) == ("classification", "top1")
     assert answer["reference"]["runtime"] == "pytorch"
     return answer

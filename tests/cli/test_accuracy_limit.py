@@ -57,8 +57,8 @@ def test_holds_at_once(data: Path, tmp_path: Path) -> None:
     done = spawn(*INT8, "--calibration", fitting, "--data", data, "--max-drop", 5, cwd=tmp_path)
     assert done.code == 0, done.stderr
     accuracy = parsed(done.stdout)["artifacts"][0]["check"]["accuracy"]
-    low, high = accuracy["top1_drop_ci95_pp"]
-    assert low <= accuracy["top1_drop_pp"] <= min(5, high)
+    low, high = accuracy["drop_ci95_pp"]
+    assert low <= accuracy["drop_pp"] <= min(5, high)
     assert (accuracy["n"], accuracy["evaluations"], accuracy["budget"], accuracy["excluded_layers"]) == (40, 2, 32, [])
     assert read_manifest(tmp_path / "bundle")["artifacts"][0]["excluded_layers"] == []
     assert not (tmp_path / STATE).exists()
@@ -92,7 +92,7 @@ def test_killed_then_not_held_then_held(data: Path, tmp_path: Path) -> None:
     (artifact,) = parsed(done.stdout)["artifacts"]
     accuracy = artifact["check"]["accuracy"]
     assert accuracy["evaluations"] == BLOCKS + 3
-    assert accuracy["top1_drop_pp"] <= 0
+    assert accuracy["drop_pp"] <= 0
     assert len(artifact["excluded_layers"]) == BLOCKS - 1
     assert accuracy["excluded_layers"] == read_manifest(tmp_path / "bundle")["artifacts"][0]["excluded_layers"]
     assert not (tmp_path / STATE).exists()

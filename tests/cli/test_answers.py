@@ -70,8 +70,6 @@ def test_inspect_artifact(tmp_path: Path) -> None:
         "bytes": path.stat().st_size,
         "metadata": {"precision": "fp32", "labels": ["a"], "other": "kept"},
         "quantized": [],
-        "xnnpack": None,
-        "float16": None,
         "problem": None,
     }
 

@@ -1,10 +1,10 @@
-"""`blame` on the command line: what it refuses, and a real file from diagnosis to a recipe that export takes."""
+"""`blame` on the command line: refusals, and a real file from diagnosis to an exclusion file that export takes."""
 
 from pathlib import Path
 
 import pytest
 
-from cloformer_deploy.backends.registry import format_of
+from cloformer_deploy.backends.registry import backend_of
 from cloformer_deploy.data import Preprocessing, make_calibration
 from cloformer_deploy.data.calibration_making import RENDERED
 from cloformer_deploy.export.float_layers import ExcludedLayers, write_excluded_layers
@@ -22,7 +22,10 @@ SIZE = 64
         (("none.onnx",), "none.onnx does not exist"),
         (("bundle",), f"bundle is a bundle Next: give one of its artifacts: {ONNX}"),
         ((f"bundle/{ONNX}", "--plot", "depth.pdf"), "end its name in .svg or .png"),
-        ((f"bundle/{ONNX}", "--fix", "none/recipe.json"), "--fix none/recipe.json cannot be written there"),
+        (
+            (f"bundle/{ONNX}", "--write-exclusions", "none/exclusions.json"),
+            "--write-exclusions none/exclusions.json cannot be written there",
+        ),
         ((f"bundle/{ONNX}", "--data", "none"), "none"),
         (("alone.onnx",), "alone.onnx is in no bundle"),
         (("bundle/manifest.json",), "is not listed in its bundle's manifest"),
@@ -44,7 +47,7 @@ def test_a_plot_needs_matplotlib(drafted: CopyBundle, monkeypatch: pytest.Monkey
     assert "pip install 'cloformer-deploy[report]'" in outcome.said
 
 
-def recipe(**changes: str) -> ExcludedLayers:
+def exclusions(**changes: str) -> ExcludedLayers:
     import hashlib
 
     sha256 = hashlib.sha256(resolve_weights().read_bytes()).hexdigest()
@@ -58,14 +61,16 @@ def recipe(**changes: str) -> ExcludedLayers:
     ("changes", "args", "said"),
     [
         ({"weights_sha256": "0" * 64}, (), "is for other weights"),
-        ({"format": "tflite"}, (), "is for no file that is asked for"),
+        ({"format": "tflite"}, (), "is for an artifact that is not asked for"),
         ({"precision": "fp32"}, ("--precision", "fp32"), "whose activations are float anyway"),
         ({}, ("--max-drop", "1", "--data", "."), "--recipe and --max-drop both choose"),
     ],
 )
-def test_export_refuses_recipes_that_do_not_fit(changes: dict[str, str], args: tuple[str, ...], said: str) -> None:
-    write_excluded_layers(Path("recipe.json"), recipe(**changes))
-    asked = ("--format", "onnx", "--precision", "int8", "--recipe", "recipe.json", "--output", "out")
+def test_export_refuses_exclusion_files_that_do_not_fit(
+    changes: dict[str, str], args: tuple[str, ...], said: str
+) -> None:
+    write_excluded_layers(Path("exclusions.json"), exclusions(**changes))
+    asked = ("--format", "onnx", "--precision", "int8", "--recipe", "exclusions.json", "--output", "out")
     outcome = invoke("export", *asked, *args)
     assert outcome.code == 2
     assert said in outcome.said
@@ -73,35 +78,35 @@ def test_export_refuses_recipes_that_do_not_fit(changes: dict[str, str], args: t
 
 
 @pytest.mark.integration
-def test_a_sound_file_in_figures_and_a_image(exported: CopyBundle) -> None:
+def test_a_sound_file_in_figures_and_a_plot(exported: CopyBundle) -> None:
     exported()
-    options = ("--limit", 2, "--plot", "depth.svg", "--fix", "recipe.json")
+    options = ("--limit", 2, "--plot", "depth.svg", "--write-exclusions", "exclusions.json")
     outcome = spawn("blame", f"bundle/{ONNX}", *options, "--json", cwd=Path.cwd())
     assert outcome.code == 0, outcome.stderr
     found = parsed(outcome.stdout)
     assert found["schema_version"] == 1
-    assert (found["findings"], found["recipe"], found["fix"]["advice"]) == ([], None, "nothing")
-    assert found["file"] == found["fresh"]
+    assert (found["findings"], found["exclusions"], found["fix"]["advice"]) == ([], None, "nothing")
+    assert found["file"] == found["reexported"]
     assert not any(layer["fault"] for layer in found["layers"])
     assert min(layer["sqnr_db"] for layer in found["layers"]) > 90
     assert Path("depth.svg").read_text().count("<svg") == 1
-    assert not Path("recipe.json").exists()
+    assert not Path("exclusions.json").exists()
 
 
 @pytest.mark.integration
-def test_export_leaves_float_what_a_recipe_names() -> None:
+def test_export_keeps_float_what_an_exclusion_file_names() -> None:
     make_calibration(RENDERED, 2, 0, Preprocessing.published(SIZE, SIZE), Path("set"), Silent())
     named = ("patch_embed", "layers.2.blocks.5.attn$")
-    write_excluded_layers(Path("recipe.json"), recipe().model_copy(update={"excluded_layers": named}))
+    write_excluded_layers(Path("exclusions.json"), exclusions().model_copy(update={"excluded_layers": named}))
     asked = ("--format", "onnx", "--precision", "int8", "--input-size", SIZE, "--calibration", "set")
-    made = spawn("export", *asked, "--recipe", "recipe.json", "--output", "out", cwd=Path.cwd())
+    made = spawn("export", *asked, "--recipe", "exclusions.json", "--output", "out", cwd=Path.cwd())
     assert made.code == 0, made.stderr
     (artifact,) = read_manifest(Path("out"))["artifacts"]
     assert artifact["excluded_layers"] == list(named)
-    integers = [tensor.name for tensor in format_of(Path("a.onnx")).describe(Path("out", artifact["path"])).quantized]
+    integers = [tensor.name for tensor in backend_of(Path("a.onnx")).describe(Path("out", artifact["path"])).quantized]
     assert not [name for name in integers if name.startswith("patch_embed")]
     assert [name for name in integers if name.startswith("layers.2.blocks.5.attn.proj.weight")]
-    write_excluded_layers(Path("recipe.json"), recipe().model_copy(update={"excluded_layers": ("layers.9",)}))
-    refused = spawn("export", *asked, "--recipe", "recipe.json", "--output", "other", cwd=Path.cwd())
+    write_excluded_layers(Path("exclusions.json"), exclusions().model_copy(update={"excluded_layers": ("layers.9",)}))
+    refused = spawn("export", *asked, "--recipe", "exclusions.json", "--output", "other", cwd=Path.cwd())
     assert refused.code == 2
     assert "'layers.9', which shall be left float, has no integers" in refused.said

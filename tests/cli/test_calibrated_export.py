@@ -9,12 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from cloformer_deploy.backends.registry import FLOATS, FORMATS
+from cloformer_deploy.backends.registry import BACKENDS, all_precisions
 from cloformer_deploy.data import Preprocessing, make_calibration
 from cloformer_deploy.data.calibration_making import RENDERED
 from cloformer_deploy.networks.cloformer import create_model
 from cloformer_deploy.progress import Silent
-from cloformer_deploy.quantization.recipes import RECIPES
 from cloformer_deploy.weights.zoo import DEFAULT, bundled_checkpoints
 from tests.cli.refusals import Case, check, ids
 
@@ -95,21 +94,25 @@ def test_calibration_sets_that_do_not_fit(case: Case, tmp_path: Path) -> None:
 def test_a_set_whose_pixels_are_damaged(tmp_path: Path) -> None:
     """Which shows as they are read, in the process that converts."""
     check(
-        Case("flipped", (*OWN, "--calibration", "set"), ("set: image 2 does not match its digest in the manifest",), make=flipped),
+        Case(
+            "flipped",
+            (*OWN, "--calibration", "set"),
+            ("set: image 2 does not match its digest in the manifest",),
+            make=flipped,
+        ),
         tmp_path,
     )
 
 
 def not_offered() -> list[Case]:
-    """One precision for each target that has it not, which lists those it has."""
-    everything = dict.fromkeys(precision for recipes in RECIPES.values() for precision in recipes)
+    """Return for each target a precision that it lacks; the message lists those that it has."""
     cases = []
-    for (name, target), recipes in RECIPES.items():
-        precision = next(precision for precision in everything if precision not in recipes)
-        args = ("export", "--format", name, "--target", target, "--precision", precision, "--output", "out")
-        cases.append(
-            Case(f"{name}-{target}-{precision}", args, (repr(precision), target, ", ".join([*FLOATS, *recipes])))
-        )
+    for name, backend in BACKENDS.items():
+        for target in backend.targets.values():
+            precision = next(item for item in all_precisions() if item not in target.precisions)
+            args = ("export", "--format", name, "--target", target.name, "--precision", precision, "--output", "out")
+            told = (repr(precision), target.name, ", ".join(target.precisions))
+            cases.append(Case(f"{name}-{target.name}-{precision}", args, told))
     return cases
 
 
@@ -119,4 +122,4 @@ def test_precisions_that_a_target_does_not_offer(case: Case, tmp_path: Path) -> 
 
 
 def test_every_target_is_asked_for_one() -> None:
-    assert len(not_offered()) == sum(len(item.targets) for item in FORMATS.values())
+    assert len(not_offered()) == sum(len(item.targets) for item in BACKENDS.values()) >= 3

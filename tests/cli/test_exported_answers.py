@@ -21,7 +21,8 @@ def test_export(exported_bundle: Path) -> None:
     answer = parsed((exported_bundle.parent / "answer.json").read_text())
     check = {"precision": str, "runtime": str, "n": int, "max_abs_diff": float, "sqnr_db": float}
     item = ARTIFACT | {"check": check}
-    fits(answer, {"schema_version": int, "bundle": str, "variant": str, "artifacts": [item]})
+    fits(answer, {"schema_version": int, "bundle": str, "task": str, "variant": str, "artifacts": [item]})
+    assert answer["task"] == "classification"
     assert answer["bundle"] == "bundle"
     assert answer["variant"] == "xxs"
     assert [item["path"] for item in answer["artifacts"]] == ["cloformer_xxs-fp16.onnx", "cloformer_xxs-fp32.onnx"]
@@ -48,9 +49,10 @@ def test_inspect_exported(exported_bundle: Path) -> None:
         assert item["outputs"] == [{"name": "logits", "shape": [1, CLASSES], "dtype": "float32"}]
         metadata = item["metadata"]
         assert metadata["labels"] == answer["labels"]
-        assert metadata["preprocessing"] == answer["input"]
+        assert metadata["preprocessing"] == answer["preprocessing"]
         assert metadata["weights_sha256"] == answer["weights"]["sha256"]
         assert metadata["variant"] == answer["variant"]
+        assert metadata["task"] == answer["task"]
         assert metadata["tool_version"] == answer["tool_version"]
         assert metadata["precision"] == item["precision"]
 
@@ -65,13 +67,13 @@ def test_validate_exported(
     assert shown.code == 0, shown.stderr
     answer = parsed(shown.stdout)
     fits(answer, VALIDATION)
-    assert answer["reference"] == {"runtime": "pytorch", "n": IMAGES, "top1": expected_top1(predicted)}
+    assert answer["reference"] == {"runtime": "pytorch", "n": IMAGES, "score": expected_top1(predicted)}
     assert [item["precision"] for item in answer["artifacts"]] == ["fp16", "fp32"]
     for item in answer["artifacts"]:
         assert item["status"] == "passed"
         assert item["failures"] == []
-        assert item["top1"] == answer["reference"]["top1"]
-        assert item["top1_drop_pp"] == 0
+        assert item["score"] == answer["reference"]["score"]
+        assert item["drop_pp"] == 0
 
 
 @pytest.mark.integration

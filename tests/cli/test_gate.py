@@ -93,7 +93,7 @@ def test_limits_come_from_the_file(exported: CopyBundle) -> None:
     bundle = exported()
     spoil(bundle, 1)
     db = checks(judged(bundle, code=1))["sqnr_db"]["value"]
-    Path("drift.toml").write_text(f'[[limits]]\nprecision = "fp32"\nsqnr_db = {db - 5}\ntop1_agreement = 0.5\n')
+    Path("drift.toml").write_text(f'[[limits]]\nprecision = "fp32"\nsqnr_db = {db - 5}\nagreement = 0.5\n')
     answer = judged(bundle)
     assert answer["config"] == "drift.toml"
     assert checks(answer)["sqnr_db"]["limit"] == pytest.approx(db - 5)

@@ -1,13 +1,17 @@
-"""Help: complete against the contract, and light: it loads none of the packages that do the work."""
+"""Help: complete against the contract, and light: it imports none of the packages that do the work."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from cloformer_deploy import __version__
+from cloformer_deploy.cli.app import app
 from tests.cli.command_line import Outcome, invoke, spawn
 
 HEAVY = (
@@ -31,20 +35,33 @@ HEAVY = (
     "cloformer_deploy.export.pipeline",
 )
 COMMANDS = {
+    name: {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+    for name, command in cast(TyperGroup, get_command(app)).commands.items()
+}
+"""The commands that exist, and their options, as the application declares them."""
+OPTIONS = {
     "export": (
         *("--variant", "--weights", "--format", "--precision", "--target", "--input", "--input-size", "--batch"),
         *("--output", "--overwrite", "--json", "--labels", "--ios", "--max-drop", "--data", "--budget"),
-        "--recipe",
+        *("--recipe", "--calibration"),
     ),
     "calibrate": ("IMAGES", "--count", "--seed", "--input-size", "--output", "--json"),
     "validate": ("BUNDLE", "--data", "--limit", "--json"),
-    "blame": ("ARTIFACT", "--data", "--limit", "--calibration", "--plot", "--fix", "--json"),
+    "bench": (
+        *("[BUNDLE]", "--device", "--threads", "--cores", "--mlperf", "--python", "--adb", "--benchmark-binary"),
+        *("--download", "--timeout", "--json"),
+    ),
+    "gate": (
+        *("BUNDLE", "--data", "--limit", "--config", "--baseline", "--update-baseline", "--baseline-bundle", "--junit"),
+        *("--summary", "--cache", "--no-cache", "--json"),
+    ),
+    "blame": ("ARTIFACT", "--data", "--limit", "--calibration", "--plot", "--write-exclusions", "--json"),
     "inspect": ("ARTIFACT|BUNDLE", "--json"),
     "report": ("BUNDLE", "--output", "--data", "--limit", "--config", "--baseline", "--cache", "--json"),
     "render": ("--split", "--first", "--count", "--output", "--json"),
     "doctor": ("--json",),
 }
-"""The commands that exist, and their options."""
+"""The options of each command, by the contract and the documentation."""
 
 LISTS_MODULES = """
 import json, sys
@@ -119,26 +136,30 @@ def test_every_command_is_listed() -> None:
     assert "--version" in words(shown)
 
 
-@pytest.mark.parametrize(("command", "options"), COMMANDS.items(), ids=COMMANDS)
+def test_the_documented_options_are_those_that_exist() -> None:
+    documented = {name: {word for word in words if word.startswith("--")} for name, words in OPTIONS.items()}
+    assert documented == COMMANDS
+
+
+@pytest.mark.parametrize(("command", "options"), OPTIONS.items(), ids=OPTIONS)
 def test_every_option_is_shown(command: str, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     shown = invoke(command, "--help")
     assert shown.code == 0
     assert shown.stderr == ""
-    missing = [option for option in options if option not in words(shown)]
-    assert missing == []
+    assert [option for option in options if option not in words(shown)] == []
 
 
 @pytest.mark.parametrize(
     ("command", "values"),
     [
         ("export", "xxs xs s global local onnx coreml tflite all fp32 fp16 cpu ane tensor image dynamic 224 17"),
-        ("validate", "one sub-folder a class flat folder"),
+        ("validate", "one sub-folder per class flat folder"),
     ],
 )
 def test_values_to_choose_from_are_shown(command: str, values: str) -> None:
     shown = invoke(command, "--help").said
-    for sign in ",;:()[]|":
+    for sign in ",.;:()[]|":
         shown = shown.replace(sign, " ")
     assert [value for value in values.split() if value not in shown.split()] == []
 

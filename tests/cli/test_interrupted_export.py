@@ -13,7 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.cli.app import EXIT_INTERRUPTED
+from cloformer_deploy.weights.checkpoints import load_checkpoint
+from cloformer_deploy.weights.zoo import resolve_weights
 from tests.cli.command_line import (
     CLASSES,
     COMMAND,
@@ -34,7 +37,8 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
 
 AGAIN = ("export", "--format", "onnx", "--output", "bundle", "--overwrite")
-GRACE_S = 6.0
+PATIENCE_S = 300.0
+"""On a busy machine, until an export gets to a moment that a test waits for."""
 
 STEPS = {"conversion": "Converting to onnx", "verification": "Running onnx"}
 """What the command says on standard error when it gets there; the commit is taken apart further down."""
@@ -96,7 +100,7 @@ def runs(part: str, processes: Processes) -> list[psutil.Process]:
 
 def wait_for(part: str, processes: Processes) -> psutil.Process:
     """Wait until one of the test's processes has a text in its command line."""
-    assert eventually(lambda: bool(runs(part, processes)), 60), f"{part} was never started"
+    assert eventually(lambda: bool(runs(part, processes)), PATIENCE_S), f"{part} was never started"
     return runs(part, processes)[0]
 
 
@@ -113,7 +117,7 @@ def test_killed_early(moment: str, exported: CopyBundle, start: Start, processes
     bundle = exported()
     before = tree(bundle)
     process = start(*AGAIN)
-    assert eventually(lambda: MOMENTS[moment](process.pid, bundle), 60)
+    assert eventually(lambda: MOMENTS[moment](process.pid, bundle), PATIENCE_S)
     killed(process, processes)
     assert {name: what for name, what in tree(bundle).items() if not name.startswith(".staging-")} == before
 
@@ -198,7 +202,7 @@ def test_two_at_once(output: str, exported: CopyBundle, tmp_path: Path, start: S
     exported()
     before = tree(tmp_path)
     both = [start(*AGAIN[:3], "--output", output, "--overwrite") for _ in range(2)]
-    assert eventually(lambda: any(process.poll() is not None for process in both), 60)
+    assert eventually(lambda: any(process.poll() is not None for process in both), PATIENCE_S)
     (refused,) = (process for process in both if process.poll() is not None)
     (first,) = (process for process in both if process is not refused)
     answer = end(refused)
@@ -229,7 +233,7 @@ def test_killed_before_each_operation(change: str, exported_bundle: Path, tmp_pa
         (tmp_path / "names.txt").write_text("".join(f"class {index}\n" for index in range(CLASSES)))
         args += ["--labels", "names.txt"]
     bundle = tmp_path / "bundle"
-    broken = []
+    load_checkpoint(resolve_weights())  # whose shapes a process finds once: the forked ones need not
     for operation in range(40):
         shutil.rmtree(bundle, ignore_errors=True)
         shutil.copytree(exported_bundle, bundle, copy_function=os.link)
@@ -237,15 +241,13 @@ def test_killed_before_each_operation(change: str, exported_bundle: Path, tmp_pa
             rename_weights(bundle)
         code = forked(partial(export_and_die, made, operation, args))
         assert code in (0, -signal.SIGKILL)
-        shown = invoke("inspect", "bundle")
-        if shown.code != 0:
-            broken.append((operation, shown.stderr))
+        Bundle.open(bundle).verify()
         if code == 0:
             break
     else:
         pytest.fail("never done")
-    assert broken == []
     assert operation >= 6
+    whole(bundle)
     assert staging(bundle) == []
     left = {"cloformer_xxs-fp32.onnx"} | ({"cloformer_xxs-fp16.onnx"} if change == "none" else set())
     assert set(listed(bundle)) == left

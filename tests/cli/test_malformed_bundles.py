@@ -73,10 +73,16 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "manifest-binary": (manifest_text(lambda content: bytes(range(128, 256))), ["bundle/manifest.json"]),
     "manifest-nested-deep": (manifest_text(lambda content: b"[" * 10**5), ["bundle/manifest.json"]),
     "manifest-a-folder": (lambda bundle: folder_in_place_of(bundle / "manifest.json"), ["bundle/manifest.json"]),
-    "schema-of-the-future": (in_manifest(lambda m: m.update(schema_version=2)), ["manifest.json", "schema_version"]),
+    "schema-of-the-future": (in_manifest(lambda m: m.update(schema_version=3)), ["manifest.json", "schema_version"]),
+    "schema-of-the-past": (in_manifest(lambda m: m.update(schema_version=1)), ["manifest.json", "schema_version"]),
     "key-missing": (in_manifest(lambda m: m.pop("variant")), ["manifest.json", "variant"]),
     "key-unknown": (in_manifest(lambda m: m.update(extra=1)), ["manifest.json", "extra"]),
-    "value-of-wrong-type": (in_manifest(lambda m: m.update(num_classes="ten")), ["manifest.json", "num_classes"]),
+    "value-of-wrong-type": (
+        in_manifest(lambda m: m["architecture"].update(num_classes="ten")),
+        ["manifest.json", "num_classes"],
+    ),
+    "task-unknown": (in_manifest(lambda m: m.update(task="sorting")), ["manifest.json", "'sorting'"]),
+    "network-unknown": (in_manifest(lambda m: m.update(network="resnet")), ["manifest.json", "'resnet'"]),
     "variant-unknown": (in_manifest(lambda m: m.update(variant="xxl")), ["manifest.json", "'xxl'"]),
     "labels-too-few": (
         in_manifest(lambda m: m.update(labels=["a"])),

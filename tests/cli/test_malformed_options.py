@@ -47,7 +47,7 @@ OPTIONS = [
     option("target-of-not-all-formats", "--target", "ane", told=["'ane'", "onnx"]),
     option("input-kind-unknown", "--format", "onnx", "--input", "video", told=["'video'", "tensor", "image"]),
     option("variant-unknown", "--format", "onnx", "--variant", "xxl", told=["'xxl'", "xxs, xs, s"]),
-    option("variant-without-weights", "--format", "onnx", "--variant", "s", told=["'s'", DEFAULT, "--weights"]),
+    option("variant-without-weights", "--format", "onnx", "--variant", "s", told=["'s'", DEFAULT, "weights file"]),
     size("225", "225", "32", "224", fresh=True),
     size("0", "0", "32"),
     size("-32", "'-32'"),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cloformer_deploy.bench import Result, keep_results
-from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle import Bundle
 from tests.cli.command_line import CopyBundle, edit_manifest, hide, invoke, parsed
 from tests.cli.contract import fits
 
@@ -17,7 +17,9 @@ ANSWER = {
     "output": str,
     "passed": bool,
     "images": str,
-    "reference": {"runtime": str, "n": int, "top1": (float, None)},
+    "task": str,
+    "metric": str,
+    "reference": {"runtime": str, "n": int, "score": (float, None)},
     "artifacts": [
         {
             "path": str,
@@ -26,8 +28,11 @@ ANSWER = {
             "target": str,
             "bytes": int,
             "status": str,
-            "top1_agreement": (float, None),
-            "top1_drop_pp": (float, None),
+            "n": int,
+            "score": (float, None),
+            "drop_pp": (float, None),
+            "drop_ci95_pp": ([float], None),
+            "agreement": (float, None),
             "sqnr_db": (float, None),
             "latency": [{"device": str, "source": str, "threads": int, "p50_ms": float, "p90_ms": (float, None)}],
         }
@@ -108,7 +113,7 @@ def test_what_gate_ran_is_not_run_again(exported: CopyBundle, monkeypatch: pytes
         raise AssertionError("run again")
 
     monkeypatch.setattr("cloformer_deploy.backends.onnx.runtime.OnnxRuntime.open", refuse)
-    monkeypatch.setattr("cloformer_deploy.validation.evaluation.reference_logits", refuse)
+    monkeypatch.setattr("cloformer_deploy.validation.evaluation.reference_outputs", refuse)
     answer = reported(bundle)
     assert answer["passed"]
     assert [item["status"] for item in answer["artifacts"]] == ["passed", "passed"]

@@ -36,24 +36,24 @@ def test_labeled_images(
     write(tmp_path / "data", pixels, (names[label] for label in spread(predicted)))
     answer = validated("--data", "data", code=1)
     assert answer["reference"]["n"] == IMAGES
-    assert answer["reference"]["top1"] == expected_top1(predicted) >= 2 / IMAGES
+    assert answer["reference"]["score"] == expected_top1(predicted) >= 2 / IMAGES
     verdict = answer["artifacts"][0]
     assert verdict["status"] == "failed"
     assert verdict["n"] == IMAGES
-    assert verdict["top1"] == spread(predicted).count(FAVOURITE) / IMAGES
-    assert verdict["top1_agreement"] == predicted.count(FAVOURITE) / IMAGES
-    assert verdict["top1_drop_pp"] == pytest.approx(100 * (expected_top1(predicted) - verdict["top1"]))
-    low, high = verdict["top1_drop_ci95_pp"]
-    assert -100 <= low <= verdict["top1_drop_pp"] <= high <= 100
+    assert verdict["score"] == spread(predicted).count(FAVOURITE) / IMAGES
+    assert verdict["agreement"] == predicted.count(FAVOURITE) / IMAGES
+    assert verdict["drop_pp"] == pytest.approx(100 * (expected_top1(predicted) - verdict["score"]))
+    low, high = verdict["drop_ci95_pp"]
+    assert -100 <= low <= verdict["drop_pp"] <= high <= 100
 
 
 def test_unlabeled_images(drafted: CopyBundle, pixels: NDArray[np.uint8], tmp_path: Path) -> None:
     drafted()
     write(tmp_path / "data", pixels[:3], [""] * 3)
     answer = validated("--data", "data", code=1)
-    assert answer["reference"] == {"runtime": "pytorch", "n": 3, "top1": None}
+    assert answer["reference"] == {"runtime": "pytorch", "n": 3, "score": None}
     verdict = answer["artifacts"][0]
-    assert [verdict[key] for key in ("top1", "top1_drop_pp", "top1_drop_ci95_pp")] == [None] * 3
+    assert [verdict[key] for key in ("score", "drop_pp", "drop_ci95_pp")] == [None] * 3
     assert verdict["n"] == 3
     assert verdict["max_abs_diff"] > 0.1
 
@@ -62,11 +62,11 @@ def test_rendered_images_have_labels_for_the_rendered_task_alone(drafted: CopyBu
     bundle = drafted()
     answer = validated("--limit", "3", code=1)
     assert answer["images"] == "rendered test 0-2"
-    assert answer["reference"]["top1"] is not None
+    assert answer["reference"]["score"] is not None
     edit_manifest(bundle, lambda manifest: manifest.update(labels=[f"class {index}" for index in range(CLASSES)]))
     answer = validated(code=1)
     assert answer["images"] == "rendered test 0-15"
-    assert answer["reference"]["top1"] is answer["artifacts"][0]["top1"] is None
+    assert answer["reference"]["score"] is answer["artifacts"][0]["score"] is None
 
 
 @pytest.mark.parametrize(("limit", "n"), [(1, 1), (5, 5), (IMAGES, IMAGES), (99, IMAGES)])
@@ -116,7 +116,7 @@ def test_artifact_that_gives_no_numbers(value: float, drafted: CopyBundle) -> No
     verdict = validated("--limit", "2", code=1)["artifacts"][0]
     assert verdict["status"] == "failed"
     assert verdict["n"] == 2
-    assert verdict["top1_agreement"] == 0
+    assert verdict["agreement"] == 0
     assert [verdict[key] for key in ("max_abs_diff", "sqnr_db", "cosine_min")] == [None] * 3
     assert any("NaN" in failure for failure in verdict["failures"])
     assert invoke("validate", "bundle", "--limit", "2").code == 1
@@ -128,7 +128,7 @@ def test_artifact_whose_runtime_is_missing(drafted: CopyBundle, monkeypatch: pyt
     verdict = validated("--limit", "1", code=3)["artifacts"][0]
     assert verdict["status"] == "not_executed"
     assert verdict["n"] == 0
-    assert verdict["top1_agreement"] is None
+    assert verdict["agreement"] is None
     assert "onnxruntime" in verdict["failures"][0]
     shown = invoke("validate", "bundle", "--limit", "1")
     assert shown.code == 3
