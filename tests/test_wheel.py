@@ -44,4 +44,4 @@ def test_the_wheel_exports_its_packaged_default(tmp_path: Path) -> None:
     bundle = tmp_path / "exports" / DEFAULT
     assert (bundle / "cloformer_xxs-fp32.mlpackage").is_dir()
     run("-m", "cloformer_deploy", "report", str(bundle), "--limit", "2", "--cache", "cache")
-    assert "<style>\n/* Colours" in (bundle / "report.html").read_text()
+    assert "<style>\n/* Colors" in (bundle / "report.html").read_text()

@@ -1,4 +1,4 @@
-"""What the commands show: tables for people, JSON for scripts."""
+"""The answers of the commands: tables for people, JSON for scripts, and an HTML report."""
 
 from cloformer_deploy.report.answers import (
     bundle_json,

@@ -1,4 +1,4 @@
-"""The result of `blame`, for a terminal and for scripts."""
+"""The result of `blame` on a terminal and in JSON."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ _WIDTH = 60
 
 
 def blame_json(found: "Investigation") -> Mapping[str, Any]:
-    """Everything; a figure that is infinite or was not measured is null."""
+    """Return everything that was found; a figure that is infinite or was not measured is null."""
     blame = dataclasses.asdict(found.blame)
     blame["layers"] = [{**layer, "output_noise": _finite(layer["output_noise"])} for layer in blame["layers"]]
     exclusions = found.exclusions
@@ -35,9 +35,10 @@ def _finite(value: float) -> float | None:
 
 
 def blame_tables(found: "Investigation", plot: Path | None, exclusions: Path | None) -> Rendered:
-    """The verdict, the worst layers, how the error grows with depth, and what to do."""
+    """Yield the verdict, the worst layers, SQNR over depth, and what to do."""
     blame = found.blame
-    yield f"{blame.path}, run by {blame.runtime}, beside PyTorch on {counted(blame.n, 'image')} ({found.images}):"
+    images = f"{counted(blame.n, 'image')} ({found.images})"
+    yield f"{blame.path}, run by {blame.runtime}, compared with PyTorch on {images}:"
     table = new_table("", "agree", "SQNR dB", numeric=(1, 2))
     for what, file in (("the file", blame.file), ("a re-export", blame.reexported)):
         add_row(table, what, f"{file.agreement:.1%}", _outputs_db(file))
@@ -73,12 +74,12 @@ def _layer_table(blame: "Blame") -> Any:
 
 
 def shown_path(layer: "Layer") -> str:
-    """The module's path; of what belongs to none, the model itself."""
+    """Return the module's path, or `(model)` for operators that belong to no module."""
     return layer.path or "(model)"
 
 
 def shown_kind(layer: "Layer") -> str:
-    """The operator in few letters."""
+    """Return the kind of operator, abbreviated for a table."""
     return "norm" if layer.kind == "normalization" else layer.kind
 
 
@@ -131,7 +132,7 @@ def _ends(blame: "Blame") -> str:
 
 
 def _sparkline(blame: "Blame") -> str:
-    """The cumulative SQNR, the lowest of as many layers as share a column."""
+    """Draw the cumulative SQNR over depth; a column shows the lowest value of its layers."""
     values = [layer.cumulative_db for layer in _in_order(blame)]
     width = min(_WIDTH, len(values))
     columns = [_lowest(values, column, width) for column in range(width)]

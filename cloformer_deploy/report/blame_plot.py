@@ -1,4 +1,4 @@
-"""Plot SQNR over depth: where error arises, and what is left of the signal after it."""
+"""Plot SQNR over depth: the error that each layer adds, and that of all layers so far."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 _NAMED = 5
 _OFFSETS = ((-9, -12), (9, 8), (9, -12), (-9, 8), (12, -3))
-"""Of the numbers from their points: neighbours do not cover one another."""
+"""Offsets of the numbers from their points, in points: neighbors do not cover one another."""
 _ROOM_DB, _LOWEST_DB = 20.0, -20.0
 _WIDTH, _HEIGHT = 7.2, 6.0
-"""Inches, at 100 points a time: a phone shows it 390 pixels wide, and letters of 11 points can still be read."""
+"""Size in inches. On a phone, 390 pixels wide, text of 11 points can still be read."""
 _BLUE, _ORANGE, _RED, _GREY = "#0b61a4", "#b45f06", "#c00020", "#666666"
 
 
@@ -65,14 +65,14 @@ def _draw(figure: Any, blame: "Blame") -> None:
 
 
 def _limits(ordered: "list[Layer]") -> tuple[float, float]:
-    """What is far better than the file as a whole, such as layers left float, would press the rest together."""
+    """Return the ends of the SQNR axis, without the few layers far above the rest, such as layers kept in float."""
     so_far = sorted(layer.cumulative_db for layer in ordered)
     lowest = min(so_far[0], min((layer.sqnr_db for layer in ordered if not layer.non_finite), default=0.0))
     return max(lowest, _LOWEST_DB) - 8, so_far[len(so_far) * 9 // 10] + _ROOM_DB
 
 
 def _mark(axes: Any, worst: "tuple[Layer, ...]") -> None:
-    """A number at each of the worst layers; the names are below, where there is room for them."""
+    """Draw a number at each of the worst layers; the names are below the plot, where there is room."""
     bottom, _ = axes.get_ylim()
     for number, layer in enumerate(worst, 1):
         place = (layer.depth, max(layer.sqnr_db, bottom + 4))
@@ -90,7 +90,7 @@ def _mark(axes: Any, worst: "tuple[Layer, ...]") -> None:
 
 
 def _stages(axes: Any, ordered: "list[Layer]") -> None:
-    """A line where each stage begins."""
+    """Draw a line where each stage begins."""
     seen: set[str] = set()
     for layer in ordered:
         stage = ".".join(layer.path.split(".")[:2])

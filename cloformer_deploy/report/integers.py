@@ -1,4 +1,4 @@
-"""Where a file has integers, for a terminal: the grid of each activation, and what of its values is clipped."""
+"""Tables of a file's quantized tensors: scale, range and clipping of each activation, and a summary of constants."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +9,7 @@ _NAME_WIDTH = 26
 
 
 def integer_tables(tensors: Sequence[QuantizedTensor]) -> Rendered:
-    """A row an activation, those clipped most first; and a row a type of constants."""
+    """Yield a table with a row per activation, those clipped most first, and one with a row per type of constants."""
     activations = sorted((item for item in tensors if not item.constant), key=lambda item: -(item.clipped or 0))
     if activations:
         table = new_table("activation", "type", "scale", "zero", "low", "high", "clipped", numeric=(2, 3, 4, 5, 6))
@@ -31,7 +31,7 @@ def integer_tables(tensors: Sequence[QuantizedTensor]) -> Rendered:
 
 
 def integer_line(tensors: Sequence[QuantizedTensor]) -> str:
-    """The same in a few words."""
+    """Return a summary in one sentence, without its period."""
     activations = [item for item in tensors if not item.constant]
     told = [counted(len(activations), "activation")] if activations else []
     told.append(counted(len(tensors) - len(activations), "constant"))
@@ -43,7 +43,7 @@ def integer_line(tensors: Sequence[QuantizedTensor]) -> str:
 
 
 def _scales(tensors: Iterable[QuantizedTensor]) -> str:
-    """The smallest and the largest, where they differ."""
+    """Return the smallest and the largest scale, or the one that all have."""
     both = [item.scale for item in tensors if item.scale is not None]
     if not both:
         return "-"
@@ -60,7 +60,7 @@ def _number(value: float | None) -> str:
 
 
 def _abridged(name: str) -> str:
-    """Without its middle, where it is long: names begin alike, and end in a number."""
+    """Return a name, shortened in the middle if it is long, because names share beginnings and end in a number."""
     if len(name) <= _NAME_WIDTH:
         return name
     half = (_NAME_WIDTH - 3) // 2

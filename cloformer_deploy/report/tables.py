@@ -133,7 +133,7 @@ def _figures(inspection: "Inspection") -> Iterator[tuple[str, str]]:
 def _findings(inspection: "Inspection") -> Iterator[str]:
     """Yield what the runtime shows about a file, in words."""
     if inspection.problem is not None:
-        yield f"Not looked into further: {inspection.problem}"
+        yield f"Not inspected further: {inspection.problem}"
     for section in inspection.sections:
         yield from (_abridged(finding) for finding in section.findings)
         yield from section.passed

@@ -1,4 +1,4 @@
-"""The report: everything known about a bundle on one page, for people."""
+"""The HTML report: everything known about a bundle, on one page."""
 
 from cloformer_deploy.report.html.commands import Asked
 from cloformer_deploy.report.html.contents import Report, gathered

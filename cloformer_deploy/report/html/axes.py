@@ -7,7 +7,7 @@ from dataclasses import dataclass
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _INTERVALS = 5
 _REACH = 3.0
-"""How far, in spans of all others, an axis goes for what stands out."""
+"""An axis is extended to outliers that lie within this many times the span of all other values."""
 
 
 @dataclass(frozen=True)
@@ -15,31 +15,34 @@ class Axis:
     """A linear axis from its first tick to its last.
 
     Attributes:
-        ticks: ascending, two at least.
-        decimals: that the ticks need.
+        ticks: ascending; at least two.
+        decimals: number of decimals that the ticks need.
     """
 
     ticks: tuple[float, ...]
     decimals: int
 
     def at(self, value: float) -> float:
-        """Where a value lies, percent of the axis; beyond an end, at that end."""
+        """Return the position of a value in percent of the axis; a value beyond an end is placed at that end."""
         low, high = self.ticks[0], self.ticks[-1]
         return round(100 * min(max((value - low) / (high - low), 0.0), 1.0), 2)
 
     def beyond(self, value: float) -> int:
-        """-1 for a value below the axis, 1 for one above, else 0."""
+        """Return -1 for a value below the axis, 1 for one above it, else 0."""
         return (value > self.ticks[-1]) - (value < self.ticks[0])
 
     def label(self, tick: float) -> str:
-        """A tick's text."""
+        """Return the text of a tick."""
         return f"{tick:,.{self.decimals}f}"
 
 
 def spanning(values: Iterable[float], most: float = math.inf, outliers: Iterable[tuple[float, float]] = ()) -> Axis:
-    """An axis that holds all values, with about six ticks and none beyond `most`.
+    """Return an axis with about six ticks that contains all values.
 
-    It also holds those intervals of `outliers` that are not so far off that the rest would be pressed together.
+    Args:
+        values: that the axis has to contain.
+        most: no tick is larger, such as 100 for percentages.
+        outliers: intervals that it contains too, unless they are so far off that all else would be compressed.
     """
     held, others = list(values), list(outliers)
     if not held:

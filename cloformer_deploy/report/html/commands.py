@@ -1,4 +1,4 @@
-"""The commands that make a report's bundle and figures again, and what the manifest does not tell of them."""
+"""The commands that reproduce a report's bundle and figures, and notes on what the manifest does not record."""
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ _DEFAULT_SIDE = 224
 
 @dataclass(frozen=True)
 class Asked:
-    """What the report was asked for, as it was given."""
+    """The options of the report, as they were given."""
 
     data: Path | None = None
     limit: int | None = None
@@ -31,14 +31,21 @@ class Asked:
     output: Path | None = None
 
     def options(self, *names: str) -> list[str]:
-        """Those of the named options that were given."""
+        """Return those of the named options that were given, as words of a command line."""
         values = [(name, getattr(self, name)) for name in names]
         return [text for name, value in values if value is not None for text in (f"--{name}", str(value))]
 
 
 @dataclass(frozen=True)
 class Commands:
-    """Command lines that a shell takes as they stand, but for `FILE`; `notes` says what that is and what is unknown."""
+    """Command lines for a shell.
+
+    Attributes:
+        export: one line per group of artifacts that one command can make; `FILE` stands for a file that is unknown.
+        notes: what each `FILE` is, and what else the manifest does not record.
+        validate, gate, report: one line each.
+        bench: one line per device and number of threads.
+    """
 
     export: tuple[str, ...]
     notes: tuple[str, ...]
@@ -49,7 +56,7 @@ class Commands:
 
 
 def commands(bundle: Bundle, measured: Sequence["Result"], asked: Asked) -> Commands:
-    """The commands of a bundle with its measurements."""
+    """Return the commands of a bundle and its measurements."""
     root = str(bundle.root)
     notes: list[str] = []
     weights = _weights(bundle, notes)
@@ -67,7 +74,7 @@ def commands(bundle: Bundle, measured: Sequence["Result"], asked: Asked) -> Comm
 
 
 def _weights(bundle: Bundle, notes: list[str]) -> list[str]:
-    """The options that give the weights and labels again."""
+    """Return the options for weights and labels; what is unknown is added to `notes`."""
     from cloformer_deploy.weights.checkpoints import load_checkpoint
 
     known, labels = bundle.manifest.weights, bundle.manifest.labels
@@ -76,16 +83,16 @@ def _weights(bundle: Bundle, notes: list[str]) -> list[str]:
         found = ["--weights", known.name]
         named = load_checkpoint(bundled).labels == labels
     else:
-        notes.append(f"--weights FILE: {known.name}, sha256 {known.sha256}; the manifest does not say where it lay")
+        notes.append(f"--weights FILE: {known.name}, sha256 {known.sha256}; the manifest does not record its path")
         found, named = ["--weights", "FILE"], labels is None
     if not named:
-        notes.append("--labels FILE: the labels of the manifest, one a line, unless the weights hold them")
+        notes.append("--labels FILE: the labels of the manifest, one per line, unless the weights have them")
         found += ["--labels", "FILE"]
     return found
 
 
 def _export(bundle: Bundle, weights: Sequence[str], notes: list[str]) -> Iterator[str]:
-    """One command for what one command can make."""
+    """Yield one command for each group of artifacts that a single command can make."""
     made: dict[tuple[str, ...], dict[str, list[str]]] = {}
     for item in bundle.manifest.artifacts:
         options = tuple(_options(item, bundle, notes))
@@ -100,7 +107,7 @@ def _export(bundle: Bundle, weights: Sequence[str], notes: list[str]) -> Iterato
 
 
 def _options(artifact: Artifact, bundle: Bundle, notes: list[str]) -> Iterator[str]:
-    """All that another artifact of the same command has too."""
+    """Yield the options that all artifacts of one command share; what is unknown is added to `notes`."""
     height, width = bundle.manifest.preprocessing.height, bundle.manifest.preprocessing.width
     if artifact.target != default_target(artifact.format):
         yield from ("--target", artifact.target)

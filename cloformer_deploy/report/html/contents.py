@@ -1,4 +1,4 @@
-"""What a report tells: the gate's answer, the measurements kept with the bundle, and what is in each file."""
+"""The contents of a report: the gate's result, the measurements kept with the bundle, and each file's inspection."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,11 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class File:
-    """An artifact and what is in it, or why that is not known."""
+    """An artifact with its inspection.
+
+    Attributes:
+        artifact: its manifest entry.
+        share: its bytes divided by those of the float32 file of its format; None without such a file.
+        inspection: what is in it; None if it could not be inspected.
+        problem: why it could not be inspected.
+    """
 
     artifact: Artifact
     share: float | None
-    """Of the bytes of the float32 file of its format, None without one."""
     inspection: Inspection | None
     problem: str | None = None
 
@@ -34,13 +40,13 @@ class Report:
     """Everything on the page.
 
     Attributes:
-        bundle: what it is about.
-        result: the gate's answer.
-        measured: results of `bench`, in the manifest's order; estimates and emulations are among them.
-        files: one an artifact.
-        runtimes: versions of what executed artifacts just now, by title.
-        commands: what makes all of it again.
-        written_at: when, UTC.
+        bundle: the subject.
+        result: the gate's result.
+        measured: results of `bench`, in the manifest's order, with estimates and emulations.
+        files: one per artifact.
+        runtimes: versions of the runtimes that executed artifacts now, by title.
+        commands: commands that reproduce all of it.
+        written_at: time of writing, UTC.
     """
 
     bundle: Bundle
@@ -55,10 +61,10 @@ class Report:
 def gathered(
     bundle: Bundle, result: "Gate", measured: Sequence["Result"], asked: Asked, progress: "Progress"
 ) -> Report:
-    """Look into the files, and put everything together. A file that cannot be looked into is told as such."""
+    """Inspect the files, and collect everything. A file that cannot be inspected is shown with the reason."""
     files = []
     for item in bundle.manifest.artifacts:
-        progress.step(f"Looking into {item.path}")
+        progress.step(f"Inspecting {item.path}")
         files.append(_file(bundle, item))
     executed = {cell.runtime for cell in result.cells if cell.comparison is not None}
     runtimes = {runtime.name: runtime for backend in BACKENDS.values() for runtime in backend.runtimes}

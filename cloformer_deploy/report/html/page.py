@@ -1,4 +1,4 @@
-"""The page: one HTML file that reads nothing else and runs nothing."""
+"""The page: one HTML file that loads no other resource and runs no script."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloformer_deploy import __version__
 from cloformer_deploy.errors import RequestError
+from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.report.answers import comparison_json
 from cloformer_deploy.report.cells import counted, percent, short_name
 from cloformer_deploy.report.gate import figures, lines, sentence
@@ -25,11 +26,11 @@ _SIGNIFICANT = 0.05
 
 
 def check_output(path: Path) -> None:
-    """Make sure, before minutes of work, that a report can be made and written where it was asked for.
+    """Check, before minutes of work, that a report can be made and written to a path.
 
     Raises:
         RequestError: it cannot be written there.
-        MissingPartError: what makes it is not installed.
+        MissingPartError: jinja2 is not installed.
     """
     if path.suffix != ".html":
         raise RequestError(f"--output {path} is no HTML file", "end its name in .html")
@@ -39,7 +40,7 @@ def check_output(path: Path) -> None:
 
 
 def write_report(path: Path, report: Report) -> None:
-    """Write the page, whole or not at all.
+    """Write the page; an error leaves what was there before.
 
     Raises:
         OSError: the folder cannot be written.
@@ -50,7 +51,7 @@ def write_report(path: Path, report: Report) -> None:
 
 
 def page(report: Report) -> str:
-    """The page as HTML."""
+    """Return the page as HTML."""
     result = report.result
     latencies = latency_bars(report.measured)
     known = {item.artifact.path: item for item in report.files}
@@ -61,6 +62,7 @@ def page(report: Report) -> str:
             report=report,
             manifest=report.bundle.manifest,
             result=result,
+            model=f"{NETWORKS[report.bundle.manifest.network].title}-{report.bundle.manifest.variant}",
             known=known,
             findings=list(lines(result)),
             agreement=agreement_dots(result),
@@ -104,14 +106,14 @@ def _environment() -> "Environment":
 
 
 def milliseconds(value: float | None) -> str:
-    """A time with three digits or more, without its unit."""
+    """Return a time with at least three significant digits, without its unit."""
     if value is None:
         return "-"
     return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
 
 
 def estimate(item: "Result") -> str:
-    """What a cost model says; what an emulator or simulator takes says nothing about any device, and is not shown."""
+    """Return a cost model's estimate. The times of emulators and simulators are about no device, and are not shown."""
     if item.source != "estimated":
         return "-"
     value = item.mean_ms if item.p50_ms is None else item.p50_ms
@@ -119,7 +121,7 @@ def estimate(item: "Result") -> str:
 
 
 def intervals(cell: "Cell") -> dict[str, str]:
-    """The 95 % intervals of agreement, drop and SQNR, as the checks have them."""
+    """Return the 95 % intervals of agreement, drop and SQNR, as text."""
     found = {check.name: check.ci95 for check in cell.checks if check.ci95 is not None}
     shown = {"agreement": (100, 1), "drop_pp": (1, 2), "sqnr_db": (1, 1)}
     return {
@@ -129,7 +131,7 @@ def intervals(cell: "Cell") -> dict[str, str]:
 
 
 def _packages(report: Report) -> list[tuple[str, str, str]]:
-    """Package, version and the artifacts that were made with it; one row where all were."""
+    """Return rows of package, version and the artifacts that were made with it."""
     made: dict[tuple[str, str], list[str]] = {}
     for item in report.bundle.manifest.artifacts:
         for package, version in item.created_with.items():
@@ -139,7 +141,7 @@ def _packages(report: Report) -> list[tuple[str, str, str]]:
 
 
 def _operators(report: Report) -> dict[str, list[tuple[str, int]]]:
-    """Of each artifact's path its operators, the most frequent first."""
+    """Return the operators of each artifact by its path, the most frequent first."""
     found: dict[str, list[tuple[str, int]]] = {}
     for item in report.files:
         if item.inspection is not None:
@@ -149,7 +151,7 @@ def _operators(report: Report) -> dict[str, list[tuple[str, int]]]:
 
 
 def report_json(path: Path, report: Report) -> dict[str, Any]:
-    """Where the report is, and its summary."""
+    """Return the path of the report and its summary."""
     result = report.result
     return {
         "schema_version": 1,
@@ -182,7 +184,7 @@ def _artifact_json(cell: "Cell", measured: Sequence["Result"]) -> dict[str, Any]
 
 
 def report_lines(path: Path, report: Report) -> list[str]:
-    """What was written, in two lines."""
+    """Return one or two lines about the report that was written."""
     statuses = [cell.status.replace("_", " ") for cell in report.result.cells]
     told = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
     latencies = sum(item.is_latency for item in report.measured)

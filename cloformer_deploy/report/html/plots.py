@@ -1,10 +1,11 @@
-"""What the plots show: values already on their axes, so that the template only draws."""
+"""Data of the plots: values, axes and labels, so that the template only draws."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cloformer_deploy.backends.registry import BACKENDS
 from cloformer_deploy.report.cells import percent, short_name
 from cloformer_deploy.report.html.axes import Axis, spanning
 
@@ -15,13 +16,15 @@ if TYPE_CHECKING:
 
 Interval = tuple[float, float]
 _NEAR_X, _NEAR_Y = 18.0, 7.0
-"""Percent of the axes within which points share one label; half of it where they have different ones."""
+"""Distance, percent of each axis, within which points of equal labels share one; half of it for different labels."""
 _NAMED = 2
+SHAPES = ("circle", "square", "triangle", "diamond")
+"""Ids of the marks in page.html; each format has one, by its place in the registry."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One artifact: a figure with its 95 % interval and the limit it is held to."""
+    """One artifact's figure with its 95 % interval and its limit."""
 
     name: str
     failed: bool
@@ -40,7 +43,7 @@ class Dots:
 
 
 def agreement_dots(result: "Gate") -> Dots:
-    """Agreement with PyTorch, percent."""
+    """Return the agreement with PyTorch, percent."""
     return _dots(result, "agreement", 100, lambda value: percent(value / 100), 1, 100.0)
 
 
@@ -79,7 +82,17 @@ def _ends(interval: Interval, decimals: int) -> str:
 
 @dataclass(frozen=True)
 class Bars:
-    """Latencies on one device with one number of threads."""
+    """Latencies on one device with one number of threads.
+
+    Attributes:
+        device: device and compute unit.
+        threads: number of threads.
+        source: see `bench.results.Source`.
+        machines: names that the device gave itself.
+        speedups_to: artifacts that speedups are relative to.
+        axis: milliseconds.
+        results: one per artifact.
+    """
 
     device: str
     threads: int
@@ -91,7 +104,7 @@ class Bars:
 
 
 def latency_bars(measured: Iterable["Result"]) -> list[Bars]:
-    """Real latencies alone, by device and threads; devices before this machine."""
+    """Return the latencies, without estimates and emulations, by device and threads; devices before this machine."""
     groups: dict[tuple[bool, str, int], list[Result]] = {}
     for item in measured:
         if item.is_latency and item.p50_ms is not None:
@@ -116,7 +129,20 @@ def _unlike(texts: Iterable[str | None]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Point:
-    """One artifact on a pair of axes, with the interval of its accuracy, percent; its shape is of its format."""
+    """One artifact on a pair of axes.
+
+    Attributes:
+        format: its format.
+        shape: id of the mark that stands for the format.
+        label: text beside the mark.
+        failed: its verdict.
+        x: cost.
+        y: accuracy, percent.
+        interval: 95 % interval of `y`.
+        text: full description.
+    """
+
+    format: str
 
     shape: str
     label: str
@@ -129,7 +155,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Label:
-    """A text above one or several points that lie close to one another; `x` and `y` in percent, from the top left."""
+    """A text above one or several neighboring points; `x` and `y` in percent from the top left."""
 
     x: float
     y: float
@@ -138,7 +164,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Scatter:
-    """Accuracy over what it costs; `pytorch` is PyTorch's own, percent."""
+    """Accuracy over a cost, such as size or latency; `pytorch` is PyTorch's own accuracy, percent."""
 
     x_title: str
     y_title: str
@@ -150,7 +176,7 @@ class Scatter:
 
 
 def scatters(result: "Gate", latencies: Sequence[Bars]) -> list[Scatter]:
-    """Top-1 (without labels, agreement) over size, and over the latency on each device."""
+    """Return the metric (without labels, agreement) over size, and over the latency on each device."""
     sizes = {cell.artifact.path: cell.artifact.bytes / 1e6 for cell in result.cells}
     costs = [("size, MB", sizes)]
     for bars in latencies:
@@ -178,7 +204,7 @@ def _scatter(result: "Gate", x_title: str, cost: dict[str, float]) -> Scatter:
 
 
 def _accuracy(cell: "Cell", score: float | None) -> tuple[float, Interval] | None:
-    """An artifact's accuracy and its interval, percent: with labels PyTorch's, less the paired difference."""
+    """Return an artifact's accuracy and its interval, percent: with labels PyTorch's minus the paired drop."""
     name = "agreement" if score is None else "drop_pp"
     check = _check(cell, name)
     if check is None or check.value is None:
@@ -192,11 +218,17 @@ def _accuracy(cell: "Cell", score: float | None) -> tuple[float, Interval] | Non
 def _point(cell: "Cell", x: float, y: float, interval: Interval, x_title: str) -> Point:
     artifact = cell.artifact
     text = f"{short_name(artifact)}: {y:.1f}% ({_ends(interval, 1)}), {x_title} {x:.1f}"
-    return Point(artifact.format, artifact.precision, cell.status == "failed", x, y, interval, text)
+    return Point(
+        artifact.format, _shape(artifact.format), artifact.precision, cell.status == "failed", x, y, interval, text
+    )
+
+
+def _shape(format_name: str) -> str:
+    return SHAPES[list(BACKENDS).index(format_name) % len(SHAPES)]
 
 
 def _labels(points: Sequence[Point], x_axis: Axis, y_axis: Axis) -> tuple[Label, ...]:
-    """Precisions above the points, one text for those that would cover each other's."""
+    """Return the precisions as labels above the points; those that would overlap become one."""
     groups: list[list[tuple[float, float, str]]] = []
     for x, y, text in sorted((x_axis.at(point.x), y_axis.at(point.y), point.label) for point in points):
         for group in groups:
@@ -224,7 +256,7 @@ def _listed(texts: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class that some artifact changed: what it lost and gained, by artifact; None where it did not change."""
+    """A class that changed in some artifact; `cells` has its changes by artifact, None where there are none."""
 
     label: str
     cells: tuple["ClassChange | None", ...]
@@ -232,7 +264,7 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Classes:
-    """Classes over artifacts; `most` is the largest number lost or gained in one place."""
+    """Classes by artifact; `most` is the largest number lost or gained in any cell."""
 
     columns: tuple["Cell", ...]
     rows: tuple[ClassRow, ...]
@@ -240,7 +272,7 @@ class Classes:
 
 
 def class_drift(result: "Gate") -> Classes:
-    """Classes and artifacts where a prediction became wrong or right, those that lost most first."""
+    """Return the classes and artifacts where a prediction became wrong or right, those that lost most first."""
     columns = tuple(cell for cell in result.cells if cell.comparison is not None and cell.comparison.classes)
     known = [{item.index: item for item in cell.comparison.classes} for cell in columns if cell.comparison is not None]
     losses = {index: 0 for items in known for index in items}

@@ -1,51 +1,57 @@
-"""Reports of any size without files: real figures and checks of made-up logits."""
+"""Reports of any size without files, with real figures and checks of made-up logits."""
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cloformer_deploy.backends.base import Description, GraphSummary, TensorInfo
+from cloformer_deploy.backends.description import Description, GraphSummary, TensorInfo
 from cloformer_deploy.backends.inspection import Inspection
-from cloformer_deploy.backends.registry import FLOATS, FORMATS
+from cloformer_deploy.backends.registry import BACKENDS, default_target
 from cloformer_deploy.bench import Result
-from cloformer_deploy.bundle.bundle import Bundle
-from cloformer_deploy.bundle.manifest import Artifact, Interface, Manifest, Weights, artifact_name
+from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.bundle.manifest import Artifact, Interface, Manifest, OutputTensor, Weights, artifact_name
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.gate import Cell, DriftConfig, Gate
-from cloformer_deploy.gate.checks import against_pytorch
-from cloformer_deploy.quantization.recipes import RECIPES
+from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.report.html import Asked, Report
 from cloformer_deploy.report.html.commands import commands
 from cloformer_deploy.report.html.contents import File
-from cloformer_deploy.validation.paired import Paired
+from cloformer_deploy.tasks import TASKS, Comparison
+from cloformer_deploy.tasks.distances import image_distances, summarize
+from cloformer_deploy.validation.checks import against_pytorch
 
 HOSTILE = "<script>alert(1)</script>\"'&"
 IMAGES, CLASSES = 400, 10
 NOISE = {"fp32": 1e-5, "fp16": 1e-3}
 COARSE = 0.02
 KINDS = [
-    (name, precision, target)
-    for name, item in FORMATS.items()
-    for target in item.targets
-    for precision in (*FLOATS, *RECIPES[name, target])
+    (name, precision, target.name)
+    for name, item in BACKENDS.items()
+    for target in item.targets.values()
+    for precision in target.precisions
 ]
 LABELS = tuple(f"class {index}" for index in range(CLASSES))
+TASK = TASKS["classification"]
 
 
 def artifacts(count: int) -> list[Artifact]:
-    """As many kinds of artifact, each with a name, checksum and size of its own."""
+    """Return as many kinds of artifact, each with its own name, checksum and size."""
     return [
         Artifact(
-            path=artifact_name("xxs", precision, target, FORMATS[name].targets[0], FORMATS[name].suffix),
+            path=artifact_name("xxs", precision, target, default_target(name), BACKENDS[name].suffix),
             format=name,
             precision=precision,
             target=target,
             sha256=f"{index:064x}",
             bytes=16_000_000 if precision == "fp32" else 4_500_000 + 100_000 * index,
             input=Interface(kind="tensor", batch=1),
+            outputs=(OutputTensor(name="logits", shape=(1, CLASSES), dtype="float32"),),
+            options=BACKENDS[name].options().model_dump(),
             created_with={"torch": "2.13.0"},
         )
         for index, (name, precision, target) in enumerate(KINDS[:count])
@@ -53,7 +59,7 @@ def artifacts(count: int) -> list[Artifact]:
 
 
 def measured(artifact: Artifact, device: str = "host", source: str = "host", **figures: Any) -> Result:
-    """A result of `bench`."""
+    """Return a result of `bench`."""
     told = {"status": "measured", "threads": 1, "n": 100, "measured_at": "2026-01-01T00:00:00Z", **figures}
     kind = artifact.model_dump(include={"path", "format", "precision", "target", "sha256"})
     return Result.model_validate({**kind, "device": device, "source": source, **told})
@@ -67,27 +73,31 @@ def report(
     labeled: bool = True,
     broken: Sequence[int] = (),
 ) -> Report:
-    """A report of `count` artifacts; those at the places `broken` see the classes in another order."""
+    """Return a report of `count` artifacts; those at the indices `broken` have their classes in another order."""
     manifest = Manifest(
-        schema_version=1,
+        schema_version=2,
         tool_version="1",
+        task=TASK.name,
+        network="cloformer",
         variant="xxs",
-        num_classes=CLASSES,
+        architecture=NETWORKS["cloformer"].architecture("xxs", CLASSES),
         labels=labels,
         weights=Weights(name=weights, sha256="a" * 64, file="weights.safetensors", file_sha256="b" * 64),
-        input=Preprocessing.published(224, 224),
+        preprocessing=Preprocessing.published(224, 224),
         artifacts=tuple(artifacts(count)),
     )
     bundle = Bundle(Path("a bundle"), manifest)
     cells = [_cell(item, place in broken, labeled) for place, item in enumerate(manifest.artifacts)]
     result = Gate(
         images="IMAGES",
-        n=IMAGES,
-        top1=_top1(cells[0]) if labeled else None,
+        task=TASK.name,
+        metric=TASK.metric,
+        metric_title=TASK.metric_title,
+        reference=_compared(*_expected(), labeled),
         labels=labels,
         cells=tuple(cells),
         absent=(),
-        accepted=None,
+        new_baseline=None,
         missing=(),
         config=None,
     )
@@ -97,24 +107,31 @@ def report(
 
 
 def _cell(artifact: Artifact, broken: bool, labeled: bool) -> Cell:
-    rng = np.random.default_rng(0)
-    expected = rng.normal(size=(IMAGES, CLASSES)).astype(np.float32)
-    right = np.where(np.arange(IMAGES) % 10, expected.argmax(axis=1), 0).astype(np.int64)
+    rng = np.random.default_rng(1)
+    expected, _ = _expected()
     noise = NOISE.get(artifact.precision, COARSE) * rng.normal(size=expected.shape).astype(np.float32)
     found = np.roll(expected, 1, axis=1) if broken else expected + noise
-    drift = Paired()
-    drift.update(expected, found, right if labeled else None)
-    checks = tuple(against_pytorch(drift, DriftConfig().limits_of(artifact), 0))
+    comparison = _compared(expected, found, labeled)
+    limits = DriftConfig().limits_of(artifact, TASK)
+    checks = tuple(against_pytorch(comparison, limits.model_dump(), TASK.metric_title, 0))
     failed = any(check.outcome == "failed" for check in checks)
     causes = (f"cause {HOSTILE}",) if failed else ()
-    return Cell(
-        artifact, "a-runtime", "failed" if failed else "passed", checks, causes, drift, tuple(drift.classes()), 12
-    )
+    return Cell(artifact, "a-runtime", "failed" if failed else "passed", checks, causes, comparison, operators=12)
 
 
-def _top1(cell: Cell) -> float:
-    assert cell.drift is not None
-    return cell.drift.reference_correct / cell.drift.labeled
+def _expected() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return PyTorch's logits (IMAGES, CLASSES), twice."""
+    logits = np.random.default_rng(0).normal(size=(IMAGES, CLASSES)).astype(np.float32)
+    return logits, logits
+
+
+def _compared(expected: NDArray[np.float32], found: NDArray[np.float32], labeled: bool) -> Comparison:
+    """Compare logits (IMAGES, CLASSES). PyTorch is right on all images but every tenth, whose label is class 0."""
+    right = np.where(np.arange(IMAGES) % 10, expected.argmax(axis=1), 0).astype(np.int64)
+    before, after = {"logits": expected}, {"logits": found}
+    evidence = TASK.evidence(before, before), TASK.evidence(after, before)
+    compared = TASK.compare(*evidence, list(right) if labeled else None)
+    return replace(compared, **asdict(summarize(image_distances(before, after, TASK.outputs))))
 
 
 def _inspection(artifact: Artifact) -> Inspection:

@@ -1,4 +1,4 @@
-"""Axes hold what they show, with a handful of round ticks."""
+"""Axes contain the values that they show, with a few round ticks."""
 
 import math
 

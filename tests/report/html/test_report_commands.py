@@ -1,4 +1,4 @@
-"""The commands on the page are ones that export takes, and make every artifact again."""
+"""The commands on the page are accepted by export, and make every artifact again."""
 
 import shlex
 from dataclasses import replace
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cloformer_deploy.bundle.bundle import Bundle, digest
+from cloformer_deploy.backends.registry import default_target
+from cloformer_deploy.bundle import Bundle, digest
 from cloformer_deploy.bundle.manifest import Artifact, Calibration, Interface, Weights
 from cloformer_deploy.data import Preprocessing, default_calibration
 from cloformer_deploy.data.rendered import CLASSES
@@ -18,10 +19,10 @@ from tests.report.html.report_examples import KINDS, artifacts, measured, report
 
 
 def told(made: list[Artifact], **changes: object) -> Commands:
-    """The commands of a bundle of the bundled weights with these artifacts."""
+    """Return the commands of a bundle of the bundled weights with these artifacts."""
     copy = digest(resolve_weights())
     weights = Weights(name=DEFAULT, sha256=copy, file="weights.safetensors", file_sha256=copy)
-    base = report().bundle.manifest.model_copy(update={"weights": weights, "labels": CLASSES, "num_classes": 20})
+    base = report().bundle.manifest.model_copy(update={"weights": weights, "labels": CLASSES})
     return commands(
         Bundle(Path("my bundle"), base.model_copy(update={"artifacts": tuple(made), **changes})), (), Asked()
     )
@@ -40,16 +41,22 @@ def test_every_kind_is_made_again_once() -> None:
         assert words[-2:] == ["--output", "my bundle"]
         assert not {"--input", "--input-size", "--batch", "--calibration", "--labels"} & set(words)
         for name in values(words, "--format"):
-            (target,) = values(words, "--target") or [{"onnx": "cpu", "tflite": "cpu", "coreml": "ane"}[name]]
+            (target,) = values(words, "--target") or [default_target(name)]
             made += [(name, precision, target) for precision in values(words, "--precision")]
     assert sorted(made) == sorted(KINDS)
-    assert found.notes == ("--ios of the Core ML files: the manifest does not tell it; the default is 17",)
+    assert found.notes == ()
+
+
+def test_options_of_a_format_are_given_where_they_are_not_the_default() -> None:
+    (made,) = [item for item in artifacts(len(KINDS)) if (item.format, item.precision) == ("coreml", "fp32")]
+    assert "--ios" not in told([made]).export[0]
+    assert "--ios 18" in told([made.model_copy(update={"options": {"ios": 18}})]).export[0]
 
 
 def test_what_differs_from_the_defaults_is_given() -> None:
     (first,) = artifacts(1)
     changed = first.model_copy(update={"input": Interface(kind="image", batch="dynamic")})
-    (line,) = told([changed], input=Preprocessing.published(256, 192)).export
+    (line,) = told([changed], preprocessing=Preprocessing.published(256, 192)).export
     assert "--input image --input-size 256x192 --batch dynamic" in line
 
 

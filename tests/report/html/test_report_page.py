@@ -1,4 +1,4 @@
-"""The page: well formed, complete, harmless, and honest about what is no latency."""
+"""The page: well-formed, complete, harmless, and without latencies where none was measured."""
 
 import re
 from functools import cache
@@ -71,7 +71,7 @@ def full() -> Report:
     """Twenty artifacts, some failed, measured here and on a device, and everything that is no latency."""
     made = artifacts(TWENTY)
     here = [measured(item, p50_ms=10 + place, p90_ms=12.5 + place) for place, item in enumerate(made)]
-    figures = {"p50_ms": 51.5, "ratio": 2.0, "ratio_ci95": (1.9, 2.1), "ratio_to": "a.onnx", "throttled": True}
+    figures = {"p50_ms": 51.5, "speedup": 2.0, "speedup_ci95": (1.9, 2.1), "speedup_to": "a.onnx", "throttled": True}
     board = [measured(item, "ssh://pi@board", "device", **figures) for item in made[:3]]
     labels = (HOSTILE, *LABELS[1:])
     return report(TWENTY, labels, [*here, *board, *no_latencies()], HOSTILE, broken=BROKEN)

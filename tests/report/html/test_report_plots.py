@@ -1,4 +1,4 @@
-"""What is drawn is what was found: places on axes, and texts that do not lie on one another."""
+"""Plots show the figures of the checks: positions on axes, and labels that do not overlap."""
 
 import pytest
 
@@ -9,8 +9,8 @@ from tests.report.html.report_examples import artifacts, measured, report
 def test_dots_are_the_checks_of_the_gate() -> None:
     made = report(4, broken=[1])
     for dots, name, factor in (
-        (agreement_dots(made.result), "top1_agreement", 100),
-        (drop_dots(made.result), "top1_drop_pp", 1),
+        (agreement_dots(made.result), "agreement", 100),
+        (drop_dots(made.result), "drop_pp", 1),
     ):
         checks = [next(check for check in cell.checks if check.name == name) for cell in made.result.cells]
         assert [row.value / factor for row in dots.rows] == [pytest.approx(check.value) for check in checks]
@@ -26,8 +26,9 @@ def test_points_are_accuracy_over_cost() -> None:
     assert [point.x for point in size.points] == [item.bytes / 1e6 for item in artifacts(4)]
     assert [point.x for point in latency.points] == [10.0, 11.0, 12.0]
     for cell, point in zip(made.result.cells, size.points, strict=True):
-        assert cell.drift is not None
-        assert point.y == pytest.approx(100 * cell.drift.correct / cell.drift.labeled)
+        assert cell.comparison is not None
+        assert cell.comparison.score is not None
+        assert point.y == pytest.approx(100 * cell.comparison.score)
         assert point.interval[0] <= point.y <= point.interval[1]
         assert point.failed is (cell.status == "failed")
     assert scatters(made.result, latency_bars([measured(artifacts(1)[0], p50_ms=10.0)])) == [size]
@@ -61,7 +62,7 @@ def test_classes_that_lost_most_come_first() -> None:
     made = report(3, broken=[0])
     found = class_drift(made.result)
     assert [cell.artifact.path for cell in found.columns] == [
-        cell.artifact.path for cell in made.result.cells if cell.classes
+        cell.artifact.path for cell in made.result.cells if cell.comparison and cell.comparison.classes
     ]
     losses = [sum(item.lost - item.gained for item in row.cells if item) for row in found.rows]
     assert losses == sorted(losses, reverse=True)
