@@ -1,4 +1,4 @@
-"""The GitHub action and the pre-commit hook do what docs/gate.md says; their steps are run here, one by one."""
+"""The GitHub action and the pre-commit hook do what docs/gate.md says; their steps are run one by one."""
 
 import os
 import re
@@ -15,8 +15,9 @@ import pytest
 import yaml
 from onnx import numpy_helper
 
-from cloformer_deploy.bundle.bundle import MANIFEST_NAME, Bundle, digest, size_bytes
-from cloformer_deploy.export.pipeline import ExportRequest, export
+from cloformer_deploy.bundle import MANIFEST_NAME, Bundle, digest, size_bytes
+from cloformer_deploy.export.pipeline import export
+from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.progress import Silent
 
 pytestmark = pytest.mark.integration
@@ -33,7 +34,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_action(folder: Path, **given: str) -> subprocess.CompletedProcess[str]:
-    """The steps of the action in order, until one fails; those that use another action need GitHub."""
+    """Run the steps of the action in order until one fails; those that use another action need GitHub."""
     values = {name: given.get(name, item.get("default", "")) for name, item in ACTION["inputs"].items()}
     assert given.keys() <= values.keys()
     done = subprocess.CompletedProcess[str]([], 0, "", "")
@@ -59,7 +60,7 @@ def run_step(step: Mapping[str, Any], inputs: Mapping[str, str], folder: Path) -
 
 
 def spoil(bundle: Path) -> None:
-    """A layer's weights are zeroed, and the manifest knows nothing of it."""
+    """Zero a layer's weights, and list the file as it is now."""
     opened = Bundle.open(bundle)
     (artifact,) = opened.manifest.artifacts
     path = opened.path(artifact)

@@ -1,4 +1,4 @@
-"""What the wheel carries: installed outside the checkout, it exports its packaged default and reports on it."""
+"""The wheel is complete: installed outside the checkout, it exports its bundled weights and reports on them."""
 
 import json
 import os
