@@ -1,4 +1,4 @@
-"""A graph's interface as modules around the model: raw pixels in, and probabilities beside the logits."""
+"""Modules around a model that give a graph its interface: raw pixels in, and probabilities beside the logits."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,16 +30,23 @@ class NormalizedInput(nn.Module):
 
 
 class WithProbabilities(nn.Module):
-    """A classifier that returns the softmax beside its logits, for formats whose classifier interface needs it."""
+    """A classifier that also returns a softmax, for formats whose classifier interface needs it.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        model: returns one tensor or several.
+        index: position among them of the logits, (B, classes).
+    """
+
+    def __init__(self, model: nn.Module, index: int) -> None:
         super().__init__()
         self.model = model
+        self.index = index
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (logits, probabilities), each (B, classes)."""
-        logits = self.model(image)
-        return logits, logits.softmax(dim=-1)
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Return the model's outputs, and behind them the probabilities (B, classes)."""
+        found = self.model(image)
+        outputs = found if isinstance(found, tuple) else (found,)
+        return (*outputs, outputs[self.index].softmax(dim=-1))
 
 
 def probe(spec: ExportSpec) -> tuple[Tensor, Mapping[str, NDArray[Any]]]:

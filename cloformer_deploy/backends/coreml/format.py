@@ -185,7 +185,8 @@ def _interface(spec: ExportSpec) -> tuple["nn.Module", dict[str, Any]]:
             "outputs": outputs,
         }
     if _is_classifier(spec):
-        module = WithProbabilities(module).eval()
+        names = [output.name for output in spec.outputs]
+        module = WithProbabilities(module, names.index(str(spec.class_logits))).eval()
         outputs.append(ct.TensorType(name=PROBABILITIES_NAME, dtype=np.float32))
     image = ct.ImageType(name=INPUT_NAME, shape=spec.shape, color_layout=ct.colorlayout.RGB)
     return module, {"inputs": [image], "outputs": outputs}

@@ -8,7 +8,7 @@ from typing import Any
 
 from cloformer_deploy import __version__
 from cloformer_deploy.backends.base import INPUT_NAME, Feed, package_missing, run_failed
-from cloformer_deploy.errors import BundleError, MissingPartError, ToolError
+from cloformer_deploy.errors import BundleError, MissingPartError, RequestError, ToolError
 from cloformer_deploy.system.files import naming
 from cloformer_deploy.system.packages import require
 from cloformer_deploy.tasks.base import Outputs
@@ -106,7 +106,10 @@ class InterpreterSession:
 
     def run(self, feed: Feed) -> Outputs:
         """See `Session.run`."""
-        found = self._program.run(feed)
+        try:
+            found = self._program.run(feed)
+        except RequestError as error:  # its own inputs are other ones
+            raise run_failed("The Core ML reference interpreter", feed, error) from error
         return _arrays(found)
 
 

@@ -103,7 +103,8 @@ def _convert(spec: ExportSpec) -> bytes:
     batch, channels, height, width = spec.shape
     dtype = torch.uint8 if spec.input_kind == "image" else torch.float32
     example = torch.zeros((batch, height, width, channels), dtype=dtype)
-    channels_last = litert_torch.to_channel_last_io(with_interface(spec), args=[0]).eval()
+    maps = [index for index, output in enumerate(spec.outputs) if len(output.axes) == 4]
+    channels_last = litert_torch.to_channel_last_io(with_interface(spec), args=[0], outputs=maps).eval()
     return bytes(litert_torch.convert(channels_last, (example,)).model_content())
 
 
