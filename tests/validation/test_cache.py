@@ -1,4 +1,4 @@
-"""The store of results: what is kept comes back whole or not at all, whatever happens to its file or beside it."""
+"""Test the cache: a value comes back whole or not at all, after damage to its file and beside other processes."""
 
 import sqlite3
 import subprocess
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cloformer_deploy.validation.cache import Cache, default_folder, key
 
 
-def test_what_was_put_is_found_by_another(tmp_path: Path) -> None:
+def test_values_are_found_by_another_cache_of_the_same_folder(tmp_path: Path) -> None:
     values = {key("a", str(index)): bytes([index % 256]) * 100 for index in range(1200)}
     Cache(tmp_path).put(values)
     assert Cache(tmp_path).get([*values, key("b")]) == values
@@ -37,11 +37,11 @@ def test_a_truncated_file_never_gives_a_wrong_value(tmp_path: Path, kept: float)
     found = cache.get(values)
     assert found.items() <= values.items()
     cache.put(values)
-    cache.put(values)  # after a file that was begun anew, at the latest
+    cache.put(values)  # the first call may have replaced a damaged file
     assert cache.get(values) == values
 
 
-def test_changed_bytes_are_as_good_as_none(tmp_path: Path) -> None:
+def test_a_changed_value_or_key_is_not_found(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     cache.put({key("sound"): b"1" * 40, key("changed"): b"2" * 40})
     cache.close()
@@ -53,7 +53,7 @@ def test_changed_bytes_are_as_good_as_none(tmp_path: Path) -> None:
     assert Cache(tmp_path).get([key(name) for name in ("sound", "changed", "moved", "nothing")]) == {}
 
 
-def test_it_stays_within_its_bound_and_keeps_what_was_used_last(tmp_path: Path) -> None:
+def test_the_least_recently_used_values_are_removed_at_the_size_limit(tmp_path: Path) -> None:
     limit = 2**20
     cache = Cache(tmp_path, limit)
     old, used = key("old"), key("used")
@@ -67,7 +67,7 @@ def test_it_stays_within_its_bound_and_keeps_what_was_used_last(tmp_path: Path) 
     assert (tmp_path / "results.sqlite").stat().st_size < 1.5 * limit
 
 
-def test_threads_share_one(tmp_path: Path) -> None:
+def test_threads_share_a_cache(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
 
     def work(number: int) -> bool:
@@ -79,7 +79,7 @@ def test_threads_share_one(tmp_path: Path) -> None:
         assert all(pool.map(work, range(20)))
 
 
-def test_processes_share_one_and_a_killed_one_does_no_harm(tmp_path: Path) -> None:
+def test_processes_share_a_cache_and_a_killed_one_does_no_harm(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from cloformer_deploy.validation.cache import Cache, key\n"
         "cache = Cache(Path(sys.argv[1])); name = sys.argv[2]\n"
@@ -106,7 +106,7 @@ def test_processes_share_one_and_a_killed_one_does_no_harm(tmp_path: Path) -> No
     assert len(cache.get(first)) == 20
 
 
-def test_a_folder_that_cannot_be_is_no_reason_to_fail(tmp_path: Path) -> None:
+def test_without_a_usable_folder_nothing_is_kept_and_nothing_fails(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     cache = Cache(tmp_path / "file" / "cache")
     cache.put({key("a"): b"a"})
@@ -114,7 +114,7 @@ def test_a_folder_that_cannot_be_is_no_reason_to_fail(tmp_path: Path) -> None:
     assert cache.problem
 
 
-def test_the_folder_follows_the_desktop_s_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_follows_the_xdg_specification(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert default_folder() == Path("/somewhere/cloformer-deploy")
     monkeypatch.delenv("XDG_CACHE_HOME")

@@ -1,4 +1,4 @@
-"""Every mistake is named under as much noise as int8 makes, and nothing is named of what made no mistake."""
+"""Test that every mistake is named under noise as strong as int8's, and that nothing is named for other outputs."""
 
 import copy
 import hashlib
@@ -11,23 +11,30 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from cloformer_deploy.data import Preprocessing, probe_images
 from cloformer_deploy.data.rendered import CLASSES
-from cloformer_deploy.networks.cloformer import CloFormer
-from cloformer_deploy.validation.diagnosis import Reference, diagnose
+from cloformer_deploy.tasks import Outputs
+from cloformer_deploy.tasks.classification import LOGITS, Classification
+from cloformer_deploy.validation.diagnosis import diagnose
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 from cloformer_deploy.weights.zoo import resolve_weights
 
 Logits = NDArray[np.float32]
+Model = Callable[[NDArray[np.float32]], Logits]
+TASK = Classification()
 SMALL = Preprocessing.published(32, 32)
 INT8_DB = 20.0
 """The SQNR that noise as strong as int8's leaves."""
 
 
-def linear_model(seed: int, classes: int) -> Reference:
-    """Random logits of an 8 x 8 thumbnail: cheap, and every mistake changes them."""
+def named(logits: Logits) -> Outputs:
+    return {LOGITS.name: logits}
+
+
+def linear_model(seed: int, classes: int) -> Model:
+    """Return a model with random logits of an 8 x 8 thumbnail: it is cheap, and every mistake changes its logits."""
     weight = np.random.default_rng(seed).standard_normal((3 * 8 * 8, classes)).astype(np.float32)
 
     def run(images: NDArray[np.float32]) -> Logits:
@@ -50,14 +57,24 @@ def noisy(logits: Logits, sqnr_db: float, seed: int) -> Logits:
 
 
 def diagnosed(logits: Logits, seed: int, labels: tuple[str, ...] | None = None) -> list[str]:
-    return diagnose(linear_model(seed, logits.shape[1]), SMALL, images(seed, len(logits)), logits, labels)
+    return explained(linear_model(seed, logits.shape[1]), SMALL, images(seed, len(logits)), logits, labels)
+
+
+def explained(
+    model: Model,
+    preprocessing: Preprocessing,
+    pixels: NDArray[np.uint8],
+    logits: Logits,
+    labels: tuple[str, ...] | None = None,
+) -> list[str]:
+    return diagnose(TASK, lambda images: named(model(images)), preprocessing, pixels, named(logits), labels)
 
 
 def sound(seed: int, classes: int, count: int = 32) -> Logits:
     return linear_model(seed, classes)(SMALL.normalize(images(seed, count)))
 
 
-# What made no mistake
+# Outputs without a mistake
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -65,7 +82,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 @settings(deadline=None)
 @given(SEEDS, st.integers(1, 50), st.integers(1, 40), st.sampled_from([-20.0, -5.0, 0.0, 3.0, 6.0, 10.0, 20.0, 30.0]))
 def test_nothing_is_named_of_noise(seed: int, classes: int, count: int, sqnr_db: float) -> None:
-    # Two images of two classes fit a wrong order too easily: what is promised is of images in some number.
+    # Two images of two classes fit a wrong order too easily: the diagnosis is for larger numbers of images.
     assume(count >= 8 or sqnr_db >= INT8_DB)
     assert diagnosed(noisy(sound(seed, classes, count), sqnr_db, seed), seed) == []
 
@@ -73,7 +90,7 @@ def test_nothing_is_named_of_noise(seed: int, classes: int, count: int, sqnr_db:
 @settings(deadline=None)
 @given(SEEDS, st.integers(2, 30))
 def test_nothing_is_named_of_other_logits(seed: int, classes: int) -> None:
-    """Those of another model altogether."""
+    """The other logits are of another model."""
     other = linear_model(seed + 1, classes)(SMALL.normalize(images(seed)))
     assert diagnosed(other, seed) == []
 
@@ -86,14 +103,14 @@ def test_classes_that_are_alike_are_not_exchanged_by_noise() -> None:
 
     logits = doubled(SMALL.normalize(images(0)))
     for seed in range(20):
-        assert diagnose(doubled, SMALL, images(0), noisy(logits, 25, seed)) == []
-    assert diagnose(doubled, SMALL, images(0), logits) == []
+        assert explained(doubled, SMALL, images(0), noisy(logits, 25, seed)) == []
+    assert explained(doubled, SMALL, images(0), logits) == []
 
 
-def test_grey_images_say_nothing_of_the_channels() -> None:
-    grey = np.repeat(images(0)[:, :1], 3, axis=1)
+def test_gray_images_hide_the_order_of_the_channels() -> None:
+    gray = np.repeat(images(0)[:, :1], 3, axis=1)
     model = linear_model(0, 5)
-    assert diagnose(model, SMALL, grey, noisy(model(SMALL.normalize(grey)), INT8_DB, 1)) == []
+    assert explained(model, SMALL, gray, noisy(model(SMALL.normalize(gray)), INT8_DB, 1)) == []
 
 
 # Numbers
@@ -186,7 +203,7 @@ MISTAKES: dict[str, Wrong] = {
 def test_each_mistake_is_told_through_noise(mistake: str, seed: int, classes: int) -> None:
     made = linear_model(seed, classes)(MISTAKES[mistake](images(seed)))
     (said,) = diagnosed(noisy(made, INT8_DB, seed), seed)
-    # Before or after mean and deviation: swapped channels then differ by less than this noise, and bear one name.
+    # Channels swapped before or after mean and deviation differ by less than this noise, so that both have one name.
     assert said.startswith("the file takes BGR:" if "BGR" in mistake else mistake)
 
 
@@ -204,13 +221,13 @@ TRAINED = Preprocessing.published(96, 96)
 
 
 @pytest.fixture(scope="module")
-def trained() -> CloFormer:
+def trained() -> nn.Module:
     return build_model(load_checkpoint(resolve_weights()))
 
 
 @pytest.fixture(scope="module")
-def reference(trained: CloFormer) -> Reference:
-    """The model, which sees the same few sets of images in every test."""
+def reference(trained: nn.Module) -> Model:
+    """Return the model, with a memory, because it sees the same few sets of images in every test."""
     seen: dict[str, Logits] = {}
 
     def run(images: NDArray[np.float32]) -> Logits:
@@ -227,25 +244,25 @@ def rendered() -> NDArray[np.uint8]:
     return probe_images(32, TRAINED)
 
 
-def logits_of(model: CloFormer, images: NDArray[np.float32]) -> Logits:
+def logits_of(model: nn.Module, images: NDArray[np.float32]) -> Logits:
     with torch.inference_mode():
         logits: Logits = model(torch.from_numpy(np.ascontiguousarray(images))).numpy()
     return logits
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_trained_model_is_diagnosed_too(mistake: str, reference: Reference, rendered: NDArray[np.uint8]) -> None:
+def test_a_trained_model_is_diagnosed_too(mistake: str, reference: Model, rendered: NDArray[np.uint8]) -> None:
     logits = noisy(reference(MISTAKES[mistake](rendered)), 25, 0)
-    (said,) = diagnose(reference, TRAINED, rendered, logits, CLASSES)
+    (said,) = explained(reference, TRAINED, rendered, logits, CLASSES)
     assert said.startswith(mistake)
 
 
 @pytest.mark.parametrize("sqnr_db", [0.0, 5.0, 10.0, 20.0, 30.0, 60.0])
 def test_nothing_is_named_of_a_noisy_trained_model(
-    sqnr_db: float, reference: Reference, rendered: NDArray[np.uint8]
+    sqnr_db: float, reference: Model, rendered: NDArray[np.uint8]
 ) -> None:
     logits = noisy(reference(TRAINED.normalize(rendered)), sqnr_db, 1)
-    assert diagnose(reference, TRAINED, rendered, logits, CLASSES) == []
+    assert explained(reference, TRAINED, rendered, logits, CLASSES) == []
 
 
 def _roll(weight: Tensor) -> None:
@@ -260,19 +277,19 @@ def _drop_strongest(weight: Tensor) -> None:
 @pytest.mark.parametrize(
     "layer", ["patch_embed.conv3.conv.0", "layers.0.blocks.1.mlp.fc2", "layers.2.blocks.0.attn.qkvs.0", "head"]
 )
-def test_a_damaged_layer_is_no_mistake_of_these(
+def test_a_damaged_layer_is_not_named_as_a_mistake_of_preprocessing(
     layer: str,
     damage: Callable[[Tensor], object],
-    trained: CloFormer,
-    reference: Reference,
+    trained: nn.Module,
+    reference: Model,
     rendered: NDArray[np.uint8],
 ) -> None:
     damaged = copy.deepcopy(trained)
     with torch.no_grad():
         damage(damaged.state_dict()[f"{layer}.weight"])
-    found = diagnose(reference, TRAINED, rendered, logits_of(damaged, TRAINED.normalize(rendered)), CLASSES)
+    found = explained(reference, TRAINED, rendered, logits_of(damaged, TRAINED.normalize(rendered)), CLASSES)
     if layer == "head" and damage is _roll:
-        assert "the labels are rotated by 1" in found[0]  # which, but for the biases, they are
+        assert "the labels are rotated by 1" in found[0]  # except for the biases, they are
     elif damage is Tensor.zero_ and layer in ("head", "patch_embed.conv3.conv.0"):
         assert [said[:22] for said in found] == ["the output is constant"]
     else:

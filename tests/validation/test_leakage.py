@@ -1,4 +1,4 @@
-"""ImageSet of a calibration set are found by their pixels, and refused."""
+"""Test that images of a calibration set are found by their pixels and refused."""
 
 import numpy as np
 import pytest
