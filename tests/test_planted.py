@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from typing import cast
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_there_are_twenty_for_each_format_in_floats_and_in_integers() -> None:
 
 @pytest.fixture(scope="module")
 def trained() -> CloFormer:
-    return build_model(load_checkpoint(resolve_weights()))
+    return cast(CloFormer, build_model(load_checkpoint(resolve_weights())))
 
 
 def logits_of(model: CloFormer) -> Weights:

@@ -4,8 +4,10 @@ import re
 
 import pytest
 
-from cloformer_deploy.blame.fix import _part
+from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.quantization.sensitivity import exclusion_pattern
+
+CLOFORMER = NETWORKS["cloformer"]
 
 
 @pytest.mark.parametrize(
@@ -21,11 +23,11 @@ from cloformer_deploy.quantization.sensitivity import exclusion_pattern
     ],
 )
 def test_the_part_of_a_layer_holds_it(path: str, part: str) -> None:
-    assert _part(path) == part
-    assert re.search(exclusion_pattern(part), path)
+    assert CLOFORMER.part_of(path) == part
+    assert re.search(exclusion_pattern(CLOFORMER, part), path)
 
 
 def test_the_part_of_a_block_s_own_operators_holds_no_other() -> None:
-    pattern = exclusion_pattern("layers.0.blocks.1$")
+    pattern = exclusion_pattern(CLOFORMER, "layers.0.blocks.1$")
     assert not re.search(pattern, "layers.0.blocks.1.mlp")
     assert not re.search(pattern, "layers.0.blocks.10")

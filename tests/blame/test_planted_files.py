@@ -49,7 +49,7 @@ def sound(
 
 
 def look(bundle: Bundle, artifact: Artifact, fresh: Reexported) -> Blame:
-    return blame(bundle, artifact, probe_images(IMAGES, bundle.manifest.input), Silent(), fresh=fresh)
+    return blame(bundle, artifact, probe_images(IMAGES, bundle.manifest.preprocessing), Silent(), reexported=fresh)
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ def test_a_sound_file_has_no_fault(
     assert min(layer.sqnr_db for layer in found.layers) > low
     assert len(found.layers) > 200
     assert sum(layer.share for layer in found.layers) == pytest.approx(1)
-    # Errors of layers add up to the logits', nearly: nothing has been left out that matters.
-    noise = sum(layer.logit_noise for layer in found.layers)
+    # Errors of layers add up to the outputs', nearly: nothing has been left out that matters.
+    noise = sum(layer.output_noise for layer in found.layers)
     assert found.file.sqnr_db is not None
     assert 0.2 < noise / 10 ** (-found.file.sqnr_db / 10) < 5
 
@@ -100,8 +100,8 @@ def test_fewer_integers_are_found_that_reach_a_goal(
 ) -> None:
     monkeypatch.setattr("cloformer_deploy.blame.fix.GAIN_DB", 0.5)
     bundle, artifact, fresh = sound("onnx", "int8")
-    pixels = probe_images(16, bundle.manifest.input)
-    found = blame(bundle, artifact, pixels, Silent(), fresh=fresh)
+    pixels = probe_images(16, bundle.manifest.preprocessing)
+    found = blame(bundle, artifact, pixels, Silent(), reexported=fresh)
     fix = propose(found, fresh, pixels, tmp_path, Silent())
     assert fix.advice == "exclude_layers"
     assert fix.file is not None

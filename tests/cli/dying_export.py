@@ -44,7 +44,7 @@ def export_and_die(made: Path, left: int, arguments: Sequence[str]) -> None:
 
         return call
 
-    pipeline.run = run
+    pipeline.run = run  # type: ignore[attr-defined]
     for name in CHANGES:
         setattr(os, name, counted(getattr(os, name)))
     sys.argv = ["cloformer-deploy", *arguments]

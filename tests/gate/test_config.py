@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from cloformer_deploy.bundle.manifest import Artifact, Interface
+from cloformer_deploy.backends.registry import all_precisions
+from cloformer_deploy.bundle.manifest import Artifact, Interface, OutputTensor
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.gate.config import DriftConfig, read_config
-from cloformer_deploy.quantization.recipes import RECIPES
-from cloformer_deploy.validation import THRESHOLDS
+from cloformer_deploy.tasks import TASKS
+
+TASK = TASKS["classification"]
 
 
 def artifact(format_name: str = "onnx", precision: str = "int8", target: str = "cpu") -> Artifact:
@@ -20,6 +22,8 @@ def artifact(format_name: str = "onnx", precision: str = "int8", target: str = "
         sha256="0" * 64,
         bytes=1,
         input=Interface(kind="tensor", batch=1),
+        outputs=(OutputTensor(name="logits", shape=(1, 1000), dtype="float32"),),
+        options={},
         created_with={},
     )
 
@@ -31,10 +35,9 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_every_precision_has_limits() -> None:
-    precisions = {"fp32", "fp16", *(name for recipes in RECIPES.values() for name in recipes)}
-    for precision in precisions:
-        limits = DriftConfig().limits_of(artifact(precision=precision))
-        assert limits.top1_agreement == THRESHOLDS[precision]["top1_agreement"]
+    for precision in all_precisions():
+        limits = DriftConfig().limits_of(artifact(precision=precision), TASK)
+        assert limits.agreement == TASK.thresholds(precision)["agreement"]
         assert limits.not_executed == "fail"
 
 
@@ -45,7 +48,7 @@ def test_later_rules_prevail_and_only_where_they_are_meant(tmp_path: Path) -> No
             """
             undecided = "fail"
             [defaults]
-            top1_drop_pp = 2
+            drop_pp = 2
             regression_db = 1.5
             [[limits]]
             precision = "int8"
@@ -60,7 +63,7 @@ def test_later_rules_prevail_and_only_where_they_are_meant(tmp_path: Path) -> No
     )
     assert (config.undecided, config.source) == ("fail", str(tmp_path / "limits.toml"))
     found = {
-        (name, precision): config.limits_of(artifact(name, precision))
+        (name, precision): config.limits_of(artifact(name, precision), TASK)
         for name in ("onnx", "coreml")
         for precision in ("fp32", "int8")
     }
@@ -70,7 +73,7 @@ def test_later_rules_prevail_and_only_where_they_are_meant(tmp_path: Path) -> No
         ("onnx", "int8"): 22,
         ("coreml", "int8"): 25.5,
     }
-    assert {limits.top1_drop_pp for limits in found.values()} == {2.0}
+    assert {limits.drop_pp for limits in found.values()} == {2.0}
     assert [key for key, limits in found.items() if limits.not_executed == "allow"] == [("coreml", "int8")]
 
 
@@ -78,7 +81,7 @@ def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     assert read_config(None) == DriftConfig()
     Path("drift.toml").write_text("[defaults]\ngrowth = 0.5\n")
-    assert read_config(None).limits_of(artifact()).growth == 0.5
+    assert read_config(None).limits_of(artifact(), TASK).growth == 0.5
 
 
 @pytest.mark.parametrize(
@@ -86,10 +89,10 @@ def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.Mo
     [
         ("undecided = maybe", "no TOML"),
         ('undecided = "maybe"', "undecided: Input should be 'pass' or 'fail'"),
-        ("[defaults]\ntop1_drop = 1", "defaults.top1_drop: Extra inputs are not permitted"),
-        ("[defaults]\ntop1_agreement = 99", "defaults.top1_agreement: Input should be less than or equal to 1"),
+        ("[defaults]\ndrop = 1", "defaults.drop: Extra inputs are not permitted"),
+        ("[defaults]\nagreement = 99", "defaults.agreement: Input should be less than or equal to 1"),
         ("[defaults]\nsqnr_db = nan", "defaults.sqnr_db: Input should be a finite number"),
-        ('[[limits]]\nformat = "onnxx"', "limits.0.format: Input should be"),
+        ('[[limits]]\nformat = "onnxx"', "limits.0.format: Value error, 'onnxx' is no format; choose from onnx"),
         ("limits = 3", "limits"),
         ("[limits]\nx = 1", "limits"),
     ],

@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -11,6 +12,7 @@ from benchmarks.faults.planting import plant
 from cloformer_deploy.backends.registry import runtime_for
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import probe_images
+from cloformer_deploy.networks.cloformer import CloFormer
 from cloformer_deploy.tasks import TASKS
 from cloformer_deploy.tasks.distances import image_distances, summarize
 from cloformer_deploy.validation import artifact_outputs, reference_outputs
@@ -39,7 +41,7 @@ def test_integers(name: str, int8_bundle: Bundle, tmp_path: Path) -> None:
 
 def holds(healthy: Bundle, edit: Edit, folder: Path) -> None:
     size, outputs = healthy.manifest.preprocessing, TASKS[healthy.manifest.task].outputs
-    model = build_model(load_checkpoint(healthy.weights_path))
+    model = cast(CloFormer, build_model(load_checkpoint(healthy.weights_path)))
     edited = copy.deepcopy(model)
     edit(edited)
     pixels = probe_images(3, size)
