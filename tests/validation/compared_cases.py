@@ -22,9 +22,16 @@ class Case:
 
 
 def case(
-    n: int, *, lost: int = 0, gained: int = 0, noise: float = 0.02, labeled: bool = True, broken: float | None = None
+    n: int,
+    *,
+    lost: int = 0,
+    gained: int = 0,
+    noise: float = 0.02,
+    labeled: bool = True,
+    broken: float | None = None,
+    start: int = 0,
 ) -> Case:
-    """Return the comparison of n images.
+    """Return the comparison of n images of an artificial data set.
 
     Args:
         n: number of images.
@@ -33,9 +40,10 @@ def case(
         noise: standard deviation of the noise on the artifact's logits; the largest logit of each image is 1.
         labeled: false leaves the labels out.
         broken: a logit of the last image, such as NaN.
+        start: index of the first image in the data set.
     """
     rng = np.random.default_rng(n)
-    labels = rng.integers(0, CLASSES, n)
+    labels = np.random.default_rng(0).integers(0, CLASSES, 10_000)[start : start + n]
     expected = np.eye(CLASSES, dtype=np.float32)[labels]
     wrong = np.eye(CLASSES, dtype=np.float32)[(labels + 1) % CLASSES]
     found = expected.copy()
