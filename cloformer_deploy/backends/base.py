@@ -61,7 +61,7 @@ class ExportSpec:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """The example's shape, NCHW; a dynamic batch is traced with 2, because 1 would be taken as fixed."""
+        """Return the shape of the traced example, NCHW; a dynamic batch has 2, because 1 would be taken as fixed."""
         return (2 if self.batch is None else self.batch, 3, self.preprocessing.height, self.preprocessing.width)
 
 
@@ -146,7 +146,7 @@ class Runtime(Protocol):
 
 @dataclass(frozen=True)
 class Opener:
-    """How `bench` opens files of a format on a device: a stand-alone Python file that is sent beside the runner.
+    """A stand-alone Python file, sent beside the runner, with which `bench` opens files of a format on a device.
 
     Attributes:
         path: file that defines `open_file(path, threads, unit)`, which returns a function from a dictionary of input

@@ -1,4 +1,4 @@
-"""Descriptions of files: what can be read from one, and what its runtime shows about it."""
+"""Descriptions of files: their contents, and the findings of their runtime."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class QuantizedTensor:
 
 @dataclass(frozen=True)
 class Description:
-    """What can be read from a file: interface, operators by name, cost, quantized tensors, its own metadata."""
+    """The contents of a file: interface, operators by name, cost, quantized tensors, its own metadata."""
 
     format: str
     precision: str | None
@@ -78,7 +78,7 @@ class Description:
 
 @dataclass(frozen=True)
 class Section:
-    """What a format's runtime shows about a file, beside its description.
+    """A finding of a format's runtime about a file, beside its description.
 
     Attributes:
         name: key in JSON.

@@ -1,4 +1,4 @@
-"""What the integers in a file stand for, from the numbers it gives. Foreign files are read too, and none is trusted."""
+"""Describe quantized tensors by the scales and zero points of a file, which may be foreign and is not trusted."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ _INTEGER = re.compile(r"(u?)int([0-9]{1,2})")
 
 
 def clipped_shares(metadata: Mapping[str, Any]) -> dict[str, float]:
-    """The share of each tensor's values that was clipped, by its name, as a file's parsed metadata tell it."""
+    """Return the clipped share of each tensor's values (0..1), by its name, from a file's parsed metadata."""
     told = metadata.get("clipped")
     if not isinstance(told, dict):
         return {}
@@ -29,14 +29,14 @@ def on_grid(
     constant: bool,
     clipped: float | None = None,
 ) -> QuantizedTensor:
-    """A tensor whose values are scale * (integer - zero point).
+    """Describe a tensor whose values are scale * (integer - zero point).
 
     Args:
         name: in the file.
-        dtype: of the integers; of another type, the range is not known.
+        dtype: of the integers; the range of other types is not known.
         scale: one, or one for each channel, in any shape; None where the file does not tell.
         zero_point: the same, or one for all channels; None is 0.
-        constant: whether the integers are in the file.
+        constant: the integers are stored in the file.
         clipped: see `QuantizedTensor`.
     """
     scales = np.zeros(0) if scale is None else scale.ravel()
@@ -58,7 +58,7 @@ def on_grid(
 
 
 def in_palette(name: str, table: NDArray[np.float64] | None, values: int) -> QuantizedTensor:
-    """A constant that is looked up in a table (or several) of so many values."""
+    """Describe a constant that is looked up in a table (or several) of so many values."""
     dtype = f"uint{max(values - 1, 1).bit_length()}"
     low, high = (None, None) if table is None or table.size == 0 else (_finite(table.min()), _finite(table.max()))
     return QuantizedTensor(name, dtype, True, None, 0, None, low, high, None)

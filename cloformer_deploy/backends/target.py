@@ -38,7 +38,7 @@ class Target:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Every precision that it offers."""
+        """Return every precision that it offers."""
         return (*FLOATS, *self.recipes)
 
     def calibrated(self, precision: str) -> bool:

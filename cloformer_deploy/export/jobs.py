@@ -50,7 +50,7 @@ class AccuracyLimit(Strict):
 
 
 class Source(Strict):
-    """What files are made of: the canonical copy of the weights, and what the manifest says about it.
+    """The origin of files: the canonical copy of the weights, and the manifest's facts about it.
 
     Attributes:
         weights: path of the copy, made by this process or checked against its manifest.

@@ -1,4 +1,4 @@
-"""INT8 after training: what a calibration set says of each tensor, and what becomes an integer of it.
+"""Quantization after training: ranges of tensors over a calibration set, and plans of what is computed in integers.
 
-`recipes` is data and imports nothing; everything else needs torch.
+`recipes` (data) and `search` (an algorithm) import no torch; everything else does.
 """

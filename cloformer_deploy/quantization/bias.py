@@ -1,4 +1,4 @@
-"""What 32 bits shall hold of a bias, and bias correction: what rounding adds to a channel's mean is taken off its bias.
+"""Fit biases into 32 bits, and correct them: the mean error of rounding in a channel is subtracted from its bias.
 
 Each convolution is looked at alone, on the float model's own activations, so one pass serves all (Nagel et al.,
 "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019, section 4.2, the empirical form).
@@ -15,7 +15,7 @@ from cloformer_deploy.quantization.plan import Plan
 from cloformer_deploy.quantization.simulation import Simulation
 
 LARGEST_BIAS = 2**30
-"""In steps: half of what an int32 holds, for what a convolution adds to it."""
+"""In steps: half of the range of an int32, so that the sum of a convolution can be added."""
 _WITH_BIAS = ("conv", graph.DEPTHWISE, "linear")
 
 
@@ -41,7 +41,7 @@ class _Errors(fx.Interpreter):
 
 
 def hold_biases(module: fx.GraphModule, plan: Plan) -> None:
-    """Raise the scale of channels whose weights are 0, or nearly, until 32 bits hold their biases; in place.
+    """Raise the scale of channels whose weights are 0, or nearly, in place, until their biases fit 32 bits.
 
     A bias has the steps of the input times those of its channel's weights. Channels that training gave up have a bias
     and next to no weights: one weight of theirs becomes as large as it takes, which moves what they write by less than
@@ -63,13 +63,13 @@ def hold_biases(module: fx.GraphModule, plan: Plan) -> None:
 
 
 def _bias(node: fx.Node) -> str | None:
-    """The name of the parameter that a convolution adds."""
+    """Return the name of a convolution's bias parameter; None without one."""
     found = node.args[2] if len(node.args) > 2 else None
     return str(found.target) if isinstance(found, fx.Node) else None
 
 
 def correct_biases(module: fx.GraphModule, plan: Plan, batches: Iterable[Tensor]) -> None:
-    """Change the biases of the planned convolutions, in place, by what normalized images (B, 3, H, W) show."""
+    """Correct the biases of the planned convolutions, in place, on batches of normalized images (B, 3, H, W)."""
     errors = _Errors(module, plan)
     with torch.inference_mode():
         for images in batches:

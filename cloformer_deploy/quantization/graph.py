@@ -1,4 +1,4 @@
-"""The lowered model as a graph of named tensors: what each operator is, and which may share their numbers.
+"""The lowered model as a graph of named tensors: kinds of operators, and tensors that hold the same numbers.
 
 Traced by torch.export with any batch size. A tensor has the name of the node that makes it.
 """
@@ -48,13 +48,13 @@ DEPTHWISE = "depthwise"
 
 
 def trace(model: nn.Module, height: int, width: int) -> fx.GraphModule:
-    """The operators of a model of images (B, 3, height, width), for any B; it shares the model's parameters."""
+    """Trace a model of images (B, 3, height, width), for any B; the graph shares the model's parameters."""
     dynamic = ({0: torch.export.Dim("batch")},)
     return torch.export.export(model, (torch.zeros(2, 3, height, width),), dynamic_shapes=dynamic).module()
 
 
 def kind(node: fx.Node) -> str:
-    """What an operator is, in the words of `KINDS`; `depthwise` for a conv of one channel a group."""
+    """Return the kind of an operator, one of `KINDS`; `depthwise` for a convolution with one channel per group."""
     found = KINDS.get(node.target, "other")
     if found == "conv" and len(node.args) > 6 and node.args[6] != 1:
         return DEPTHWISE
@@ -62,18 +62,18 @@ def kind(node: fx.Node) -> str:
 
 
 def is_normalization(node: fx.Node) -> bool:
-    """Whether a node is part of a normalization."""
+    """Tell whether a node is part of a normalization."""
     return any(_class_name(entry) in NORMALIZATIONS for entry in node.meta.get("nn_module_stack", {}).values())
 
 
 def is_attention(node: fx.Node) -> bool:
-    """Whether a node is part of the global attention's products and softmax."""
+    """Tell whether a node is part of the global attention's products and softmax."""
     stack = node.meta.get("nn_module_stack", {}).values()
     return any(_class_name(entry).endswith("Attention") and _class_name(entry) != "CloAttention" for entry in stack)
 
 
 def path(node: fx.Node) -> str:
-    """The module that a node is part of, by its name in the model."""
+    """Return the dotted name of the module that a node belongs to; empty for the model itself."""
     stack = list(node.meta.get("nn_module_stack", {}).values())
     return str(stack[-1][0]) if stack else ""
 
@@ -84,7 +84,7 @@ def _class_name(entry: tuple[str, Any]) -> str:
 
 
 def activations(node: fx.Node) -> list[fx.Node]:
-    """The tensors a node computes from; of a conv or a linear its input, not its weights."""
+    """Return the tensors that a node computes from; for convolutions and linear layers the input, not the weights."""
     return [item for item in node.all_input_nodes if item.op in ("call_function", "placeholder") and _is_float(item)]
 
 
@@ -96,7 +96,7 @@ def _is_float(node: fx.Node) -> bool:
 
 
 def result(node: fx.Node) -> fx.Node:
-    """The tensor a node leaves to others: every runtime takes a ReLU into the conv before it."""
+    """Return the node whose tensor others read: every runtime fuses a ReLU into the convolution before it."""
     users = list(node.users)
     if kind(node) in ("conv", DEPTHWISE) and len(users) == 1 and kind(users[0]) == "relu":
         return users[0]
@@ -104,7 +104,7 @@ def result(node: fx.Node) -> fx.Node:
 
 
 def source(node: fx.Node) -> fx.Node:
-    """The tensor whose numbers a node has: itself, or through what only moves them, the one they came from."""
+    """Return the node that computed a node's numbers: itself, or the one before operators that only move them."""
     while kind(node) == "layout":
         node = activations(node)[0]
     return node

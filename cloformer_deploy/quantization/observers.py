@@ -1,4 +1,4 @@
-"""What values a tensor takes over a calibration set: a histogram that grows with them, and the range it suggests."""
+"""Observe the values of tensors over a calibration set in growing histograms, and choose ranges from them."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -15,23 +15,23 @@ from cloformer_deploy.quantization import graph
 
 BINS = 4096
 SMALLEST_SCALE = 1e-30
-"""Of a tensor that is always 0; its reciprocal is a float32."""
+"""The scale of a tensor that is always 0; its reciprocal fits float32."""
 _HALF = BINS // 2
 
 
 @dataclass(frozen=True)
 class Range:
-    """The values that are told apart; 0 is one of them, for padding is made of it."""
+    """The range of values that integers represent. It contains 0, which padding consists of."""
 
     low: float
     high: float
 
     def __post_init__(self) -> None:
         if not self.low <= 0 <= self.high:
-            raise ValueError(f"the range {self.low} to {self.high} does not hold 0")
+            raise ValueError(f"the range {self.low} to {self.high} does not contain 0")
 
     def grid(self, bits: int) -> tuple[float, int]:
-        """Scale and zero point of the 2^bits unsigned levels, of which one is 0 exactly."""
+        """Return scale and zero point of the 2^bits unsigned levels, one of which is exactly 0."""
         steps = 2**bits - 1
         scale = max((self.high - self.low) / steps, SMALLEST_SCALE)
         return scale, min(max(round(-self.low / scale), 0), steps)
@@ -39,10 +39,10 @@ class Range:
 
 @dataclass
 class Histogram:
-    """Counts of values in `BINS` bins of one width, over [-reach, reach); one pass, whatever comes.
+    """Counts of values in `BINS` bins of equal width over [-reach, reach), made in one pass.
 
-    When a value lies outside, neighbouring bins are merged until it fits: `reach` is always a power of 2, so that
-    what was counted stays exact, in whatever order the values come.
+    When a value lies outside, neighboring bins are merged until it fits. `reach` is always a power of 2, so the counts
+    stay exact in whatever order the values come.
 
     Attributes:
         low: the smallest value, or 0.
@@ -68,11 +68,11 @@ class Histogram:
             raise ValueError("a value is NaN or infinite")
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._reach_out(largest)
-        if largest == 0:  # of no width: all in the bin of 0
+        if largest == 0:  # the bins have no width yet: all values are in the bin of 0
             self.counts[_HALF] += values.numel()
             return
-        # The product is exact. torch.histc adds `reach` to each value, which rounds: whether what is just below 0 is
-        # counted above it would depend on what `reach` is at the time.
+        # The product is exact. torch.histc adds `reach` to each value, which rounds: whether a value just below 0 is
+        # counted above it would depend on the current `reach`.
         numbers = (values.float() * (_HALF / self.reach)).floor().int() + _HALF
         self.counts += torch.bincount(numbers.flatten(), minlength=BINS).numpy()
 
@@ -87,25 +87,25 @@ class Histogram:
         self.reach = needed
 
     @property
-    def centres(self) -> NDArray[np.float64]:
-        """The middle of each bin."""
+    def centers(self) -> NDArray[np.float64]:
+        """Return the center of each bin."""
         width = 2 * self.reach / BINS
         return np.asarray((np.arange(BINS) - _HALF + 0.5) * width, np.float64)
 
     def clipped(self, kept: Range) -> float:
-        """The share of values outside a range; those of the bin that an end lies in are taken to be inside."""
+        """Return the share of values outside a range, 0..1; values in the bin of either end count as inside."""
         total = self.counts.sum()
         half_a_bin = self.reach / BINS
-        below = (self.centres + half_a_bin <= kept.low) & (self.low < kept.low)
-        above = (self.centres - half_a_bin >= kept.high) & (self.high > kept.high)
+        below = (self.centers + half_a_bin <= kept.low) & (self.low < kept.low)
+        above = (self.centers - half_a_bin >= kept.high) & (self.high > kept.high)
         return float(self.counts[below | above].sum() / total) if total else 0.0
 
 
 def percentile(seen: Histogram, share: float = 1e-5) -> Range:
-    """The values seen but for `share` of them, half of it at each end, to within a bin.
+    """Return the range of the observed values without a `share` of them, half at each end, to within a bin.
 
-    On photographs that no range was measured on, the logits of trained xxs had 31.5 dB SQNR this way; 30.9 dB with the
-    range of least squared error of each tensor, 28.7 dB with all that was seen (docs/int8.md).
+    On photographs outside the calibration set, the logits of trained xxs had 31.5 dB SQNR with these ranges, 30.9 dB
+    with each tensor's range of least squared error, and 28.7 dB with the full observed ranges (docs/int8.md).
     """
     total = seen.counts.sum()
     if total == 0:
@@ -114,7 +114,7 @@ def percentile(seen: Histogram, share: float = 1e-5) -> Range:
     first = int(np.searchsorted(below, share / 2, side="right"))
     last = int(np.searchsorted(below, 1 - share / 2))
     half_a_bin = seen.reach / BINS
-    low, high = seen.centres[first] - half_a_bin, seen.centres[last] + half_a_bin
+    low, high = seen.centers[first] - half_a_bin, seen.centers[last] + half_a_bin
     return Range(min(0.0, max(low, seen.low)), max(0.0, min(high, seen.high)))
 
 
@@ -133,13 +133,13 @@ class Observer(fx.Interpreter):
                 self.histograms[n.name].add(value)
             except ValueError as error:
                 where = graph.path(n) or n.name
-                hint = "these weights cannot compute such a image: check both"
+                hint = "these weights cannot compute such an image: check both"
                 raise ToolError(f"{where} gives NaN or infinity on a calibration image", hint) from error
         return value
 
 
 def observe(module: fx.GraphModule, names: Iterable[str], batches: Iterable[Tensor]) -> Mapping[str, Histogram]:
-    """The histograms of the named tensors over batches of normalized images (B, 3, H, W).
+    """Return histograms of the named tensors over batches of normalized images (B, 3, H, W).
 
     Raises:
         ToolError: a tensor is NaN or infinite.

@@ -1,4 +1,4 @@
-"""A recipe applied to a graph: which operators are computed in integers, and the range of every tensor around them."""
+"""Apply a recipe to a graph: choose the operators that are computed in integers, and the ranges of their tensors."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -13,28 +13,28 @@ from cloformer_deploy.quantization.observers import SMALLEST_SCALE, Histogram, R
 from cloformer_deploy.quantization.recipes import Recipe
 
 WIDENED = 2.0
-"""How far beyond what was seen 16 bits reach. They have levels to spare, and clipping new images at the extremes of
-the calibration set cost trained xxs 3 dB."""
+"""Factor by which 16-bit ranges exceed the observed ones. 16 bits have levels to spare, and clipping new images at the
+extremes of the calibration set cost trained xxs 3 dB."""
 
 
 def tanh_range(bits: int) -> Range:
-    """Of every tanh, with steps of a power of 2: in 8 bits 1/128, which TFLite lays down."""
+    """Return the range of every tanh, with steps of a power of 2: 1/128 in 8 bits, as TFLite requires."""
     return Range(-1.0, 1 - 2.0 ** (1 - bits))
 
 
 def sigmoid_range(bits: int) -> Range:
-    """Of every sigmoid, with steps of a power of 2: in 8 bits 1/256, which TFLite lays down."""
+    """Return the range of every sigmoid, with steps of a power of 2: 1/256 in 8 bits, as TFLite requires."""
     return Range(0.0, 1 - 2.0**-bits)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a format's quantizer is told.
+    """The instructions for a format's quantizer.
 
     Attributes:
-        recipe: what was applied.
+        recipe: the recipe that was applied.
         operators: names of the nodes that are computed in integers.
-        ranges: of every tensor that they read or write, by the node that makes it.
+        ranges: range of every tensor that they read or write, by the node that computes it.
     """
 
     recipe: Recipe
@@ -43,14 +43,18 @@ class Plan:
 
     @property
     def activation_bits(self) -> int:
-        """Of the tensors of `ranges`."""
+        """Return the bits of the tensors of `ranges`.
+
+        Raises:
+            ValueError: the recipe leaves activations float.
+        """
         if self.recipe.activation_bits is None:
             raise ValueError(f"{self.recipe.name} leaves activations float")
         return self.recipe.activation_bits
 
 
 def weight_scales(weight: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
-    """One scale for each output channel of weights (outputs, ...), whose largest magnitude is the last level."""
+    """Return one scale per output channel of weights (outputs, ...); the largest magnitude becomes the last level."""
     largest = np.abs(weight.reshape(len(weight), -1)).max(axis=1)
     scales: NDArray[np.float32] = np.maximum(largest / np.float32(2 ** (bits - 1) - 1), np.float32(SMALLEST_SCALE))
     return scales
@@ -59,11 +63,11 @@ def weight_scales(weight: NDArray[np.float32], bits: int) -> NDArray[np.float32]
 def quantized_operators(
     module: fx.GraphModule, recipe: Recipe, excluded_layers: Collection[str] = ()
 ) -> frozenset[str]:
-    """The nodes that a recipe computes in integers; a conv takes its ReLU with it.
+    """Return the nodes that a recipe computes in integers; a convolution includes its ReLU.
 
     Args:
         module: a traced model.
-        recipe: what becomes an integer.
+        recipe: the recipe.
         excluded_layers: further patterns of module paths that stay float.
     """
     floats = [re.compile(pattern) for pattern in (*recipe.excluded_layers, *excluded_layers)]
@@ -79,7 +83,7 @@ def quantized_operators(
 
 
 def tensors(module: fx.GraphModule, recipe: Recipe, operators: Collection[str]) -> list[str]:
-    """The tensors that a recipe rounds around the given operators, by the node that makes their numbers."""
+    """Return the tensors that a recipe rounds around the given operators, by the node that computes their numbers."""
     found: dict[str, None] = {}
     for node in module.graph.nodes:
         if node.name in operators and graph.kind(node) not in ("layout", "relu"):
@@ -95,7 +99,7 @@ def plan(
     seen: Mapping[str, Histogram],
     excluded_layers: Collection[str] = (),
 ) -> Plan:
-    """Choose the range of every tensor that a planned operator reads or writes, by what was seen of it."""
+    """Choose the range of every tensor that a planned operator reads or writes, from its histogram."""
     if recipe.activation_bits is None:
         return Plan(recipe, frozenset(), {})
     operators = quantized_operators(module, recipe, excluded_layers)

@@ -32,7 +32,7 @@ class CalibrationBatches:
         images: the set.
         preprocessing: the model's.
         purpose: what the passes are for, for example "onnx int8"; it ends the name of each step.
-        progress: is told of each pass and its progress.
+        progress: receives a step for each pass.
     """
 
     images: ImageSet
@@ -72,7 +72,7 @@ class Prepared:
     Attributes:
         model: lowered; its float outputs differ from the reference's by the bias correction.
         traced: the same as a graph of named tensors, which shares the model's parameters.
-        plan: what becomes an integer.
+        plan: operators that are computed in integers, and ranges of tensors.
         seen: histograms of the plan's tensors.
     """
 
@@ -82,11 +82,11 @@ class Prepared:
     seen: Mapping[str, Histogram]
 
     def clipped(self, matches: Mapping[str, str]) -> dict[str, float]:
-        """The share of a tensor's values that its range clips, by its name in a file; `matches` maps it to its node."""
+        """Return the clipped share (0..1) of each tensor's values by names in a file, which `matches` maps to nodes."""
         return {
             name: self.seen[node].clipped(self.plan.ranges[node])
             for name, node in matches.items()
-            if node in self.seen and node in self.plan.ranges  # what is left in float was observed too
+            if node in self.seen and node in self.plan.ranges  # excluded layers were observed too
         }
 
 
@@ -103,7 +103,7 @@ def observed(
         reference: the model, in evaluation mode.
         network: its family.
         rewrites: the target's, for graphs with integer convolutions.
-        recipe: what becomes an integer.
+        recipe: the recipe that is prepared for.
         images: the calibration set.
     """
     size = (images.preprocessing.height, images.preprocessing.width)

@@ -20,7 +20,7 @@ normalization feeds the residual stream. Together they caused a quarter of all q
 
 @dataclass(frozen=True)
 class Recipe:
-    """Which weights and operators become integers.
+    """The choice of weights and operators that become integers.
 
     Attributes:
         name: by the rule of this module.
@@ -44,7 +44,7 @@ class Recipe:
 
     @property
     def needs_calibration(self) -> bool:
-        """True if activations become integers, whose ranges are measured on a calibration set."""
+        """Tell whether activations become integers, whose ranges are measured on a calibration set."""
         return self.activation_bits is not None
 
 

@@ -1,7 +1,7 @@
-"""The search under an accuracy limit: which blocks go back to float, found in few evaluations.
+"""Search for the fewest blocks that must stay float under an accuracy limit, in few evaluations.
 
-One measurement a block ranks the blocks by what their integers cost; then the number of blocks that are left float,
-worst first, is bisected. It knows nothing of files or images: both kinds of evaluation are functions it is given.
+One measurement per block ranks the blocks by the error that their integers cause; then the number of blocks that stay
+float, worst first, is bisected. The search knows no files or images: both kinds of evaluation are functions.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 SMALLEST_BUDGET = 2
 """PyTorch's own pass, and one file."""
 DEFAULT_BUDGET = 32
-"""Lets every search end: see `largest_cost`."""
+"""Enough for every search to end: see `largest_cost`."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One candidate: the blocks left float, in the order of the model, and its top-1 drop in percentage points."""
+    """One candidate: the blocks that stay float, in the order of the model, and its drop in percentage points."""
 
     excluded_layers: tuple[str, ...]
     drop_pp: float
@@ -23,7 +23,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a search came to.
+    """The result of a search.
 
     Attributes:
         held: the candidate of the fewest float blocks that held the limit; None if none did.
@@ -35,7 +35,7 @@ class Outcome:
 
 
 def largest_cost(blocks: int) -> int:
-    """Evaluations that a search over so many blocks takes at most, where its budget does not end it."""
+    """Return how many evaluations a search over so many blocks takes at most, if its budget does not end it."""
     return 1 + (blocks + (blocks - 1).bit_length() if blocks > 1 else 0)
 
 
@@ -46,14 +46,14 @@ def search(
     max_drop_pp: float,
     budget: int,
 ) -> Outcome:
-    """Find the fewest blocks that have to be left float for the limit to hold.
+    """Find the fewest blocks that have to stay float for the limit to hold.
 
     At least one block keeps its integers: a file without any would not be what was asked for.
 
     Args:
         blocks: those that have integers, in the order of the model.
-        evaluate: the top-1 drop, in percentage points, with these blocks left float; costs one evaluation.
-        measure: how much error the integers of this block alone make, in any unit; costs one evaluation.
+        evaluate: drop of the task's metric, percentage points, with these blocks in float; costs one evaluation.
+        measure: error that the integers of this block alone cause, in any unit; costs one evaluation.
         max_drop_pp: the drop that is still allowed.
         budget: evaluations that may be used; at least 1.
     """

@@ -1,7 +1,7 @@
 """The quantized model in PyTorch: float32 arithmetic on the values that integers can hold.
 
 Runtimes compute convolutions in 32-bit integers and round once, so this differs from them by single steps of single
-outputs. It is what recipes are judged by before a file is written; files themselves are verified on their runtimes.
+outputs. Recipes are judged by it before a file is written; files themselves are verified on their runtimes.
 """
 
 from typing import Any
@@ -16,13 +16,13 @@ from cloformer_deploy.quantization.plan import Plan, sigmoid_range, weight_scale
 
 
 def on_grid(values: Tensor, kept: Range, bits: int) -> Tensor:
-    """Values of any shape, rounded to the 2^bits levels of a range whose zero is one of them."""
+    """Return values of any shape, rounded to the 2^bits levels of a range, one of which is 0."""
     scale, zero_point = kept.grid(bits)
     return torch.fake_quantize_per_tensor_affine(values, scale, zero_point, 0, 2**bits - 1)
 
 
 def rounded_weights(weight: Tensor, bits: int) -> Tensor:
-    """Weights (outputs, ...) on symmetric grids of one scale an output channel."""
+    """Return weights (outputs, ...), rounded to symmetric grids with one scale per output channel."""
     levels = 2 ** (bits - 1) - 1
     scales = torch.from_numpy(weight_scales(weight.detach().numpy(), bits)).reshape(-1, *[1] * (weight.dim() - 1))
     return torch.round(weight / scales).clamp(-levels, levels) * scales
@@ -49,7 +49,7 @@ class Simulation(fx.Interpreter):
         return self._round(value, n) if graph.result(n) is n and self.plan.recipe.rounds_outputs else value
 
     def computed(self, n: fx.Node) -> Any:
-        """A planned operator on what its inputs round to, before its own rounding."""
+        """Compute a planned operator on its rounded inputs, before its output is rounded."""
         activations = graph.activations(n)
 
         def given(node: fx.Node) -> Any:

@@ -1,7 +1,8 @@
-"""Which tensor of a file is which of the traced model: the one that holds the same numbers.
+"""Match tensors of an exported file to nodes of the traced model by their values.
 
-Converters rename, merge and transpose. A range depends only on the numbers a tensor takes, in whatever order. So a
-tensor is known by moments that do not depend on the order, on one probe batch: two of one fingerprint have one range.
+Converters rename, merge and transpose tensors. A range depends only on a tensor's values, not on their order. Tensors
+are therefore compared by moments that do not depend on the order, on one probe batch (fingerprints); two tensors with
+the same fingerprint have the same range.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,14 +16,15 @@ from torch import Tensor, fx
 from cloformer_deploy.quantization import graph
 
 TOLERANCE = 1e-3
-"""Of a tensor's root mean square (of its largest magnitude for the extremes); float32 rounding is about 1e-5."""
+"""Largest difference, as a share of a tensor's root mean square (for the extremes: of its largest magnitude). float32
+rounding is about 1e-5."""
 
 Fingerprint = NDArray[np.float64]
-"""Count and root mean square; over the latter: mean, cube root of the mean cube, mean magnitude, smallest, largest."""
+"""(7,): count, root mean square; over it: mean, cube root of the mean cube, mean magnitude, smallest, largest."""
 
 
 def fingerprint(values: NDArray[Any]) -> Fingerprint:
-    """Of a tensor of any shape and layout."""
+    """Return the fingerprint of a tensor of any shape and layout."""
     flat = np.asarray(values, np.float64).ravel()
     rms = float(np.sqrt(np.mean(flat**2))) if flat.size else 0.0
     scaled = flat / rms if rms else flat
@@ -41,14 +43,14 @@ class _Fingerprints(fx.Interpreter):
         value = super().run_node(n)
         if n.op in ("call_function", "placeholder") and isinstance(value, Tensor) and value.is_floating_point():
             mine = fingerprint(value.numpy())
-            # What only moved all numbers of another tensor is not told from it: the one that made them is meant.
+            # A tensor that only moves all numbers of another has its fingerprint: the one that computed them is kept.
             if graph.kind(n) != "layout" or mine[0] != self.found[graph.source(n).name][0]:
                 self.found[n.name] = mine
         return value
 
 
 def fingerprints(module: fx.GraphModule, images: Tensor) -> dict[str, Fingerprint]:
-    """Of every tensor of a traced model, by its node, for normalized images (B, 3, H, W)."""
+    """Return the fingerprint of every tensor of a traced model, by its node, for normalized images (B, 3, H, W)."""
     runner = _Fingerprints(module)
     with torch.inference_mode():
         runner.run(images)
@@ -56,7 +58,7 @@ def fingerprints(module: fx.GraphModule, images: Tensor) -> dict[str, Fingerprin
 
 
 def identify(known: Mapping[str, Fingerprint], found: Iterable[tuple[str, NDArray[Any]]]) -> dict[str, str]:
-    """The node behind each tensor of a file, by the tensor's name; tensors without one are left out.
+    """Return the node that each tensor of a file corresponds to, by the tensor's name, where there is one.
 
     Args:
         known: `fingerprints` of the traced model.

@@ -48,7 +48,7 @@ def describe(path: Path) -> Description:
 
 
 def summarize(package: "Package") -> GraphSummary:
-    """Transposes, ranks, parameters and multiply-accumulates; weights stored in few bits count as what they become."""
+    """Count transposes, axes, parameters (compressed ones as floats) and multiply-accumulates of a package."""
     from cloformer_deploy.backends.coreml.interpreter.types import TensorType, value_type
 
     types: dict[str, TensorType] = {}
@@ -78,7 +78,7 @@ def summarize(package: "Package") -> GraphSummary:
 
 
 def _macs(operation: Any, types: Mapping[str, "TensorType"]) -> int:
-    """Outputs times the terms of the sum behind each."""
+    """Return the multiply-accumulates of an operation: outputs times the terms of the sum behind each."""
 
     def shape(argument: str) -> tuple[int, ...]:
         return types[operation.inputs[argument].arguments[0].name].shape
@@ -89,7 +89,7 @@ def _macs(operation: Any, types: Mapping[str, "TensorType"]) -> int:
     match operation.type:
         case "conv" | "linear":  # (out, in, rows, columns), (out, in)
             return outputs() * prod(shape("weight")[1:])
-        case "matmul":  # one of the last two axes of x is the sum's, turned or not; the other is the output's
+        case "matmul":  # one of the last two axes of x is summed over, transposed or not; the other is the output's
             return outputs() * prod(shape("x")[-2:]) // types[operation.outputs[0].name].shape[-2]
         case "einsum":  # nchw,nwhu->nchu, the one that Core ML has
             return outputs() * shape("values")[-1]
@@ -97,11 +97,11 @@ def _macs(operation: Any, types: Mapping[str, "TensorType"]) -> int:
 
 
 def integers(package: "Package", shares: Mapping[str, float]) -> tuple[QuantizedTensor, ...]:
-    """The tensors that `quantize` makes integers of, by their names before, and the weights stored in few bits.
+    """Return the tensors that `quantize` turns into integers, by their float names, and the compressed weights.
 
     Args:
         package: a package, whose weight files are read.
-        shares: of each tensor, by name, the share clipped.
+        shares: clipped share of each tensor's values, 0..1, by name.
     """
     reader = _Arguments(package)
     found = []
@@ -127,7 +127,7 @@ def integers(package: "Package", shares: Mapping[str, float]) -> tuple[Quantized
 
 
 class _Arguments:
-    """Looks up what operations are given; None where it is no constant, or cannot be decoded."""
+    """Reads the constant arguments of operations; None where one is no constant, or cannot be decoded."""
 
     def __init__(self, package: "Package") -> None:
         from cloformer_deploy.backends.coreml.interpreter.constants import Decoder

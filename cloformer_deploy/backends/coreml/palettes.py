@@ -1,4 +1,4 @@
-"""Palettes: the few values that stand for many weights."""
+"""Palettes: tables of the few values that weights are rounded to."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,7 @@ _MOST_STEPS = 1000
 
 
 def palette(weight: NDArray[np.float32], bits: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """The 2^bits values, and the index of each weight's, of (locally) least squared error. Nothing is random.
+    """Return the 2^bits values of (locally) least squared error, and the index of each weight's. Nothing is random.
 
     k-means in one dimension: values are sorted, so a cluster is a stretch of them and its mean a difference of sums.
     It starts from where optimal values lie, as dense as the cube root of the weights' own density (Panter and Dite,

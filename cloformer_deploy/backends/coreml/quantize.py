@@ -1,4 +1,4 @@
-"""Core ML with integers: a float32 program rewritten, and what stays float in it turned to float16.
+"""Quantize Core ML programs: a float32 program is rewritten, and everything that stays float becomes float16.
 
 Core ML computes a convolution in integers where its weights are int8 and its input comes from a pair of quantize and
 dequantize (Neural Engine of A17 Pro, M4 and later); its output needs no pair, and one would cost 1 to 2 dB. The Neural
@@ -27,11 +27,11 @@ _WEIGHTED = ("conv", "linear")
 _SMALLEST_PALETTE = 2048
 """Elements of a tensor; below, its table takes more than it saves."""
 _SMALLEST_SCALE = 2.0**-14
-"""The smallest normal number of float16; what is below may be taken for 0, and divided by."""
+"""The smallest normal number of float16; a smaller scale may be taken for 0, by which numbers are then divided."""
 
 
 def quantized(model: Any, spec: ExportSpec, prepared: "Prepared") -> tuple[Any, dict[str, float]]:
-    """The integer form of a float32 `MLModel`, with its interface, without its metadata; and the shares clipped.
+    """Return a quantized copy of a float32 `MLModel` without its metadata, and the clipped shares by tensor name.
 
     Raises:
         ToolError: an operator of the plan, or a tensor it reads, is not found in the program.
@@ -42,7 +42,7 @@ def quantized(model: Any, spec: ExportSpec, prepared: "Prepared") -> tuple[Any, 
 
 
 def _renamed(model: Any, shares: Mapping[str, float]) -> dict[str, float]:
-    """The shares clipped, given by the names in a float32 program, by those of the same tensors in its integer form."""
+    """Return the clipped shares, given by the names in a float32 program, by those of its quantized form."""
     clipped = {}
     for block in model.get_spec().mlProgram.functions["main"].block_specializations.values():
         for operation in block.operations:
@@ -54,7 +54,7 @@ def _renamed(model: Any, shares: Mapping[str, float]) -> dict[str, float]:
 
 
 def _match(model: Any, spec: ExportSpec, prepared: "Prepared") -> dict[str, str]:
-    """The plan's tensor behind each of the program's, by running both."""
+    """Return the plan's tensor that each of the program's tensors corresponds to, found by running both."""
     from cloformer_deploy.backends.coreml.tensors import CoreMLTensors
     from cloformer_deploy.backends.interface import probe
     from cloformer_deploy.quantization.tensor_matching import fingerprints, identify
@@ -65,12 +65,12 @@ def _match(model: Any, spec: ExportSpec, prepared: "Prepared") -> dict[str, str]
 
 
 def quantize(model: Any, plan: "Plan", matches: Mapping[str, str]) -> Any:
-    """See `quantized`.
+    """Return a quantized copy of a float32 `MLModel`, without its metadata.
 
     Args:
-        model: an ML program for at least `coreml.lowest_ios(plan.recipe)`.
+        model: an ML program for at least `format.lowest_ios(plan.recipe)`.
         plan: what becomes an integer; without calibration, the weights of all convolutions and linear operations.
-        matches: the plan's tensor behind each of the program's; not looked at without calibration.
+        matches: the plan's tensor that each of the program's corresponds to; not used without calibration.
     """
     import coremltools as ct
     from coremltools.converters.mil.converter import mil_convert
@@ -99,7 +99,7 @@ def quantize(model: Any, plan: "Plan", matches: Mapping[str, str]) -> Any:
 
 
 def _cleanup() -> Any:
-    """Passes that drop what is left over; all others have done their work, and one of them is inexact."""
+    """Return the passes that remove unused operations; all others have run before, and one of them is inexact."""
     import coremltools as ct
 
     passes = ct.PassPipeline.CLEANUP
@@ -109,7 +109,7 @@ def _cleanup() -> Any:
 
 
 def _planned(program: Any, plan: "Plan", matches: Mapping[str, str]) -> list[Any]:
-    """The program's operations that the plan computes in integers, in its order."""
+    """Return the program's operations that the plan computes in integers, in order."""
     missing = sorted(plan.operators.difference(matches.values()))
     if missing:
         message = f"{len(missing)} of {len(plan.operators)} planned operators are not in the program: {missing[0]}, ..."
@@ -122,7 +122,7 @@ def _planned(program: Any, plan: "Plan", matches: Mapping[str, str]) -> list[Any
 
 
 def _insert_pairs(program: Any, planned: Iterable[Any], plan: "Plan", matches: Mapping[str, str]) -> None:
-    """Put quantize and dequantize before the planned operations; those that read the same tensor share a pair.
+    """Insert quantize and dequantize before the planned operations; those that read the same tensor share a pair.
 
     The pass that coremltools has for it computes scales and zero points in float16: a zero point may be one off, and
     beyond 511 it overflows to one end of the levels, or to no number.
@@ -140,7 +140,7 @@ def _insert_pairs(program: Any, planned: Iterable[Any], plan: "Plan", matches: M
 
 
 def _pair(operation: Any, kept: "Range") -> Any:
-    """Quantize and dequantize an operation's input, just before it."""
+    """Insert quantize and dequantize of an operation's input before it; return the dequantized tensor."""
     from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - its usual name
 
     scale, zero_point = kept.grid(8)

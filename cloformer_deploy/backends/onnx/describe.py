@@ -40,7 +40,7 @@ def describe(path: Path) -> Description:
 
 
 def summarize(model: "onnx.ModelProto") -> GraphSummary:
-    """Transposes, ranks, parameters and multiply-accumulates of a model with its weights inside."""
+    """Count transposes, axes, parameters and multiply-accumulates of a model with its weights inside."""
     import onnx
 
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
@@ -55,7 +55,7 @@ def summarize(model: "onnx.ModelProto") -> GraphSummary:
 
 
 def _shapes(model: "onnx.ModelProto") -> dict[str, tuple[int, ...]]:
-    """The shapes of all tensors that are known; a dynamic batch counts as 1."""
+    """Return the known shapes of tensors by name; a dynamic batch counts as 1."""
     import onnx
 
     try:
@@ -88,11 +88,11 @@ def _macs(model: "onnx.ModelProto", shapes: dict[str, tuple[int, ...]]) -> int |
 
 
 def integers(model: "onnx.ModelProto", shares: Mapping[str, float]) -> tuple[QuantizedTensor, ...]:
-    """The tensors that QuantizeLinear makes integers of, by their names before, and the integers that are constant.
+    """Return the tensors that QuantizeLinear turns into integers, by their float names, and the constant integers.
 
     Args:
         model: with its weights inside.
-        shares: of each tensor, by name, the share clipped.
+        shares: clipped share of each tensor's values, 0..1, by name.
     """
     constants = {item.name: item for item in model.graph.initializer}
     nodes = (node for node in model.graph.node if node.op_type == "Constant")
@@ -105,7 +105,7 @@ def integers(model: "onnx.ModelProto", shares: Mapping[str, float]) -> tuple[Qua
             continue
         name, scale, zero_point = (*node.input, "")[:3]
         if node.op_type == "DequantizeLinear" and name not in constants:
-            continue  # what made it is the QuantizeLinear, or the caller
+            continue  # computed by a QuantizeLinear, or an input
         found.append(
             on_grid(
                 name,
@@ -120,7 +120,7 @@ def integers(model: "onnx.ModelProto", shares: Mapping[str, float]) -> tuple[Qua
 
 
 def _integer_type(node: "onnx.NodeProto", constants: "Mapping[str, onnx.TensorProto]") -> str:
-    """Of a node's integers: that of the zero point, if it has one."""
+    """Return the type of a node's integers: that of the zero point, if it has one."""
     import onnx
 
     zero_point = constants.get(node.input[2]) if len(node.input) > 2 else None

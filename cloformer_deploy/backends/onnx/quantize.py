@@ -27,7 +27,7 @@ MOVES = frozenset(
 """Operators that add no rounding of their own: a ReLU belongs to its convolution, the others move numbers."""
 WEIGHTED = ("Conv", "Gemm")
 HALVES = ("Sigmoid", "Sqrt")
-"""The first halves of a SiLU and of a reciprocal root, which are one operator each in the traced model."""
+"""First halves of a SiLU and of a reciprocal root, each of which is one operator in the traced model."""
 OPSET_OF_16_BITS = 21
 """The first whose QuantizeLinear knows uint16; nothing in the graph is an operator that changed since opset 20."""
 
@@ -35,9 +35,12 @@ OPSET_OF_16_BITS = 21
 def quantized(
     model: "onnx.ModelProto", spec: ExportSpec, prepared: "Prepared"
 ) -> tuple["onnx.ModelProto", dict[str, float]]:
-    """A float32 model with integers where the plan has them, and the shares clipped of the tensors that became some.
+    """Return a quantized copy of a float32 model, and the clipped shares of its quantized tensors, by name.
 
-    The model that is given, with its weights inside, is left as it is.
+    Args:
+        model: with its weights inside; it is not changed.
+        spec: of the file.
+        prepared: the plan, and the histograms behind it.
     """
     import onnx
 
@@ -55,7 +58,7 @@ def quantized(
 
 
 def _match(model: "onnx.ModelProto", spec: ExportSpec, prepared: "Prepared") -> dict[str, str]:
-    """The plan's tensor behind each of the model's, by running both."""
+    """Return the plan's tensor that each of the model's tensors corresponds to, found by running both."""
     from cloformer_deploy.backends.interface import probe
     from cloformer_deploy.backends.onnx.tensors import OnnxTensors
     from cloformer_deploy.quantization.tensor_matching import fingerprints, identify
@@ -66,7 +69,7 @@ def _match(model: "onnx.ModelProto", spec: ExportSpec, prepared: "Prepared") -> 
 
 
 class _Quantizer:
-    """Rewrites one graph in place; `matches` has the plan's tensor behind each of its own."""
+    """Rewrites one graph in place. `matches` maps its tensors to those of the plan."""
 
     def __init__(self, graph: "onnx.GraphProto", plan: "Plan", matches: Mapping[str, str]) -> None:
         self.graph = graph
@@ -100,14 +103,14 @@ class _Quantizer:
         return [name for name in names if name not in self.constants]
 
     def _result(self, node: "onnx.NodeProto") -> str:
-        """The tensor a node leaves to others: a ReLU behind it becomes part of it."""
+        """Return the tensor that other nodes read: a ReLU behind the node becomes part of it."""
         users = self.users.get(node.output[0], [])
         if len(users) == 1 and users[0].op_type == "Relu":
             return str(users[0].output[0])
         return str(node.output[0])
 
     def _range(self, name: str) -> "Range":
-        """Of a tensor that is read or written."""
+        """Return the range of a tensor that is read or written."""
         from cloformer_deploy.quantization.observers import Range
         from cloformer_deploy.quantization.plan import sigmoid_range
 
@@ -138,7 +141,7 @@ class _Quantizer:
         self._keep_output_names()
 
     def _pair(self, name: str) -> "Nodes":
-        """Quantize and dequantize a tensor, if the plan has a range for it."""
+        """Return the nodes that quantize and dequantize a tensor; none where the plan has no range for it."""
         if name not in self.ranges:
             return []
         scale, zero_point = self.ranges[name].grid(self.plan.activation_bits)
@@ -190,7 +193,7 @@ class _Quantizer:
         return name
 
     def _keep_output_names(self) -> None:
-        """Give what a planned operator writes as an output of the graph through its pair too."""
+        """Keep the names of the graph's outputs: those that planned operators write pass through their pairs too."""
         for name in {value.name for value in self.graph.output} & self.written:
             renamed = {name: f"{name}_exact", f"{name}_dequantized": name}
             for node in self.graph.node:

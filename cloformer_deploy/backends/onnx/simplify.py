@@ -6,7 +6,7 @@ from cloformer_deploy.system.subprocesses import end_with_parent
 
 
 def main(before: str, after: str) -> None:
-    """Simplify the ONNX file `before` into `after`."""
+    """Write the simplified ONNX file `before` to `after`."""
     end_with_parent()
     import onnx
     import onnxsim

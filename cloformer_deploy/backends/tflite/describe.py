@@ -42,11 +42,11 @@ def describe(path: Path) -> Description:
 
 
 def summarize(model: Any, names: list[str]) -> GraphSummary:
-    """Transposes, ranks, parameters and multiply-accumulates.
+    """Count transposes, axes, parameters and multiply-accumulates.
 
     Args:
         model: the schema's `ModelT`.
-        names: of each operator of the main graph, in order.
+        names: names of the main graph's operators, in order.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -66,11 +66,11 @@ def summarize(model: Any, names: list[str]) -> GraphSummary:
 
 
 def integers(model: Any, shares: Mapping[str, float]) -> tuple[QuantizedTensor, ...]:
-    """The main graph's tensors with quantization parameters.
+    """Return the main graph's tensors with quantization parameters.
 
     Args:
         model: the schema's `ModelT`.
-        shares: of each tensor, by name, the share clipped.
+        shares: clipped share of each tensor's values, 0..1, by name.
     """
     found = []
     for tensor in model.subgraphs[0].tensors:
@@ -84,29 +84,29 @@ def integers(model: Any, shares: Mapping[str, float]) -> tuple[QuantizedTensor, 
 
 
 def is_quantized(tensor: Any) -> bool:
-    """Whether a tensor has a scale."""
+    """Tell whether a tensor has a scale."""
     return tensor.quantization is not None and _numbers(tensor.quantization.scale) is not None
 
 
 def _numbers(values: Any) -> NDArray[np.float64] | None:
-    """None where there are none."""
+    """Return an array of numbers; None where there are none."""
     return None if values is None or len(values) == 0 else np.asarray(values, np.float64)
 
 
 def tensor_type(tensor: Any) -> str:
-    """The element type of a tensor, such as int8."""
+    """Return the element type of a tensor, such as int8."""
     from ai_edge_litert import schema_py_generated as schema
 
     return enum_names(schema.TensorType).get(tensor.type, str(tensor.type)).lower()
 
 
 def enum_names(enumeration: type) -> dict[int, str]:
-    """The names in one of the schema's enumerations, by their numbers."""
+    """Return the names in one of the schema's enumerations, by number."""
     return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
 
 
 def operator_name(code: Any) -> str:
-    """The name of an operator code: a built-in's, or `CUSTOM:` and its own."""
+    """Return the name of an operator code: a built-in's, or `CUSTOM:` followed by its own."""
     from ai_edge_litert import schema_py_generated as schema
 
     # Codes beyond 127 do not fit the older field, which then holds a placeholder.
@@ -116,7 +116,7 @@ def operator_name(code: Any) -> str:
 
 
 def _macs(operator: Any, name: str, shapes: list[tuple[int, ...]]) -> int:
-    """Outputs times the terms of the sum behind each."""
+    """Return the multiply-accumulates of an operator: outputs times the terms of the sum behind each."""
     if name not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"):
         return 0
     first, second = (shapes[int(index)] for index in operator.inputs[:2])

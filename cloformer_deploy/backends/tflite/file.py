@@ -9,7 +9,7 @@ from cloformer_deploy.system.packages import require
 
 
 def load_model(path: Path) -> Any:
-    """A TFLite flatbuffer as the schema's `ModelT` object.
+    """Read a TFLite file as the schema's `ModelT` object.
 
     Raises:
         BundleError: not a TFLite file, or damaged.
@@ -33,7 +33,7 @@ def load_model(path: Path) -> Any:
 
 
 def _resolve_buffers(model: Any, content: bytes) -> None:
-    """Fetch the buffers that lie behind the flatbuffer proper, where the quantizer puts them."""
+    """Read the buffers that lie behind the flatbuffer proper, where the quantizer puts them."""
     for buffer in model.buffers:
         if buffer.offset:
             if buffer.offset + buffer.size > len(content):

@@ -1,4 +1,4 @@
-"""Which operators of a TFLite file XNNPACK runs: `python -m cloformer_deploy.backends.tflite.placement FILE`.
+"""Find the operators of a TFLite file that XNNPACK runs: `python -m cloformer_deploy.backends.tflite.placement FILE`.
 
 LiteRT gives XNNPACK each stretch of operators it can run; the others run on slow kernels and cost a change of layout.
 Preparing a damaged file can crash LiteRT, so it is done in a process of its own.
@@ -20,7 +20,7 @@ from cloformer_deploy.system.subprocesses import end_with_parent, own_process
 
 @dataclass(frozen=True)
 class Placement:
-    """What XNNPACK runs of a file.
+    """The division of a file's operators between XNNPACK and TFLite's own kernels.
 
     Attributes:
         partitions: stretches of operators that it runs.

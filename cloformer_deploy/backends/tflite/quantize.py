@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 PLANNED = "planned:"
 REQUANTIZED = "_quantized"
-"""What the quantizer appends to a tensor's name where it makes integers of a float tensor."""
+"""Suffix that the quantizer appends to a tensor's name where it turns a float tensor into integers."""
 MOVES = frozenset({"PAD", "SLICE", "SPLIT", "RESHAPE", "TRANSPOSE"})
-"""Operators that move numbers: integers where what they feed is."""
+"""Operators that only move numbers: they are quantized where the operators that they feed are."""
 
 
 def quantized(content: bytes, spec: ExportSpec, prepared: "Prepared") -> tuple[bytes, dict[str, float]]:
-    """The integer form of a float32 file's bytes, and the shares clipped of the tensors that became integers."""
+    """Return a quantized copy of a float32 file's bytes, and the clipped shares of its quantized tensors, by name."""
     from ai_edge_litert.tools import flatbuffer_utils
     from ai_edge_quantizer import qtyping, quantizer
 
@@ -48,7 +48,7 @@ def quantized(content: bytes, spec: ExportSpec, prepared: "Prepared") -> tuple[b
 
 
 def _finished(content: bytes, shares: Mapping[str, float]) -> tuple[bytes, dict[str, float]]:
-    """The file without the prefix, and the shares, known by the names the quantizer was given, by those it gave."""
+    """Return the file without the prefix, and the shares (given by the names before) by the names in the file."""
     from ai_edge_litert.tools import flatbuffer_utils
 
     model = flatbuffer_utils.read_model_from_bytearray(content)
@@ -63,7 +63,7 @@ def _finished(content: bytes, shares: Mapping[str, float]) -> tuple[bytes, dict[
 
 
 def _match(content: bytes, spec: ExportSpec, prepared: "Prepared") -> dict[int, str]:
-    """The plan's tensor behind each of the file's, by index, by running both."""
+    """Return the plan's tensor that each of the file's tensors (by index) corresponds to, found by running both."""
     from cloformer_deploy.backends.interface import probe
     from cloformer_deploy.backends.tflite.tensors import LiteRTTensors
     from cloformer_deploy.quantization.tensor_matching import fingerprints, identify
@@ -75,7 +75,7 @@ def _match(content: bytes, spec: ExportSpec, prepared: "Prepared") -> dict[int, 
 
 
 def _prepare(model: Any, plan: "Plan", matches: Mapping[int, str]) -> dict[str, dict[str, NDArray[np.float32]]]:
-    """Name the tensors of a file, in place, and give the range of each that is computed, by its name."""
+    """Name the tensors of a file, in place, and return the range of each computed tensor by that name."""
     from cloformer_deploy.quantization.plan import sigmoid_range
 
     graph = model.subgraphs[0]
@@ -97,7 +97,7 @@ def _prepare(model: Any, plan: "Plan", matches: Mapping[int, str]) -> dict[str, 
 
 
 def _planned(operators: Sequence[Any], names: Sequence[str], plan: "Plan", matches: Mapping[int, str]) -> set[int]:
-    """The indices of the operators that shall compute in integers."""
+    """Return the indices of the operators that shall compute in integers."""
     planned: set[int] = set()
     read: set[int] = set()
     for index in reversed(range(len(operators))):

@@ -37,7 +37,7 @@ class GlobalAttention(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, q: Tensor, kv: Tensor) -> Tensor:
-        """Scaled queries (B, C, H, W), keys and then values (B, 2 C, h, w), to (B, C, H, W).
+        """Map scaled queries (B, C, H, W), and keys and then values (B, 2 C, h, w), to (B, C, H, W).
 
         Heads are a separate axis of 4-D tensors throughout: a fifth dimension costs a converter's
         correctness (litert-torch) and the Neural Engine.
@@ -64,7 +64,7 @@ class CloAttention(nn.Module):
         window_size: side of the average pooling before the global keys and values; 1 pools nothing.
         attn_drop: dropout on the gates and on the softmax, in training.
         proj_drop: dropout on the output, in training.
-        qkv_bias: whether the convolutions that make q, k and v have a bias.
+        qkv_bias: the convolutions that compute q, k and v have a bias.
 
     Raises:
         ValueError: the arguments contradict one another.
@@ -120,7 +120,7 @@ class CloAttention(nn.Module):
         self.proj_drop = nn.Dropout(proj_drop)
 
     def local_branch(self, x: Tensor, index: int) -> Tensor:
-        """AttnConv of local group `index`: (B, dim, H, W) to (B, m, H, W)."""
+        """Compute AttnConv of local group `index`: (B, dim, H, W) to (B, m, H, W)."""
         qkv = self.convs[index](self.qkvs[index](x))
         q, k, v = qkv.chunk(3, dim=1)
         gate = torch.tanh(self._scaled(self.act_blocks[index](q * k)))
@@ -128,7 +128,7 @@ class CloAttention(nn.Module):
         return out
 
     def global_branch(self, x: Tensor) -> Tensor:
-        """Attention of every pixel to the pooled map: (B, dim, H, W) to (B, global heads * dim_head, H, W)."""
+        """Attend from every pixel to the pooled map: (B, dim, H, W) to (B, global heads * dim_head, H, W)."""
         q = self._scaled(self.global_q(x))
         out: Tensor = self.global_attention(q, self.global_kv(self.avgpool(x)))
         return out

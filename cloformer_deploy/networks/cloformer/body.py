@@ -11,7 +11,7 @@ from cloformer_deploy.networks.cloformer.variants import Variant
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """The only normalization inside blocks: statistics over (C, H, W) together, per sample, eps 1e-5."""
+    """Return the only normalization inside blocks: statistics over (C, H, W) together, per sample, eps 1e-5."""
     return nn.GroupNorm(1, channels)
 
 
@@ -91,12 +91,12 @@ class CloBlock(nn.Module):
         self.mlp: nn.Module = ConvFFN(dim, variant.mlp_ratio * dim, out_dim, kernel, stride)
 
     def attend(self, x: Tensor) -> Tensor:
-        """The first half: x + attention, (B, C, H, W) to the same shape."""
+        """Compute the first half: x + attention, (B, C, H, W) to the same shape."""
         out: Tensor = x + self.attn(self.norm1(x))
         return out
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        """The second half: skip + ConvFFN, (B, C, H, W) to (B, C_out, H / stride, W / stride)."""
+        """Compute the second half: skip + ConvFFN, (B, C, H, W) to (B, C_out, H / stride, W / stride)."""
         out: Tensor = self.downsample(x) + self.mlp(self.norm2(x))
         return out
 
@@ -148,7 +148,7 @@ class CloFormerBody(nn.Module):
 
     @property
     def blocks(self) -> Iterator[CloBlock]:
-        """The blocks of all stages, first to last."""
+        """Yield the blocks of all stages, first to last."""
         for layer in self.layers:
             for block in cast(CloLayer, layer).blocks:
                 yield cast(CloBlock, block)

@@ -53,7 +53,7 @@ class ChannelsLastAttention(GlobalAttention):
 
     @staticmethod
     def _per_head(x: Tensor, heads: int) -> Tensor:
-        """(B, C, H, W) to (B, heads, H W, C / heads)."""
+        """Map (B, C, H, W) to (B, heads, H W, C / heads)."""
         batch, channels, height, width = x.shape
         rows = x.permute(0, 2, 3, 1)
         if heads == 1:
@@ -87,7 +87,7 @@ class HeadByHeadAttention(GlobalAttention):
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """(B, C, 1, S), (B, K, 1, C) and (B, C, 1, K) to (B, C, 1, S)."""
+    """Attend with one head: (B, C, 1, S), (B, K, 1, C) and (B, C, 1, K) to (B, C, 1, S)."""
     weights = torch.einsum("nchw,nwhu->nchu", keys, queries).softmax(dim=1)
     return torch.einsum("nchw,nwhu->nchu", values, weights)
 
