@@ -23,16 +23,6 @@ class Warned(Silent):
         self.warnings.append(text)
 
 
-class Warnings(Silent):
-    """Keeps the warnings."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
-
-
 def read(path: Path, key: str = KEY, images: int = 3) -> tuple[State, list[str]]:
     progress = Warned()
     return read_state(path, key, images, progress), progress.warnings
