@@ -1,4 +1,4 @@
-"""Faults planted in the weights of real files: the output channels of one layer move on by one."""
+"""Faults planted in the weights of real files: the output channels of one layer are rotated by one."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 def plant(path: Path, layer: str, weight: NDArray[np.float32]) -> None:
-    """Move the output channels of a layer's weights, in place.
+    """Rotate the output channels of a layer's weights by one, in place.
 
     Args:
         path: a file of any format.
@@ -63,11 +63,12 @@ def _numbers(model: Any, item: Any) -> NDArray[Any]:
 
 
 def _coreml(path: Path, layer: str, weight: NDArray[np.float32]) -> None:
-    """In place in the blob, whose header at the offset is: sentinel, element type, bytes, where they are."""
+    """Change the blob in place; the header at its offset is: sentinel, element type, number of bytes, their offset."""
     from cloformer_deploy.backends.coreml.interpreter import Package
 
     package = Package.load(path)
-    own = re.compile(rf"p_(model_)*{layer.replace('.', '_')}_weight")  # with an image input the model is inside others
+    # With an image input the model is a submodule of others.
+    own = re.compile(rf"p_(model_)*{layer.replace('.', '_')}_weight")
     (made,) = (
         item
         for item in package.block.operations
@@ -86,5 +87,5 @@ def _coreml(path: Path, layer: str, weight: NDArray[np.float32]) -> None:
 
 
 def weight_of(model: torch.nn.Module, layer: str) -> NDArray[np.float32]:
-    """A layer's weights, (outputs, inputs of a group, rows, columns)."""
+    """Return a layer's weights, (outputs, inputs of a group, rows, columns)."""
     return model.get_parameter(f"{layer}.weight").detach().numpy()

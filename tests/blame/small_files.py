@@ -1,4 +1,4 @@
-"""What a file of the small traced model would show: its tensors channels last, in another order, and with a fault."""
+"""Tensors as a file of the small traced model would have them: channels last, in another order, and with faults."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +31,7 @@ class _Run(fx.Interpreter):
 
 
 def tensors(module: fx.GraphModule, images: Tensor, faults: dict[str, Fault] | None = None) -> Tensors:
-    """All tensors of a file that computes what the model does but for these nodes; what follows from them follows."""
+    """Return all tensors of a file that computes the model with faults in these nodes, including their consequences."""
     run = _Run(module, faults or {})
     with torch.inference_mode():
         run.run(images)
@@ -39,7 +39,7 @@ def tensors(module: fx.GraphModule, images: Tensor, faults: dict[str, Fault] | N
 
 
 def walk(module: fx.GraphModule, images: Tensor, found: Tensors) -> Errors:
-    """The errors that enter in each node of such a file."""
+    """Return the errors that each node of such a file adds."""
     matches = align(module, images, tensors(module, images))
     walked = Walk(module, matches)
     walked.step(float_values(module, images), found)
@@ -47,5 +47,5 @@ def walk(module: fx.GraphModule, images: Tensor, found: Tensors) -> Errors:
 
 
 def matches_of(module: fx.GraphModule, images: Tensor) -> dict[str, Match]:
-    """Which tensor of such a file is which node."""
+    """Return the tensor of such a file that matches each node."""
     return dict(align(module, images, tensors(module, images)))

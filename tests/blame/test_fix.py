@@ -1,4 +1,4 @@
-"""Layers are put together to the parts that are left float."""
+"""Test the parts of the model that a fix may keep in float."""
 
 import re
 

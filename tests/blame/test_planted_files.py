@@ -1,4 +1,4 @@
-"""A fault planted in the weights of a real file is found in its layer; a sound file has none."""
+"""Test that a fault planted in the weights of a real file is found in its layer, and that a sound file has none."""
 
 import shutil
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def _one_thread() -> None:
 def sound(
     image_bundle: Bundle, int8_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str, str], Files]:
-    """`sound(format, precision)`: an artifact, and itself as the fresh export that others are held against."""
+    """`sound(format, precision)`: an artifact, and itself as the re-export that damaged copies are compared with."""
     known: dict[tuple[str, str], Files] = {}
 
     def find(format_name: str, precision: str) -> Files:
@@ -40,16 +40,16 @@ def sound(
                 item for item in bundle.manifest.artifacts if (item.format, item.precision) == (format_name, precision)
             )
             calibration = bundle.root.parent / "calibration.safetensors" if precision == "int8" else None
-            folder = tmp_path_factory.mktemp("fresh")
-            fresh = reexport(bundle, artifact, folder, calibration, Silent(), sound=bundle.path(artifact))
-            known[format_name, precision] = (bundle, artifact, fresh)
+            folder = tmp_path_factory.mktemp("reexported")
+            reexported = reexport(bundle, artifact, folder, calibration, Silent(), sound=bundle.path(artifact))
+            known[format_name, precision] = (bundle, artifact, reexported)
         return known[format_name, precision]
 
     return find
 
 
-def look(bundle: Bundle, artifact: Artifact, fresh: Reexported) -> Blame:
-    return blame(bundle, artifact, probe_images(IMAGES, bundle.manifest.preprocessing), Silent(), reexported=fresh)
+def look(bundle: Bundle, artifact: Artifact, reexported: Reexported) -> Blame:
+    return blame(bundle, artifact, probe_images(IMAGES, bundle.manifest.preprocessing), Silent(), reexported=reexported)
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,10 @@ def look(bundle: Bundle, artifact: Artifact, fresh: Reexported) -> Blame:
 def test_the_planted_layer_comes_first(
     sound: Callable[[str, str], Files], tmp_path: Path, format_name: str, precision: str, layer: str
 ) -> None:
-    bundle, artifact, fresh = sound(format_name, precision)
+    bundle, artifact, reexported = sound(format_name, precision)
     spoiled = Bundle(Path(shutil.copytree(bundle.root, tmp_path / "bundle")), bundle.manifest)
-    plant(spoiled.path(artifact), layer, weight_of(fresh.reference, layer))
-    found = look(spoiled, artifact, fresh)
+    plant(spoiled.path(artifact), layer, weight_of(reexported.reference, layer))
+    found = look(spoiled, artifact, reexported)
     assert found.layers[0].path == layer
     assert found.layers[0].fault
     assert found.layers[0].share > 0.5
@@ -89,20 +89,20 @@ def test_a_sound_file_has_no_fault(
     assert min(layer.sqnr_db for layer in found.layers) > low
     assert len(found.layers) > 200
     assert sum(layer.share for layer in found.layers) == pytest.approx(1)
-    # Errors of layers add up to the outputs', nearly: nothing has been left out that matters.
+    # The effects of all layers add up to nearly the whole error of the outputs, so that no large one is left out.
     noise = sum(layer.output_noise for layer in found.layers)
     assert found.file.sqnr_db is not None
     assert 0.2 < noise / 10 ** (-found.file.sqnr_db / 10) < 5
 
 
-def test_fewer_integers_are_found_that_reach_a_goal(
+def test_excluded_layers_are_found_that_reach_a_goal(
     sound: Callable[[str, str], Files], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cloformer_deploy.blame.fix.GAIN_DB", 0.5)
-    bundle, artifact, fresh = sound("onnx", "int8")
+    bundle, artifact, reexported = sound("onnx", "int8")
     pixels = probe_images(16, bundle.manifest.preprocessing)
-    found = blame(bundle, artifact, pixels, Silent(), reexported=fresh)
-    fix = propose(found, fresh, pixels, tmp_path, Silent())
+    found = blame(bundle, artifact, pixels, Silent(), reexported=reexported)
+    fix = propose(found, reexported, pixels, tmp_path, Silent())
     assert fix.advice == "exclude_layers"
     assert fix.file is not None
     assert fix.file.sqnr_db is not None
@@ -113,7 +113,7 @@ def test_fewer_integers_are_found_that_reach_a_goal(
     assert fix.file in [trial.file for trial in fix.trials]
 
 
-def test_another_calibration_set_is_asked_for(int8_bundle: Bundle, tmp_path: Path) -> None:
+def test_an_artifact_of_another_calibration_set_needs_that_set(int8_bundle: Bundle, tmp_path: Path) -> None:
     artifact = int8_bundle.manifest.artifacts[0]
     with pytest.raises(RequestError, match="was calibrated on set"):
         reexport(int8_bundle, artifact, tmp_path, None, Silent())
@@ -123,7 +123,7 @@ def test_a_file_of_another_model_is_refused(sound: Callable[[str, str], Files], 
     import onnx
     from onnx import helper
 
-    bundle, artifact, fresh = sound("onnx", "fp32")
+    bundle, artifact, reexported = sound("onnx", "fp32")
     other = Bundle(Path(shutil.copytree(bundle.root, tmp_path / "bundle")), bundle.manifest)
     path = other.path(artifact)
     model = onnx.load(path)
@@ -135,4 +135,4 @@ def test_a_file_of_another_model_is_refused(sound: Callable[[str, str], Files], 
     path.unlink()
     onnx.save(model, path)
     with pytest.raises(BundleError, match="of another model or version"):
-        look(other, artifact, fresh)
+        look(other, artifact, reexported)
