@@ -1,4 +1,4 @@
-"""`drift.toml`: limits come from the defaults, the file's, and the rules that name an artifact; mistakes are told."""
+"""Test `drift.toml`: limits come from the defaults, the file and its rules; errors name the place of a mistake."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def test_every_precision_has_limits() -> None:
         assert limits.not_executed == "fail"
 
 
-def test_later_rules_prevail_and_only_where_they_are_meant(tmp_path: Path) -> None:
+def test_later_rules_override_earlier_ones_for_the_artifacts_they_name(tmp_path: Path) -> None:
     config = read_config(
         written(
             tmp_path,
@@ -77,7 +77,7 @@ def test_later_rules_prevail_and_only_where_they_are_meant(tmp_path: Path) -> No
     assert [key for key, limits in found.items() if limits.not_executed == "allow"] == [("coreml", "int8")]
 
 
-def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_file_the_defaults_apply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert read_config(None) == DriftConfig()
     Path("drift.toml").write_text("[defaults]\ngrowth = 0.5\n")
@@ -97,13 +97,13 @@ def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.Mo
         ("[limits]\nx = 1", "limits"),
     ],
 )
-def test_a_mistake_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:
+def test_an_error_names_the_place_of_the_mistake(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(RequestError) as caught:
         read_config(written(tmp_path, text))
     assert told in caught.value.message
     assert "limits.toml" in caught.value.message
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="cannot be read"):
         read_config(tmp_path / "nowhere.toml")
