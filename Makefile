@@ -7,6 +7,8 @@ OLD_VENV ?= .venv-tflite-runtime
 DEVICE_PARTS ?= .device-parts
 # timm needs torchvision, and with it a torch that may be another than the project's: 6 GB with CUDA.
 PEERS_VENV ?= .venv-peers
+# Linux takes torch from here.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN = $(VENV)/bin
 PIP = -m pip --disable-pip-version-check install --quiet
 
@@ -14,10 +16,13 @@ PIP = -m pip --disable-pip-version-check install --quiet
 
 install: $(VENV)/.installed
 
-# torch first and pinned, so that no other package chooses it. On Linux the plain build brings CUDA; for the CPU build
-# set PIP_EXTRA_INDEX_URL as the README says.
+# torch first and pinned, so that no other package chooses it. The default build for Linux brings 6 GB of CUDA: the CPU
+# build is taken where its index can be reached.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	@test "$$(uname -s)" != Linux \
+	  || $(BIN)/python $(PIP) --retries 0 --no-deps --index-url $(TORCH_INDEX) --constraint constraints.txt torch \
+	  || echo "the CPU build of torch could not be installed from $(TORCH_INDEX): the default build, with CUDA, follows"
 	$(BIN)/python $(PIP) --constraint constraints.txt torch
 	$(BIN)/python $(PIP) --constraint constraints.txt --editable '.[all,dev]'
 	touch $@
@@ -49,6 +54,7 @@ lint: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 benchmarks: install
 	$(BIN)/python benchmarks/startup.py

@@ -6,7 +6,7 @@ from typing import Annotated, cast
 import typer
 
 from cloformer_deploy.backends.base import InputKind
-from cloformer_deploy.backends.coreml.format import DEFAULT_IOS, IOS_TARGETS
+from cloformer_deploy.backends.coreml.targets import DEFAULT_IOS, IOS_TARGETS
 from cloformer_deploy.backends.registry import BACKENDS, all_precisions, all_targets
 from cloformer_deploy.cli.options import JsonOption, parse_batch, parse_size, print_json, print_tables, progress
 from cloformer_deploy.networks import all_variants

@@ -11,7 +11,7 @@ import pytest
 from torch import Tensor
 
 from cloformer_deploy.backends.base import INPUT_NAME
-from cloformer_deploy.backends.coreml.format import IOS_TARGETS
+from cloformer_deploy.backends.coreml.targets import IOS_TARGETS
 from cloformer_deploy.backends.registry import BACKENDS, backend_of, default_target, runtime_for
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from cloformer_deploy.backends.coreml.options import CoreMLOptions
     from cloformer_deploy.system.schema import Strict
 
-IOS_TARGETS = (15, 16, 17, 18, 26)
-DEFAULT_IOS = 17
 IOS_OF_WEIGHTS = 16
 IOS_OF_ACTIVATIONS = 17
 """First iOS versions with the operations constexpr_affine_dequantize and constexpr_lut_to_dense, and quantize."""

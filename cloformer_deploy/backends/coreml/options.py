@@ -2,7 +2,7 @@
 
 from pydantic import field_validator
 
-from cloformer_deploy.backends.coreml.format import DEFAULT_IOS, IOS_TARGETS
+from cloformer_deploy.backends.coreml.targets import DEFAULT_IOS, IOS_TARGETS
 from cloformer_deploy.system.schema import Strict
 
 

@@ -1,10 +1,12 @@
-"""Targets of Core ML packages."""
+"""Targets of Core ML packages, and the versions of iOS that they can be made for."""
 
 from collections.abc import Mapping
 
 from cloformer_deploy.backends.target import FOLDS, Target
 from cloformer_deploy.quantization.recipes import CONVOLUTIONS, INT8, STEM_ENDS, W8, Recipe
 
+IOS_TARGETS = (15, 16, 17, 18, 26)
+DEFAULT_IOS = 17
 _ANE = (*FOLDS, "shrink_residual_stream", "normalize_in_float16", "attend_head_by_head")
 TARGETS: Mapping[str, Target] = {
     "ane": Target(
