@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from cloformer_deploy.data import Preprocessing, make_calibration, open_calibrat
 from cloformer_deploy.data.calibration_making import RENDERED
 from cloformer_deploy.export.jobs import run
 from cloformer_deploy.networks import NETWORKS
+from cloformer_deploy.networks.cloformer import CloFormer
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.quantization.preparation import CalibrationBatches, observed, prepared
 from cloformer_deploy.quantization.simulation import Simulation
@@ -108,7 +110,7 @@ def test_exp_without_a_maximum_reads_products_of_integers(int8_bundle: Bundle) -
 def test_files_are_about_a_third_of_the_size(int8_bundle: Bundle, format_name: str) -> None:
     """Also with the published number of classes, though the head stays float."""
     (artifact,) = [item for item in int8_bundle.manifest.artifacts if item.format == format_name]
-    model = build_model(load_checkpoint(resolve_weights()))
+    model = cast(CloFormer, build_model(load_checkpoint(resolve_weights())))
     more_classes = 4 * (PUBLISHED_CLASSES - model.num_classes) * (model.head.in_features + 1)
     float32_bytes = 4 * sum(parameter.numel() for parameter in model.parameters())
     assert artifact.bytes + more_classes <= 0.37 * (float32_bytes + more_classes)

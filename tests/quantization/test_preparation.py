@@ -93,7 +93,7 @@ def test_keys_are_centered_and_as_large_as_values_and_even_with_queries() -> Non
 
 @pytest.mark.integration
 def test_equalizing_trained_weights_changes_no_logit() -> None:
-    model = build_model(load_checkpoint(bundled_checkpoints()["xxs-imagenette"])).eval()
+    model = cast(CloFormer, build_model(load_checkpoint(bundled_checkpoints()["xxs-imagenette"])).eval())
     preprocessing = Preprocessing.published(64, 64)
     check_equalized(model, torch.from_numpy(preprocessing.normalize(probe_images(2, preprocessing))))
 
@@ -164,6 +164,9 @@ def test_the_bias_of_a_channel_without_weights_fits_32_bits() -> None:
 
 class Noise:
     """ImageSet of noise, as a calibration set gives them."""
+
+    name = "noise"
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return 20

@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -163,7 +163,7 @@ def preprocessing() -> Preprocessing:
 
 @pytest.fixture(scope="module")
 def reference() -> CloFormer:
-    return build_model(load_checkpoint(bundled_checkpoints()["xxs-imagenette"])).eval()
+    return cast(CloFormer, build_model(load_checkpoint(bundled_checkpoints()["xxs-imagenette"])).eval())
 
 
 def convert(asked: ExportSpec, path: Path) -> Program:
