@@ -22,23 +22,31 @@ PREPROCESSING = Preprocessing.published(*SIDES)
 CLASSES = 3
 
 
-class Segmentation(nn.Module):
-    """One map of class scores at stride 4, (B, 3, H / 4, W / 4)."""
+class Tiny(nn.Module):
+    """A stem of stride 4 and a 1x1 convolution; `outputs` says what `forward` of a subclass returns."""
 
-    outputs = (Output("logits", ("batch", "classes", "height", "width"), "class scores of each pixel", centered=True),)
+    outputs: tuple[Output, ...]
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
         self.head = nn.Conv2d(8, CLASSES, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+
+class Segmentation(Tiny):
+    """One map of class scores at stride 4, (B, 3, H / 4, W / 4)."""
+
+    outputs: tuple[Output, ...] = (
+        Output("logits", ("batch", "classes", "height", "width"), "class scores of each pixel", centered=True),
+    )
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Map (B, 3, H, W) to the map."""
         out: Tensor = self.head(self.stem(x))
         return out
 
 
-class Detection(Segmentation):
+class Detection(Tiny):
     """Boxes (B, N, 4) and scores (B, N, 3) of each place; the scores are computed first, and returned last."""
 
     outputs = (
@@ -58,7 +66,7 @@ class Detection(Segmentation):
         return boxes, scores
 
 
-class Pyramid(Segmentation):
+class Pyramid(Tiny):
     """Two maps of different strides, (B, 8, H / 4, W / 4) and (B, 6, H / 8, W / 8), and logits (B, 3).
 
     The first map is also computed from, and the names are in no alphabetical order.
@@ -82,7 +90,7 @@ class Pyramid(Segmentation):
         return fine, coarse, self.linear(coarse.mean(dim=(2, 3)))
 
 
-MODELS: dict[str, type[Segmentation]] = {item.__name__: item for item in (Segmentation, Detection, Pyramid)}
+MODELS: dict[str, type[Tiny]] = {item.__name__: item for item in (Segmentation, Detection, Pyramid)}
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ class Case:
         return folder / f"{name}{BACKENDS[self.format].suffix}"
 
 
-def tiny_model(name: str) -> Segmentation:
+def tiny_model(name: str) -> Tiny:
     """Return a model with seeded weights."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
