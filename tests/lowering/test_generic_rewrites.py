@@ -84,7 +84,7 @@ def test_output_channels_are_split(groups: int) -> None:
     conv = nn.Conv2d(6, 6, 3, stride=2, padding=1, groups=groups)
     image = noise(2, 6, 8, 8)
     parts = by_output_channels(conv, [1, 2, 3])
-    given = image.split([1, 2, 3], dim=1) if groups > 1 else [image] * 3
+    given = torch.split(image, [1, 2, 3], dim=1) if groups > 1 else [image] * 3
     with torch.no_grad():
         found = torch.cat([part(each) for part, each in zip(parts, given, strict=True)], dim=1)
         torch.testing.assert_close(found, conv(image), rtol=0, atol=TOLERANCE)
@@ -96,7 +96,7 @@ def test_input_channels_are_split(bias: bool) -> None:
     image = noise(2, 6, 8, 8)
     parts = by_input_channels(conv, [1, 2, 3])
     with torch.no_grad():
-        found = sum(part(each) for part, each in zip(parts, image.split([1, 2, 3], dim=1), strict=True))
+        found = sum(part(each) for part, each in zip(parts, torch.split(image, [1, 2, 3], dim=1), strict=True))
         torch.testing.assert_close(found, conv(image), rtol=0, atol=TOLERANCE)
 
 
