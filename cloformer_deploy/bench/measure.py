@@ -63,7 +63,7 @@ def bench(
         cores: numbers of the cores to use; None leaves the choice to the system.
         protocol: length of the measurement.
         timeout_s: time limit of each device, seconds; None sets one by the number of artifacts.
-        progress: is told what goes on.
+        progress: takes the steps.
 
     Raises:
         BundleError: the bundle is not as its manifest says, lists no artifacts, or has damaged results.

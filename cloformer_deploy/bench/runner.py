@@ -248,9 +248,9 @@ class _File:
 class _Files:
     """All files of a job. A file that fails is reported and left out; the others go on."""
 
-    def __init__(self, say: Callable[[Dict[str, Any]], None]) -> None:
+    def __init__(self, emit: Callable[[Dict[str, Any]], None]) -> None:
         self.running: List[_File] = []
-        self.say = say
+        self.emit = emit
 
     def each(self, step: Callable[..., Any], *arguments: Any) -> None:
         """Do a step with each file, in random order."""
@@ -258,12 +258,12 @@ class _Files:
             try:
                 step(file, *arguments)
             except _FailedError as error:
-                self.say({"event": "failed", "name": file.name, "reason": str(error)})
+                self.emit({"event": "failed", "name": file.name, "reason": str(error)})
                 file.close()
                 self.running.remove(file)
 
 
-def measure(job: Dict[str, Any], say: Callable[[Dict[str, Any]], None]) -> None:
+def measure(job: Dict[str, Any], emit: Callable[[Dict[str, Any]], None]) -> None:
     """Measure the files of a job.
 
     Args:
@@ -271,20 +271,20 @@ def measure(job: Dict[str, Any], say: Callable[[Dict[str, Any]], None]) -> None:
             `modules` (Python modules that run the format, the first that can be imported is reported), `inputs` (.npy
             files by input name), `sha256` or None, and `unit` (a compute unit of the format or None); `threads`;
             `cores` to use, or None; `warmup_runs` and `warmup_s`; `runs` and `seconds`; `timeout_s` of the whole job.
-        say: is given the events.
+        emit: takes the events, in order.
     """
     cores = machine.usable_cores()
     if job["cores"] is not None:
         if not hasattr(os, "sched_setaffinity") or not set(job["cores"]) <= set(cores):
-            say({"event": "refused", "reason": f"cores {job['cores']} cannot be used; there are {cores}"})
+            emit({"event": "refused", "reason": f"cores {job['cores']} cannot be used; there are {cores}"})
             return
         os.sched_setaffinity(0, job["cores"])
         cores = job["cores"]
     deadline = time.monotonic() + job["timeout_s"]
     if machine.emulated():
         job = {**job, "warmup_runs": 1, "warmup_s": 0.0, "runs": EMULATED_RUNS, "seconds": 0.0}
-    say({"event": "begin", "cores": cores, "conditions": machine.conditions(cores)})
-    files = _Files(say)
+    emit({"event": "begin", "cores": cores, "conditions": machine.conditions(cores)})
+    files = _Files(emit)
     try:
         for entry in job["files"]:
             files.running.append(_File(entry, job["threads"], deadline))
@@ -294,10 +294,10 @@ def measure(job: Dict[str, Any], say: Callable[[Dict[str, Any]], None]) -> None:
         while share < 1.0:
             files.each(_File.burst)
             share = min([file.share(job) for file in files.running] or [1.0])
-            say({"event": "progress", "share": share})
+            emit({"event": "progress", "share": share})
         after = machine.conditions(cores)
-        files.each(lambda file: say(file.measured()))
-        say({"event": "end", "conditions": after})
+        files.each(lambda file: emit(file.measured()))
+        emit({"event": "end", "conditions": after})
     finally:
         for file in files.running:
             file.close()
@@ -311,7 +311,7 @@ def _end_with_the_reader() -> None:
 def main(arguments: List[str]) -> None:
     """Run a command; see the top of this file."""
 
-    def say(event: Dict[str, Any]) -> None:
+    def emit(event: Dict[str, Any]) -> None:
         print(json.dumps(event), flush=True)
 
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime has it on, and writes files for it when it is imported
@@ -320,7 +320,7 @@ def main(arguments: List[str]) -> None:
     else:
         job = json.loads(Path(arguments[1]).read_text())
         threading.Thread(target=_end_with_the_reader, daemon=True).start()
-        measure(job, say)
+        measure(job, emit)
 
 
 if __name__ == "__main__":

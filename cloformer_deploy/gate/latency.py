@@ -33,7 +33,7 @@ def latency_checks(
         config: the limits.
         baseline_bundle: the bundle that was accepted last.
         protocol: length of the measurement.
-        progress: is told what goes on.
+        progress: takes the steps.
 
     Raises:
         RequestError: `slowdown` is limited and there is no baseline bundle.
@@ -120,4 +120,4 @@ def speedup_check(name: str, mine: Measured, other: Measured | None, least: floa
         return Check(name, "passed", text, value, least, interval)
     if interval is not None and interval[1] < least:
         return Check(name, "failed", text, value, least, interval)
-    return Check(name, "undecided", f"{text}: too few rounds to tell it from the limit", value, least, interval)
+    return Check(name, "undecided", f"{text}: too few rounds to decide", value, least, interval)

@@ -1,14 +1,19 @@
 """Measurements of formats with an opener of their own, and on a device of its own."""
 
+import ast
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from cloformer_deploy.backends.registry import BACKENDS, runtime_for
 from cloformer_deploy.bench import Protocol, bench, read_results
 from cloformer_deploy.bench.devices import DEVICES, Answer, Device, Kind, Load, Measured, Options, Request, open_device
 from cloformer_deploy.bench.devices.host import Host
+from cloformer_deploy.bench.devices.runner_job import MACHINE, RUNNER
 from cloformer_deploy.bench.measure import largest_difference, load
 from cloformer_deploy.bench.protocol import figures
 from cloformer_deploy.bundle import Bundle
@@ -101,8 +106,6 @@ class Toy:
         return cls(detail)
 
     def measure(self, request: Request, progress: Progress) -> Answer:
-        from cloformer_deploy.backends.registry import runtime_for
-
         measured = []
         for item in request.loads:
             exact = runtime_for(item.artifact.format).open(item.path).run(item.feed)
@@ -139,3 +142,12 @@ def test_a_device_is_one_class_and_one_entry(onnx_bundle: Bundle, make_bundle: M
 def test_difference_is_over_all_outputs_or_none(there: Mapping[str, list[float]], expected: float | None) -> None:
     here = {"a": np.array([1.0, 2.0]), "b": np.array([3.0])}
     assert largest_difference(here, {name: np.array(values) for name, values in there.items()}) == expected
+
+
+@pytest.mark.parametrize("path", [RUNNER, MACHINE, *(item.opener.path for item in BACKENDS.values())])
+def test_files_that_are_sent_stand_alone_in_python_3_8(path: Path) -> None:
+    parsed = ast.parse(path.read_text(), feature_version=(3, 8))
+    names = [alias.name for node in parsed.body if isinstance(node, ast.Import) for alias in node.names]
+    names += [str(node.module) for node in parsed.body if isinstance(node, ast.ImportFrom)]
+    assert names
+    assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names

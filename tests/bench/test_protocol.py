@@ -1,4 +1,4 @@
-"""What is made of times."""
+"""Statistics of the times, speedups and their intervals, marks of throttling and noise."""
 
 import math
 

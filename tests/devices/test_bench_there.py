@@ -28,7 +28,7 @@ __all__ = ["make_bundle", "onnx_bundle"]
 pytestmark = pytest.mark.integration
 
 RUNNER = r"^[^ ]*python[0-9.]* runner\.py measure"
-"""Of its command line; that of the shell which started it has it further on."""
+"""Matches the runner's command line, and not that of the shell which started it, where this comes later."""
 
 
 @pytest.fixture(params=["android", "ssh_host"])

@@ -76,15 +76,15 @@ def measure(
     files = {BINARY: binary.read_bytes()} | {load.path.name: load.path.read_bytes() for load in loads}
     script = UNPACK + _CONDITIONS + _check(loads) + _WATCH + _runs(loads, request)
     texts: dict[str, list[str]] = {name: [] for name in (_BEFORE, _AFTER, *(load.path.name for load in loads))}
-    said: list[str] = []
+    printed: list[str] = []
     with sent(connection, script, files, request.timeout_s + GRACE_S) as lines:
         for line in lines:
             if line.startswith(_MARK):
-                said = texts[line[len(_MARK) :].strip()]
-                said.append("")
+                printed = texts[line[len(_MARK) :].strip()]
+                printed.append("")
                 progress.advance(sum(map(len, texts.values())), REPEATS * len(loads) + 2)
-            elif said:
-                said[-1] += line
+            elif printed:
+                printed[-1] += line
     return Answer(
         machine=machine,
         source="device",
@@ -127,8 +127,8 @@ def _measured(load: Load, texts: Sequence[str]) -> Measured:
     runs = [read_run(text) for text in texts]
     known = [run for run in runs if run is not None]
     if len(known) < REPEATS:
-        said = (texts[-1].strip().splitlines() if texts else [])[-1:] or ["nothing"]
-        return Measured(load, "failed", f"benchmark_model failed; its last line: {said[0][:200]}")
+        printed = (texts[-1].strip().splitlines() if texts else [])[-1:] or ["nothing"]
+        return Measured(load, "failed", f"benchmark_model failed; its last line: {printed[0][:200]}")
     n = sum(run.n for run in known)
     mean = sum(run.n * run.mean_ms for run in known) / n
     variance = sum(run.n * (run.std_ms**2 + (run.mean_ms - mean) ** 2) for run in known) / n

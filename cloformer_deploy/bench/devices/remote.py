@@ -226,7 +226,7 @@ def _lines(
 
 
 def _send(sink: IO[bytes], files: Mapping[str, bytes]) -> None:
-    """Write the archive, and leave the pipe open. If it is no longer read, the exit code says why."""
+    """Write the archive, and leave the pipe open. If it is no longer read, the exit code has the reason."""
     with contextlib.suppress(OSError, ValueError), tarfile.open(fileobj=sink, mode="w|") as archive:
         folders = {str(parent) for name in files for parent in PurePosixPath(name).parents} - {"."}
         for name in sorted(folders):  # not every tar makes them by itself
@@ -241,9 +241,9 @@ def _send(sink: IO[bytes], files: Mapping[str, bytes]) -> None:
         sink.flush()
 
 
-def _failure(connection: Connection, status: int, said: bytes, program: str) -> CloformerDeployError:
+def _failure(connection: Connection, status: int, stderr: bytes, program: str) -> CloformerDeployError:
     """Return the error for an exit code and what was written to standard error."""
-    lines = said.decode(errors="replace").strip().splitlines()
+    lines = stderr.decode(errors="replace").strip().splitlines()
     last = lines[-1].strip() if lines else f"exit code {status}"
     full = [line for line in lines if any(sign in line for sign in _FULL)]
     if status in (NO_FOLDER, NO_ARCHIVE) and full:
@@ -254,7 +254,7 @@ def _failure(connection: Connection, status: int, said: bytes, program: str) -> 
         return MissingPartError(f"{connection.name} lacks a tool: {last}", "install it there")
     if status == NOT_FOUND:
         message = f"{connection.name} has no {program}: {last}"
-        return MissingPartError(message, "install Python 3.8 or later there, or say where it is with --python")
+        return MissingPartError(message, "install Python 3.8 or later there, or give its path with --python")
     if status == LOST or status < 0:
         return ToolError(f"the connection to {connection.name} failed: {last}", "see whether it can be reached by hand")
     if status == _TIMED_OUT:

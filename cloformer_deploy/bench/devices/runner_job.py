@@ -51,7 +51,7 @@ class Entry(NamedTuple):
 
 
 def entries(placed: Sequence[Placed]) -> dict[str, Entry]:
-    """Return the measurements of a job by the names that tell them apart: every load on every unit of its format."""
+    """Return the measurements of a job under unique names: every load on every unit of its format."""
     listed = [Entry(item, unit) for item in placed for unit in BACKENDS[item.load.artifact.format].opener.units]
     return {f"entry{number}": entry for number, entry in enumerate(listed)}
 
@@ -137,7 +137,7 @@ def read_answer(
         request: the request that is answered.
         known: entries of the job by name.
         not_executed: measurements of the loads that the job left out.
-        progress: is told the share that is done.
+        progress: takes the share that is done.
 
     Raises:
         RequestError: the machine has no such cores.
