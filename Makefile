@@ -17,11 +17,12 @@ PIP = -m pip --disable-pip-version-check install --quiet
 install: $(VENV)/.installed
 
 # torch first and pinned, so that no other package chooses it. The default build for Linux brings 6 GB of CUDA: the CPU
-# build is taken where its index can be reached.
+# build is taken where its index can be reached within seconds, unless PIP_INDEX_URL or PIP_EXTRA_INDEX_URL name others.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	@test "$$(uname -s)" != Linux \
-	  || $(BIN)/python $(PIP) --retries 0 --no-deps --index-url $(TORCH_INDEX) --constraint constraints.txt torch \
+	@test "$$(uname -s)" != Linux || test -n "$$PIP_INDEX_URL$$PIP_EXTRA_INDEX_URL" \
+	  || $(BIN)/python $(PIP) --timeout 10 --retries 0 --no-deps --index-url $(TORCH_INDEX) \
+	    --constraint constraints.txt torch 2> /dev/null \
 	  || echo "the CPU build of torch could not be installed from $(TORCH_INDEX): the default build, with CUDA, follows"
 	$(BIN)/python $(PIP) --constraint constraints.txt torch
 	$(BIN)/python $(PIP) --constraint constraints.txt --editable '.[all,dev]'
