@@ -125,8 +125,9 @@ def test_a_manifest_cannot_be_changed() -> None:
 # Damaged
 
 
-def test_every_truncation_is_refused(tmp_path: Path) -> None:
-    for cut in range(len(CONTENT)):
+def test_a_truncated_manifest_is_refused(tmp_path: Path) -> None:
+    """Cut within every line and at every one of the last bytes."""
+    for cut in {*range(0, len(CONTENT), 11), *range(len(CONTENT) - 40, len(CONTENT))}:
         refusal(tmp_path, CONTENT[:cut])
 
 
