@@ -21,10 +21,10 @@ from cloformer_deploy.quantization.tensor_matching import Fingerprint, fingerpri
 from cloformer_deploy.tasks.distances import sqnr_db
 
 SMALLEST_SQNR_DB = 9.0
-"""Between a node and a tensor that is taken for it; of 8 bits alone it is 13 to 45 dB, of unlike tensors about 0."""
+"""Lowest SQNR of a tensor that is matched to a node. 8 bits alone give 13 to 45 dB, unlike tensors about 0 dB."""
 _SURE_DB = 60.0
 _LOOSE = 0.3
-"""How far moments may lie apart for the numbers themselves to be compared."""
+"""Largest relative difference of moments at which the values themselves are compared."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class _Aligner(fx.Interpreter):
 
 
 def is_measured(node: fx.Node, value: Any) -> bool:
-    """Whether a node makes numbers of its own: what only moves those of others is not told from them."""
+    """Tell whether a node computes new values; one that only moves values cannot be told from its input."""
     return (
         node.op in ("call_function", "placeholder")
         and graph.kind(node) != "layout"
@@ -110,7 +110,7 @@ def is_measured(node: fx.Node, value: Any) -> bool:
 
 
 def _alike(mine: Fingerprint, theirs: Fingerprint) -> bool:
-    """Whether two tensors of one size may be the same: their root mean squares, and means over these."""
+    """Tell whether two tensors of one size may be equal, by their root mean squares and their means over these."""
     if not mine[1] > 0 or not theirs[1] > 0:
         return False
     return bool(abs(theirs[1] / mine[1] - 1) < _LOOSE and np.abs(mine[[2, 4]] - theirs[[2, 4]]).max() < _LOOSE)

@@ -38,10 +38,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Fix:
-    """What to do.
+    """A proposed fix.
 
     Attributes:
-        advice: `export_again` where a re-export is better as it is; `leave_float` where some parts in float reach
+        advice: `export_again` where a re-export is better as it is; `exclude_layers` where excluding some parts reaches
             the goal; else `nothing`.
         goal_db: the SQNR that was searched for; None where nothing was.
         excluded_layers: the fewest parts in float that reach it, as `sensitivity.exclusion_pattern` takes them.

@@ -107,7 +107,7 @@ class Comparison:
 
 
 class Task(Protocol):
-    """What a network's outputs mean: their names, the data that judges them, and the metric.
+    """The meaning of a network's outputs: their names, the data that judges them, and the metric.
 
     Attributes:
         name: key in `tasks.TASKS`, and the `task` of the manifest.

@@ -1,7 +1,7 @@
-"""What was computed before is not computed again: a bounded store on disk, by the content that results depend on.
+"""A cache of results on disk, of bounded size, keyed by the content that each result depends on.
 
-One SQLite file, so that runs side by side can share it and a killed one leaves it whole. Each value is kept with a
-checksum over its key and itself: a damaged one is as good as none. A file that is no database is begun anew.
+It is one SQLite file: parallel runs share it, and a killed run leaves it intact. Each value has a checksum over its key
+and itself; a damaged value counts as missing. A file that is not a database is replaced.
 """
 
 import contextlib
@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 LIMIT_BYTES = 512 * 2**20
-"""On disk; then the least recently used go."""
+"""Largest size on disk; beyond it the least recently used results are removed."""
 _KEPT = 0.8
-"""What is left when some have to go, as a share of the limit."""
+"""Share of the limit that remains after results were removed."""
 _WAIT_S = 30.0
 _SCHEMA = (
     "create table if not exists results (key blob primary key, value blob, checksum blob, used real) without rowid"
