@@ -1,4 +1,4 @@
-"""`blame`: where in a file the error enters, found layer by layer, and what to do about it."""
+"""`blame`: find the layers of a file that add its error, and propose a fix."""
 
 from cloformer_deploy.blame.blame import Blame, Distance, blame
 from cloformer_deploy.blame.fix import Fix, Trial, propose

@@ -35,7 +35,7 @@ class Match:
     axes: tuple[int, ...]
 
     def read(self, tensors: Tensors, shape: torch.Size) -> Tensor | None:
-        """The tensor as the node would have it; None where the file has none such."""
+        """Return the tensor in the node's layout and shape; None where the file has no such tensor."""
         found = tensors.get(self.tensor)
         if found is None or found.values.size != shape.numel() or found.values.ndim != len(self.axes):
             return None
@@ -45,13 +45,14 @@ class Match:
 def align(
     module: fx.GraphModule, images: Tensor, tensors: Tensors, rounded: Collection[str] = ()
 ) -> Mapping[str, Match]:
-    """Find the tensor of each node that computes something; nodes without one are left out.
+    """Return the tensor of each node that computes new values, by the node's name; nodes without one are left out.
 
     Args:
         module: the traced model.
         images: normalized (B, 3, H, W).
         tensors: what a sound file computes from the same images.
-        rounded: nodes that leave integers: of their tensors those on a grid are meant, which are what others read.
+        rounded: names of nodes whose outputs are integers; their tensors on a grid are preferred, because these are
+            what later nodes read.
     """
     aligner = _Aligner(module, tensors, rounded)
     with torch.inference_mode():
@@ -117,7 +118,7 @@ def _alike(mine: Fingerprint, theirs: Fingerprint) -> bool:
 
 
 def _best_axes(wanted: NDArray[Any], found: NDArray[Any]) -> tuple[float, tuple[int, ...]]:
-    """The highest SQNR, dB, of any order of a tensor's axes against the wanted one, and that order."""
+    """Return the highest SQNR, dB, of a tensor against the wanted one over the orders of its axes, and that order."""
     best: tuple[float, tuple[int, ...]] = (-np.inf, tuple(range(found.ndim)))
     for axes in _orders(wanted.shape, found.shape):
         moved = found.transpose(axes).reshape(wanted.shape)
@@ -129,9 +130,9 @@ def _best_axes(wanted: NDArray[Any], found: NDArray[Any]) -> tuple[float, tuple[
 
 
 def _orders(wanted: tuple[int, ...], found: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """The orders of axes worth trying: axes of size 1 are put first, where they move nothing.
+    """Yield the orders of axes to try; axes of size 1 come first, where they change nothing.
 
-    Where some order has the wanted sizes, only such are tried; else a reshape has to be the rest.
+    If some orders have the wanted sizes, only these are yielded; else all, each of which needs a reshape.
     """
     ones = [axis for axis, side in enumerate(found) if side == 1]
     others = [axis for axis, side in enumerate(found) if side != 1]

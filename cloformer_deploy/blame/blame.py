@@ -40,7 +40,7 @@ class Distance:
 
 @dataclass(frozen=True)
 class Blame:
-    """The layers in which a file's error arises.
+    """The result of comparing a file with PyTorch layer by layer.
 
     Attributes:
         path: the artifact's.
@@ -68,7 +68,7 @@ class Blame:
 
     @property
     def faults(self) -> tuple[Layer, ...]:
-        """The layers that compute what a re-export does not."""
+        """The layers that compute something else than in a re-export."""
         return tuple(layer for layer in self.layers if layer.fault or layer.non_finite)
 
 
@@ -87,7 +87,7 @@ def blame(
         bundle: that holds it; its weights are the reference.
         artifact: its manifest entry; a file that was changed since is a finding.
         pixels: images at the input's size, RGB uint8 (n, 3, H, W).
-        progress: told what is going on.
+        progress: receives each step.
         reexported: a re-export of this artifact, or of another of the same weights and options; None makes it.
         calibration: see `reexport`.
 
@@ -151,7 +151,7 @@ def distance(path: Path, reexported: Reexported, pixels: NDArray[np.uint8]) -> D
 
 
 class _Both:
-    """A file and a re-export, walked along the same model on the same images."""
+    """A file and a re-export that are compared node by node with the same model on the same images."""
 
     def __init__(self, path: Path, reexported: Reexported, pixels: NDArray[np.uint8], progress: Progress) -> None:
         self._path, self._reexported, self._progress = path, reexported, progress

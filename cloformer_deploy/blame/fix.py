@@ -64,7 +64,7 @@ def propose(found: Blame, reexported: Reexported, pixels: NDArray[np.uint8], fol
         reexported: the re-export that it was compared with.
         pixels: RGB uint8 (n, 3, H, W).
         folder: where files may be made.
-        progress: is told what is going on.
+        progress: receives each step.
 
     Raises:
         RequestError, MissingPartError, ToolError: a conversion or a run failed.

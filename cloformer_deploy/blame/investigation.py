@@ -1,4 +1,4 @@
-"""The whole of the `blame` command: locate a file in its bundle, blame it on images, propose a fix."""
+"""All steps of the `blame` command: locate a file in its bundle, rank its layers on images, propose a fix."""
 
 import tempfile
 from dataclasses import dataclass
@@ -26,7 +26,14 @@ PLOT_SUFFIXES = (".svg", ".png")
 
 @dataclass(frozen=True)
 class Investigation:
-    """The result of `blame` on named images, and the proposed fix."""
+    """The result of `blame`, and the proposed fix.
+
+    Attributes:
+        images: name of the data set.
+        blame: the ranked layers.
+        fix: the proposed fix.
+        weights_sha256: of the weights that the bundle was made of.
+    """
 
     images: str
     blame: Blame
@@ -35,7 +42,7 @@ class Investigation:
 
     @property
     def exclusions(self) -> ExcludedLayers | None:
-        """The exclusion file that export takes, with the layers that `fix` names; None where it names none."""
+        """The exclusions that `fix` proposes, for the file that `export` takes; None where it proposes none."""
         if self.fix.advice != "exclude_layers":
             return None
         return ExcludedLayers(
@@ -48,7 +55,7 @@ class Investigation:
 
 
 def locate(path: Path) -> tuple[Bundle, Artifact]:
-    """The bundle that an artifact's file lies in, and its entry there.
+    """Return the bundle that holds an artifact's file, and its entry in the manifest.
 
     Raises:
         BundleError: it is no file, or no artifact of a bundle.
@@ -62,7 +69,7 @@ def locate(path: Path) -> tuple[Bundle, Artifact]:
     try:
         bundle = Bundle.open(whole.parent)
     except BundleError as error:
-        hint = "blame takes a file inside its bundle, whose weights it is held against"
+        hint = "blame takes a file inside its bundle, because it is compared with the bundle's weights"
         raise BundleError(f"{path} is in no bundle: {error.message}", hint) from error
     for artifact in bundle.manifest.artifacts:
         if artifact.path == whole.name:
@@ -90,14 +97,14 @@ def check_outputs(plot: Path | None, exclusions: Path | None) -> None:
 def investigate(
     path: Path, data: Path | None, max_images: int | None, calibration: Path | None, progress: Progress
 ) -> Investigation:
-    """Blame one artifact, and propose a fix.
+    """Rank the layers of one artifact by the error that each adds, and propose a fix.
 
     Args:
         path: its file.
         data: images in the task's form; None takes the task's bundled images.
         max_images: at most so many; None is `DEFAULT_IMAGES`.
         calibration: the file it was calibrated on; None is the set that ships.
-        progress: is told what is going on.
+        progress: receives each step.
 
     Raises:
         BundleError, RequestError, MissingPartError, ToolError: see `locate`, `blame` and `propose`.

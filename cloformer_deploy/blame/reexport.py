@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reexported:
-    """A file made again, and the model it was made of.
+    """A re-exported file and the model that it was made of.
 
     Attributes:
         path: the file.
@@ -63,8 +63,8 @@ def reexport(
         artifact: its manifest entry.
         folder: where the new file goes.
         calibration: a file that `calibrate` wrote; None is the set that ships, if the artifact was made with it.
-        progress: is told what is going on.
-        sound: a file that is known to be what the export would make; nothing is converted then.
+        progress: receives each step.
+        sound: a file that is known to equal the re-export; nothing is converted then.
 
     Raises:
         BundleError: the weights are not those of the manifest.
@@ -135,7 +135,7 @@ def _findings(artifact: Artifact, images: CalibrationSet | None) -> Iterator[str
 def _observe(
     job: Job, network: Network, reference: "nn.Module", images: CalibrationSet, progress: Progress
 ) -> tuple["fx.GraphModule", frozenset[str]]:
-    """Measure ranges once for all files that are made of the job; return the graph, and the nodes it rounds."""
+    """Measure ranges once for all files that are made by the job; return the graph and the nodes that are rounded."""
     from cloformer_deploy.quantization.plan import quantized_operators
     from cloformer_deploy.quantization.preparation import CalibrationBatches, observed, save_observed
     from cloformer_deploy.quantization.sensitivity import exclusion_pattern

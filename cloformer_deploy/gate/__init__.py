@@ -1,4 +1,4 @@
-"""The drift gate: a bundle against PyTorch and against the last build that was accepted, with intervals."""
+"""`gate`: judge a bundle by 95 % intervals against PyTorch and against the last accepted build."""
 
 from cloformer_deploy.gate.baseline import Baseline, BaselineArtifact, read_baseline, write_baseline
 from cloformer_deploy.gate.config import DriftConfig, Limits, read_config

@@ -1,4 +1,4 @@
-"""The baseline: the results of the last build that was accepted, in a file that is committed beside the code."""
+"""The baseline: a file with the results of the last accepted build, to be committed beside the code."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,7 +70,7 @@ class Baseline(Strict):
         return self
 
     def artifact(self, key: ArtifactKey) -> BaselineArtifact | None:
-        """Return the results of an artifact of a kind, if there are some."""
+        """Return the results of the artifact of a kind; None without one."""
         return next((item for item in self.artifacts if item.key == key), None)
 
     def evidence(self, item: BaselineArtifact) -> list[bytes]:
@@ -81,7 +81,7 @@ class Baseline(Strict):
 
 
 def pack(evidence: Sequence[bytes]) -> str:
-    """Return evidence of all images as a baseline keeps it."""
+    """Return the evidence of all images, in order, in the form of `BaselineArtifact.evidence`."""
     return b"".join(evidence).hex()
 
 
@@ -104,7 +104,7 @@ def read_baseline(path: Path) -> Baseline:
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
-    """Replace a baseline's file, whole or not at all.
+    """Write a baseline to a file, which is replaced atomically.
 
     Raises:
         RequestError: it cannot be written.

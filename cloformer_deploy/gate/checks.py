@@ -32,7 +32,7 @@ class Images:
     """The images that the build is judged on.
 
     Attributes:
-        indices: index of each image by its identity.
+        indices: index of each image, by its identity as in `Baseline.images`.
         targets: the right answers, or None.
         expected: PyTorch's evidence of each image.
     """

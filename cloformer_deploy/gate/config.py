@@ -2,7 +2,7 @@
 
 ::
 
-    undecided = "pass"     # or "fail": the result of a figure that these images cannot tell from its limit
+    undecided = "pass"     # or "fail": the result of a figure whose 95 % interval holds its limit
 
     [defaults]             # of every artifact
     drop_pp = 0.5
@@ -48,7 +48,7 @@ class Limits(_Part):
         regression_db: largest fall of the SQNR against the baseline, dB.
         growth: largest growth of the file against the baseline, as a share.
         operators_growth: largest growth of its number of operators.
-        not_executed: whether an artifact that cannot be run here fails.
+        not_executed: `fail` or `allow`: the result of an artifact that cannot be run here.
         speedup: how many times as fast as the float32 file of its format it must be; None measures no latency.
         slowdown: how much slower than the baseline's file of its kind it may be, as a share; None measures no latency.
     """
@@ -104,7 +104,14 @@ class _Rule(_Given):
 
 
 class DriftConfig(_Part):
-    """The whole file; `source` is where it was read, None for the defaults."""
+    """The contents of `drift.toml`.
+
+    Attributes:
+        undecided: the result of a check whose figure is beyond its limit while its 95 % interval holds the limit.
+        defaults: limits of every artifact.
+        limits: rules for some artifacts; later ones override earlier ones.
+        source: path of the file; None for the built-in defaults.
+    """
 
     undecided: Literal["pass", "fail"] = "pass"
     defaults: _Given = _Given()
@@ -112,7 +119,7 @@ class DriftConfig(_Part):
     source: str | None = Field(default=None, exclude=True)
 
     def limits_of(self, artifact: Artifact, task: Task) -> Limits:
-        """Return the limits of one artifact."""
+        """Return the limits of one artifact: the task's, then `defaults`, then the rules that name it, in order."""
         merged: dict[str, Any] = dict(task.thresholds(artifact.precision))
         for part in (self.defaults, *(rule for rule in self.limits if rule.names(artifact))):
             merged |= part.model_dump(exclude={"format", "precision", "target"}, exclude_none=True)

@@ -27,7 +27,7 @@ Status = Literal["passed", "failed", "not_executed"]
 DIAGNOSED = 32
 """Images on which the cause of a failure is looked for."""
 _RELATIVE = ("regression_pp", "regression_db", "growth", "operators_growth", "slowdown")
-"""Checks against the baseline, which do not keep a build from becoming the next one."""
+"""Checks against the baseline; a build that fails them may still become the next baseline."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Cell:
         runtime: what executed it.
         status: failed if a check failed, or is undecided and the configuration wants that to fail.
         checks: all, in order.
-        causes: what explains a failure, in sentences, where something does.
+        causes: explanations of a failure (see `diagnose`), in sentences; may be empty.
         comparison: the figures against PyTorch; None where it was not executed.
         evidence: of each image.
-        operators: their number.
+        operators: number of operators in the file.
     """
 
     artifact: Artifact
@@ -57,7 +57,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Gate:
-    """The answer of `gate`.
+    """The result of `gate`.
 
     Attributes:
         images: name of the data set.
@@ -111,7 +111,7 @@ def gate(
         baseline: the last accepted build; None compares with PyTorch alone.
         cache: results that it has are not computed again.
         latency: checks of latency by an artifact's path, see `latency_checks`.
-        progress: is told what is going on.
+        progress: receives each step.
 
     Raises:
         BundleError: the bundle is not as its manifest says.
@@ -211,7 +211,7 @@ class _Judge:
 
 
 def _weights(failures: Sequence[str]) -> Iterator[Check]:
-    """Yield one check however many tensors differ: those of another build all do."""
+    """Yield one check for all tensors that differ, because in a file of other weights all of them do."""
     if failures:
         more = f"; and {len(failures) - 1} more" if len(failures) > 1 else ""
         yield Check("weights", "failed", failures[0] + more)

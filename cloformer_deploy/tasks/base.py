@@ -1,4 +1,4 @@
-"""The Protocol that every task follows, and the record that compares an artifact with PyTorch."""
+"""The Protocol of tasks, and the record that compares an artifact with PyTorch."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -97,11 +97,11 @@ class Comparison:
 
     @property
     def smallest_drop_pp(self) -> float | None:
-        """The smallest drop that as many images can tell from none, percentage points; None without labels."""
+        """Half the width of the drop's interval: the smallest drop that so many images distinguish from none, pp."""
         return None if self.drop_ci95_pp is None else (self.drop_ci95_pp[1] - self.drop_ci95_pp[0]) / 2
 
     def images_needed(self, drop_pp: float) -> int | None:
-        """Return how many images it takes to tell a drop of so many percentage points from none."""
+        """Return how many images distinguish a drop of so many percentage points from none; None without labels."""
         half = self.smallest_drop_pp
         return None if half is None else math.ceil(self.n * (half / drop_pp) ** 2)
 

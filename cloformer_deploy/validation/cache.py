@@ -25,12 +25,15 @@ _AT_ONCE = 500
 
 
 def default_folder() -> Path:
-    """`$XDG_CACHE_HOME/cloformer-deploy`, or the same in `~/.cache`."""
+    """Return `$XDG_CACHE_HOME/cloformer-deploy`, or the same in `~/.cache` without that variable."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cloformer-deploy"
 
 
 def key(*parts: str | bytes) -> bytes:
-    """A key of everything a result depends on: another part, or the same ones parted otherwise, is another key."""
+    """Return a key of 20 bytes (BLAKE2b) of everything that a result depends on.
+
+    Each part is hashed after its length, so that the same characters split otherwise give another key.
+    """
     found = hashlib.blake2b(digest_size=20)
     for part in parts:
         content = part.encode() if isinstance(part, str) else part
@@ -43,13 +46,16 @@ def _is_whole(item: object, value: object, checksum: object) -> bool:
 
 
 class Cache:
-    """Values by their keys; safe for several threads and processes at once.
+    """A store of bytes by key; several threads and processes may use it at once.
 
-    Where the folder cannot be used, nothing is kept and nothing found: a cache is never a reason to fail.
+    If the folder cannot be used, nothing is kept and nothing is found, and no error is raised.
 
     Args:
-        folder: made if it is not there; it holds `results.sqlite`.
+        folder: folder of `results.sqlite`; it is made if it does not exist.
         limit_bytes: see `LIMIT_BYTES`.
+
+    Attributes:
+        problem: reason why nothing is kept; None if all is well.
     """
 
     def __init__(self, folder: Path, limit_bytes: int = LIMIT_BYTES) -> None:
@@ -57,7 +63,6 @@ class Cache:
         self._limit = limit_bytes
         self._lock = threading.Lock()
         self.problem: str | None = None
-        """Why nothing is kept, if so."""
         self._connection = self._open()
 
     def _open(self) -> sqlite3.Connection | None:
@@ -72,7 +77,7 @@ class Cache:
             except sqlite3.OperationalError as error:
                 self.problem = str(error)
                 return None
-            except sqlite3.DatabaseError:  # truncated, or something else altogether
+            except sqlite3.DatabaseError:  # the file is truncated or not a database
                 self._discard()
             except OSError as error:
                 self.problem = str(error)
@@ -80,7 +85,7 @@ class Cache:
         return None
 
     def get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """The values that are there, of those asked for."""
+        """Return the values of those keys that are found."""
         wanted = list(keys)
         found: dict[bytes, bytes] = {}
         with self._lock, self._guarded():
@@ -95,7 +100,7 @@ class Cache:
         return found
 
     def put(self, values: Mapping[bytes, bytes]) -> None:
-        """Keep values, all or none of them."""
+        """Store values by key, all or none of them."""
         now = time.time()
         rows = [(item, value, key(item, value), now) for item, value in values.items()]
         with self._lock, self._guarded():
@@ -133,7 +138,7 @@ class Cache:
             yield
         except sqlite3.OperationalError as error:  # locked for too long, the disk is full, the folder is read-only
             self.problem = self.problem or str(error)
-        except sqlite3.DatabaseError:  # a page is damaged: begin anew
+        except sqlite3.DatabaseError:  # a page is damaged: start with a new file
             self.close()
             self._discard()
             self._connection = self._open()
@@ -144,7 +149,7 @@ class Cache:
                 self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file; nothing is kept or found after it."""
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()

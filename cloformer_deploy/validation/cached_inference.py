@@ -24,7 +24,7 @@ class Subject:
     """A source of results.
 
     Attributes:
-        key: everything that a result depends on, beside the image at the input's size.
+        key: of everything that a result depends on beside the image at the input's size.
         run: takes images (B, 3, H, W), RGB uint8, and what `prepare` returned for them; returns one result per image.
     """
 
@@ -99,7 +99,7 @@ def _looked_up(
 
 @dataclass
 class _Batch:
-    """The keys of each subject's results, those that were looked up, and the images that a subject lacks one of."""
+    """A batch: keys of each subject's results, the results that were found, and the images that lack one."""
 
     subjects: Sequence[Subject]
     keys: Sequence[Sequence[bytes]]

@@ -54,7 +54,7 @@ class Candidate:
 
     @cached_property
     def session(self) -> Session:
-        """The loaded file."""
+        """The loaded file; it is loaded on first use."""
         return self._runtime.open(self._bundle.path(self.artifact))
 
     def outputs(self, pixels: NDArray[np.uint8], expected: Outputs) -> Outputs:
@@ -69,7 +69,7 @@ class Candidate:
 
     @property
     def key(self) -> bytes:
-        """Everything that its outputs depend on, beside the image."""
+        """Key of everything that its outputs depend on beside the image."""
         return key("outputs", self.artifact.sha256, self.runtime, self._runtime.version(), platform.machine())
 
 
@@ -130,7 +130,7 @@ class Evaluation:
 
     @cached_property
     def model(self) -> "nn.Module":
-        """The reference."""
+        """PyTorch's model, in evaluation mode; it is built on first use."""
         return reference_model(self.bundle)
 
     def reference(self, images: NDArray[np.float32]) -> Outputs:

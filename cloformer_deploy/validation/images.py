@@ -1,4 +1,4 @@
-"""The images that a bundle is judged on: those of a path, or the task's bundled ones; none of a calibration set."""
+"""Open the images that a bundle is judged on: those of a path, or the task's bundled images."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ def opened(
         bundle: to be judged.
         data: labeled or unlabeled images in the task's form; None takes the task's bundled images.
         max_images: at most so many, evenly over the classes; of bundled images, just so many.
-        progress: is told what is going on.
+        progress: receives each step.
         cache: keeps the digests of images.
 
     Raises:

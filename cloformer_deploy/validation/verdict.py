@@ -36,7 +36,7 @@ class ArtifactVerdict:
         found: the figures; None where it was not executed.
         thresholds: the limits.
         failures: what failed, in sentences; or why it was not executed.
-        undecided: figures beyond their limit that these images cannot tell from it, in sentences.
+        undecided: figures beyond their limit whose 95 % interval holds the limit, in sentences.
     """
 
     path: str
@@ -53,7 +53,7 @@ class ArtifactVerdict:
 
 @dataclass(frozen=True)
 class Validation:
-    """The answer of `validate`.
+    """The result of `validate`.
 
     Attributes:
         images: name of the data set.
@@ -88,7 +88,7 @@ def validate(bundle: Bundle, data: Path | None, max_images: int | None, progress
         bundle: whose artifacts are compared.
         data: images in the task's form; None takes the task's bundled images.
         max_images: see `validation.images.opened`.
-        progress: is told what is going on.
+        progress: receives each step.
 
     Raises:
         BundleError: the bundle is not as its manifest says.
