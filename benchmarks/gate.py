@@ -24,7 +24,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from benchmarks import latency
+from benchmarks import latency, limits
 from cloformer_deploy.backends.registry import BACKENDS, runtime_for
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
@@ -204,8 +204,9 @@ def main(
     trials: Annotated[int, typer.Option(min=1)] = 200,
     drawn: Annotated[int, typer.Option(min=1, help="Images of a trial.")] = 1000,
     output: Annotated[Path | None, typer.Option(help="Write the JSON here.")] = None,
+    checked: Annotated[bool, typer.Option("--limits/--no-limits", help="Exit with 1 if a limit is not held.")] = True,
 ) -> None:
-    """Measure, write, print."""
+    """Measure, write, print. The exit code is 1 if a limit is not held."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bundle = export(ExportRequest(tuple(BACKENDS), ("int8",), output=folder / "bundle"), Silent()).bundle
@@ -220,6 +221,8 @@ def main(
         f"{medians['alone_s']:.1f} s ({medians['ratio']:.2f}x); again {medians['again_s']:.1f} s"
     )
     print(f"{alarms['alarms']} false alarms in {trials} trials of {drawn} images, {exports} exports")
+    if checked:
+        limits.enforce(limits.gate, measured)
 
 
 if __name__ == "__main__":

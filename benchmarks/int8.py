@@ -23,7 +23,8 @@ import torch
 import typer
 from numpy.typing import NDArray
 
-from benchmarks import latency
+from benchmarks import latency, limits
+from benchmarks.speedups import speedups
 from cloformer_deploy.backends.base import INPUT_NAME
 from cloformer_deploy.backends.registry import BACKENDS, default_target, runtime_for, target_of
 from cloformer_deploy.bundle.bundle import Bundle
@@ -221,7 +222,7 @@ def _speed_table(measured: Mapping[str, Any]) -> str:
     for candidate, title in CANDIDATES.items():
         lines.append(f"| {title} | " + " | ".join(f"{ms[variant, candidate]:.1f}" for variant in variants) + " |")
     for fast, slow in COMPARISONS:
-        ratios = [statistics.median(latency.speedups(measured, name, 1, fast, slow)) for name in variants]
+        ratios = [statistics.median(speedups(measured, name, 1, fast, slow)) for name in variants]
         title = f"{CANDIDATES[fast].strip('*')} over {CANDIDATES[slow]}"
         lines.append(f"| {title} | " + " | ".join(f"{ratio:.2f}x" for ratio in ratios) + " |")
     protocol = measured["protocol"]
@@ -242,10 +243,14 @@ def main(
     from_file: Annotated[
         Path | None, typer.Option("--table", help="Print this file's tables, and measure nothing.")
     ] = None,
+    checked: Annotated[bool, typer.Option("--limits/--no-limits", help="Exit with 1 if a limit is not held.")] = True,
 ) -> None:
-    """Measure, write, print."""
+    """Measure, write, print. The exit code is 1 if a limit is not held."""
     if from_file is not None:
-        print(tables(json.loads(from_file.read_text())))
+        measured = json.loads(from_file.read_text())
+        print(tables(measured))
+        if checked:
+            limits.enforce(limits.int8, measured)
         return
     judged = [accuracy(DEFAULT, None, limit)]
     if photographs is not None:
@@ -271,6 +276,8 @@ def main(
     if output is not None:
         output.write_text(json.dumps(measured, indent=1) + "\n")
     print(tables(measured))
+    if checked:
+        limits.enforce(limits.int8, measured)
 
 
 if __name__ == "__main__":

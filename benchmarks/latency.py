@@ -29,7 +29,9 @@ import torch
 import typer
 from numpy.typing import NDArray
 
+from benchmarks import limits
 from benchmarks.published import published_form
+from benchmarks.speedups import speedups
 from cloformer_deploy.backends.base import INPUT_NAME, ExportSpec
 from cloformer_deploy.backends.registry import BACKENDS, backend_of, lower
 from cloformer_deploy.data import Preprocessing
@@ -265,16 +267,6 @@ def table(measured: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", _conditions(measured, columns)])
 
 
-def speedups(measured: Mapping[str, Any], variant: str, threads: int, candidate: str, baseline: str) -> list[float]:
-    """How many times as fast as `baseline` a candidate was, in each repeat: what slows the machine slows both."""
-    ms = {
-        item["candidate"]: item["repeats_ms"]
-        for item in measured["results"]
-        if (item["variant"], item["threads"]) == (variant, threads)
-    }
-    return [slow / fast for slow, fast in zip(ms[baseline], ms[candidate], strict=True)]
-
-
 def _conditions(measured: Mapping[str, Any], columns: list[tuple[str, int]]) -> str:
     protocol = measured["protocol"]
     spread = max(
@@ -305,10 +297,14 @@ def main(
     from_file: Annotated[
         Path | None, typer.Option("--table", help="Print this file's table, and measure nothing.")
     ] = None,
+    checked: Annotated[bool, typer.Option("--limits/--no-limits", help="Exit with 1 if a limit is not held.")] = True,
 ) -> None:
-    """Measure, write, print."""
+    """Measure, write, print. The exit code is 1 if a limit is not held."""
     if from_file is not None:
-        print(table(json.loads(from_file.read_text())))
+        measured = json.loads(from_file.read_text())
+        print(table(measured))
+        if checked:
+            limits.enforce(limits.latency, measured)
         return
     results = []
     with tempfile.TemporaryDirectory() as folder:
@@ -337,6 +333,8 @@ def main(
     if output is not None:
         output.write_text(json.dumps(measured, indent=1) + "\n")
     print(table(measured))
+    if checked:
+        limits.enforce(limits.latency, measured)
 
 
 if __name__ == "__main__":

@@ -27,10 +27,11 @@ import numpy as np
 import torch
 import typer
 
-from benchmarks import latency
+from benchmarks import latency, limits
 from benchmarks.int8 import opened, write_int8
 from benchmarks.peers_plot import draw
 from benchmarks.peers_standing import CLOFORMER, LOWERED, PLAIN, Standing, ahead, standings
+from benchmarks.speedups import speedups
 from cloformer_deploy.backends.registry import backend_of
 
 PEERS = Path(__file__).with_name("peers.csv")
@@ -179,7 +180,7 @@ def _sentence(variant: str, found: list[Standing], measured: Mapping[str, Any]) 
         next(item for item in found if (item.variant, item.candidate) == (variant, candidate))
         for candidate in (PLAIN, LOWERED)
     )
-    speedup = statistics.median(latency.speedups(measured, variant, 1, LOWERED, PLAIN))
+    speedup = statistics.median(speedups(measured, variant, 1, LOWERED, PLAIN))
     counts = [len(ahead(item, found, teachers=teachers)) for teachers in (False, True) for item in (plain, lowered)]
     text = (
         f"- **CloFormer-{variant}**, {lowered.top1:.1f} %: {plain.ms:.1f} ms plain, {lowered.ms:.1f} ms lowered "
@@ -203,13 +204,14 @@ def main(
     repeats: Annotated[int, typer.Option(min=1)] = 9,
     rounds: Annotated[int, typer.Option(min=1)] = 15,
     output: Annotated[Path | None, typer.Option(help="Write the JSON here.")] = None,
-    image: Annotated[Path | None, typer.Option(help="Draw the results here, SVG.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the results here, SVG.")] = None,
     page: Annotated[Path | None, typer.Option(help="Put the table between this page's markers.")] = None,
     from_file: Annotated[
         Path | None, typer.Option("--table", help="Print this file's table, and measure nothing.")
     ] = None,
+    checked: Annotated[bool, typer.Option("--limits/--no-limits", help="Exit with 1 if a limit is not held.")] = True,
 ) -> None:
-    """Measure, write, draw, print."""
+    """Measure, write, draw, print. The exit code is 1 if a limit is not held."""
     if from_file is not None:
         measured = json.loads(from_file.read_text())
     else:
@@ -227,11 +229,13 @@ def main(
             }
     if output is not None:
         output.write_text(json.dumps(measured, indent=1) + "\n")
-    if image is not None:
-        draw(standings(measured), image)
+    if plot is not None:
+        draw(standings(measured), plot)
     if page is not None:
         fill(page, table(measured))
     print(table(measured))
+    if checked:
+        limits.enforce(limits.peers, measured)
 
 
 if __name__ == "__main__":

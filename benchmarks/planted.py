@@ -20,6 +20,7 @@ from typing import Annotated, Any, cast
 import typer
 from PIL import Image
 
+from benchmarks import limits
 from benchmarks.faults.catalogue import FAULTS, MANY, SOME, Fault
 from benchmarks.faults.planting import alone, plant
 from benchmarks.faults.wrapping import convert_wrapped
@@ -226,10 +227,14 @@ def main(
     from_file: Annotated[
         Path | None, typer.Option("--table", help="Print this file's table, and measure nothing.")
     ] = None,
+    checked: Annotated[bool, typer.Option("--limits/--no-limits", help="Exit with 1 if a limit is not held.")] = True,
 ) -> None:
-    """Plant, judge, write, print."""
+    """Plant, judge, write, print. The exit code is 1 if a limit is not held."""
     if from_file is not None:
-        print(table(json.loads(from_file.read_text())))
+        measured = json.loads(from_file.read_text())
+        print(table(measured))
+        if checked:
+            limits.enforce(limits.planted, measured)
         return
     if work is None:
         raise typer.BadParameter("give --work DIR, or --table FILE")
@@ -237,6 +242,8 @@ def main(
     if output is not None:
         output.write_text(json.dumps(measured, indent=1) + "\n")
     print(table(measured))
+    if checked:
+        limits.enforce(limits.planted, measured)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,20 @@
-"""The latency benchmark works: not what it measures, but that it does."""
+"""The latency benchmark works: not what it measures, but that it does. Limits that are not held are told."""
 
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import typer
 
-from benchmarks.latency import CANDIDATES, speedups
+from benchmarks import limits
+from benchmarks.latency import CANDIDATES
 from benchmarks.published import published_form
+from benchmarks.speedups import speedups
 from cloformer_deploy.networks.cloformer import create_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +32,7 @@ def test_the_published_form_computes_the_same() -> None:
 @pytest.mark.integration
 def test_latency(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "latency.py"), "--variant", "xxs", "--threads", "1"]
-    command += ["--repeats", "2", "--rounds", "1", "--output", str(tmp_path / "out.json")]
+    command += ["--repeats", "2", "--rounds", "1", "--no-limits", "--output", str(tmp_path / "out.json")]
     shown = subprocess.run(command, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
     measured = json.loads((tmp_path / "out.json").read_text())
@@ -35,7 +40,41 @@ def test_latency(tmp_path: Path) -> None:
     assert all(item["ms"] > 0 for item in measured["results"])
     assert len(speedups(measured, "xxs", 1, "litert", "litert plain")) == 2
     again = subprocess.run(
-        [*command[:2], "--table", str(tmp_path / "out.json")], capture_output=True, text=True, check=True
+        [*command[:2], "--table", str(tmp_path / "out.json"), "--no-limits"], capture_output=True, text=True, check=True
     )
     assert again.stdout == shown.stdout
     assert "| torch eager |" in shown.stdout
+
+
+def slower(measured: Any) -> None:
+    """Make a lowered xxs twice as slow."""
+    for item in measured["results"]:
+        if (item["variant"], item["threads"], item["candidate"]) == ("xxs", 1, "onnxruntime"):
+            item["repeats_ms"] = [2 * value for value in item["repeats_ms"]]
+
+
+BROKEN: dict[str, tuple[Callable[[Any], Iterator[str]], Callable[[Any], object], str]] = {
+    "latency": (limits.latency, slower, "speedup of onnxruntime over onnxruntime plain, xxs"),
+    "peers": (limits.peers, slower, "speedup of onnxruntime over onnxruntime plain, xxs"),
+    "int8": (
+        limits.int8,
+        lambda measured: measured["accuracy"][0]["artifacts"][0].update(drop_ci95_pp=[-0.1, float("nan")]),
+        "upper bound of the drop in pp is nan",
+    ),
+    "gate": (limits.gate, lambda measured: measured["alarms"].update(alarms=5), "false alarms in 200 trials is 5"),
+    "planted": (limits.planted, lambda measured: measured["faults"][0].update(caught=False), "is not caught"),
+}
+"""For each benchmark the check of its limits, an edit of its recorded results that breaks one, and its line."""
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_limit_that_is_not_held(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    check, edit, line = BROKEN[name]
+    measured = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    limits.enforce(check, measured)
+    assert capsys.readouterr().err == ""
+    edit(measured)
+    with pytest.raises(typer.Exit) as ended:
+        limits.enforce(check, measured)
+    assert ended.value.exit_code == 1
+    assert line in capsys.readouterr().err
