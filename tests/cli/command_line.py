@@ -1,4 +1,4 @@
-"""Running the command line, in this process or in a fresh one, and looking at what it left on disk."""
+"""Helpers that run the command line, in this process or a new one, and read what it left on disk."""
 
 import hashlib
 import json
@@ -25,13 +25,13 @@ CopyBundle = Callable[..., Path]
 """`copy(name="bundle")`: a copy of a bundle in the test's folder."""
 COMMAND = (sys.executable, "-m", "cloformer_deploy")
 CLASSES = 20
-"""Of the bundled weights, and of the drafted bundle."""
-FAVOURITE = 6
+"""Classes of the bundled weights and of the drafted bundle."""
+FAVORITE = 6
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended and what it said."""
+    """Exit code and output of a command."""
 
     code: int
     stdout: str
@@ -39,7 +39,7 @@ class Outcome:
 
     @property
     def said(self) -> str:
-        """Both streams as running text: without the boxes and line breaks of a terminal."""
+        """Both streams as running text, without boxes and line breaks."""
         return " ".join(re.sub(r"[─-╿]", " ", f"{self.stdout}\n{self.stderr}").split())
 
 
@@ -78,7 +78,7 @@ def hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 
 
 def parsed(stdout: str) -> Any:
-    """The one JSON document that standard output is; NaN and Infinity are none."""
+    """Parse standard output as one JSON document; NaN and Infinity are rejected."""
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
@@ -87,7 +87,7 @@ def parsed(stdout: str) -> Any:
 
 
 def tree(root: Path) -> dict[str, str]:
-    """Everything below a folder: the sha256 of each file, the target of each link, each folder."""
+    """Return everything below a folder: sha256 of files, targets of links, folders."""
     found = {}
     for path in sorted(root.rglob("*")):
         if path.is_symlink():
@@ -103,14 +103,14 @@ def tree(root: Path) -> dict[str, str]:
 
 
 def put(path: Path, content: bytes) -> Path:
-    """Write a file anew: copies of bundles are hard links, so that nothing may be written in place."""
+    """Replace a file. Copies of bundles are hard links, so that nothing may be written in place."""
     path.unlink(missing_ok=True)
     path.write_bytes(content)
     return path
 
 
 def read_manifest(bundle: Path) -> dict[str, Any]:
-    """A bundle's manifest, as it stands."""
+    """Return a bundle's manifest as parsed JSON, unchecked."""
     manifest: dict[str, Any] = json.loads((bundle / MANIFEST_NAME).read_text())
     return manifest
 
@@ -123,7 +123,7 @@ def edit_manifest(bundle: Path, edit: Callable[[dict[str, Any]], object]) -> Non
 
 
 def relist(bundle: Path) -> None:
-    """Write the artifacts' checksums into the manifest anew, as somebody would who tampers with care."""
+    """Update the artifacts' checksums in the manifest, as after careful tampering."""
 
     def update(manifest: dict[str, Any]) -> None:
         for item in manifest["artifacts"]:
@@ -134,17 +134,17 @@ def relist(bundle: Path) -> None:
 
 
 def small_model(classes: int = CLASSES, weight: float = 0.01, metadata: Mapping[str, str] | None = None) -> Any:
-    """A few bytes of ONNX with the interface of an artifact: mean colours through one linear layer.
+    """Return a few bytes of ONNX with the interface of an artifact: mean colors through one linear layer.
 
-    The largest logit is always that of `FAVOURITE`.
+    The largest logit is always that of `FAVORITE`.
     """
     nodes = [
         helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["colours"]),
-        helper.make_node("Gemm", ["colours", "weight", "bias"], ["logits"]),
+        helper.make_node("Flatten", ["pooled"], ["colors"]),
+        helper.make_node("Gemm", ["colors", "weight", "bias"], ["logits"]),
     ]
     values = [weight * (index % 7) for index in range(3 * classes)]
-    bias = [weight * 1000 if index == FAVOURITE % classes else 0.0 for index in range(classes)]
+    bias = [weight * 1000 if index == FAVORITE % classes else 0.0 for index in range(classes)]
     graph = helper.make_graph(
         nodes,
         "small",

@@ -138,7 +138,7 @@ def predicted(pixels: NDArray[np.uint8]) -> list[int]:
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands run in this test's folder, on a terminal of 80 columns without colours."""
+    """Commands run in this test's folder, on a terminal of 80 columns without colors."""
     monkeypatch.chdir(tmp_path)
     for name in ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "PYTHONWARNINGS"):
         monkeypatch.delenv(name, raising=False)

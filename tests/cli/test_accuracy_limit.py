@@ -21,14 +21,14 @@ BLOCKS = 13
 
 
 def save_images(folder: Path, split: str, count: int, contrast: float) -> Path:
-    """Rendered images of the first classes, a sub-folder each."""
+    """Save rendered images in one sub-folder per class."""
     for batch in RenderedImages(split, range(count), True).batches(PREPROCESSING, count):
         assert batch.labels is not None
         for index, (pixels, label) in enumerate(zip(batch.pixels, batch.labels, strict=True)):
             path = folder / CLASSES[label] / f"{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            grey = 128 + (pixels.transpose(1, 2, 0).astype(np.float64) - 128) * contrast
-            Image.fromarray(grey.astype(np.uint8)).save(path)
+            gray = 128 + (pixels.transpose(1, 2, 0).astype(np.float64) - 128) * contrast
+            Image.fromarray(gray.astype(np.uint8)).save(path)
     return folder
 
 
@@ -38,7 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def calibration(folder: Path, contrast: float, count: int) -> Path:
-    """A set of images of so much contrast; where it is low, ranges measured on them clip the others."""
+    """Make a calibration set of images of a contrast; where it is low, its ranges clip other images."""
     images = save_images(folder / "images", "calibration", count, contrast)
     made = folder / "calibration.safetensors"
     asked = ("calibrate", images, "--count", count, "--input-size", SIZE, "--output", made)
@@ -47,7 +47,7 @@ def calibration(folder: Path, contrast: float, count: int) -> Path:
 
 
 def evaluations(outcome: Outcome) -> tuple[int, int]:
-    """How many there were, and how many of them were known already."""
+    """Return the number of evaluations, and of those among them whose result was already known."""
     lines = [line for line in outcome.stderr.splitlines() if line.startswith("Evaluation ")]
     return len(lines), sum("known already" in line for line in lines)
 

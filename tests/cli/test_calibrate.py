@@ -67,7 +67,7 @@ def test_rendered_by_default_is_the_set_that_ships(tmp_path: Path) -> None:
 
 def broken(folder: Path) -> None:
     photos(folder)
-    (folder / "photos" / "a" / "0.png").write_bytes(b"not a image")
+    (folder / "photos" / "a" / "0.png").write_bytes(b"not an image")
 
 
 def taken(folder: Path) -> None:

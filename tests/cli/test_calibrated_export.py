@@ -92,7 +92,7 @@ def test_calibration_sets_that_do_not_fit(case: Case, tmp_path: Path) -> None:
 
 @pytest.mark.integration
 def test_a_set_whose_pixels_are_damaged(tmp_path: Path) -> None:
-    """Which shows as they are read, in the process that converts."""
+    """The damage is found when the pixels are read, in the process that converts."""
     check(
         Case(
             "flipped",

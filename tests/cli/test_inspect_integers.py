@@ -1,4 +1,4 @@
-"""What inspect tells people of a file's integers."""
+"""Tables of `inspect` on a file's quantized tensors."""
 
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,15 @@ SHARES = f'{{"image": 1.5e-5, "{LONG}": 0.0123}}'
 
 
 def integer_model() -> Any:
-    """The small model with its input and colours, under a long name, on grids, and a constant besides."""
+    """Return the small model with three quantized activations, one with a long name, and a quantized constant."""
     model = small_model(metadata={"cloformer_deploy.clipped": SHARES})
     graph = model.graph
-    grids = {"image": (0.5, 3), "colours": (0.25, 0), LONG: (2.0, 255)}
+    grids = {"image": (0.5, 3), "colors": (0.25, 0), LONG: (2.0, 255)}
     for name, (scale, zero_point) in grids.items():
         values = {f"{name}_scale": np.float32(scale), f"{name}_zero": np.uint8(zero_point)}
         graph.initializer.extend(numpy_helper.from_array(np.asarray(value), key) for key, value in values.items())
         graph.node.append(helper.make_node("QuantizeLinear", [name, *values], [f"{name}_quantized"]))
-    graph.node.append(helper.make_node("Identity", ["colours"], [LONG]))
+    graph.node.append(helper.make_node("Identity", ["colors"], [LONG]))
     graph.initializer.append(numpy_helper.from_array(np.ones((2, 3), np.int8), "w"))
     graph.initializer.append(numpy_helper.from_array(np.array([0.125, 0.5], np.float32), "w_scale"))
     graph.node.append(helper.make_node("DequantizeLinear", ["w", "w_scale"], ["w_dequantized"], axis=0))
@@ -29,7 +29,7 @@ def integer_model() -> Any:
 
 
 def cells(shown: str, first: str) -> list[str]:
-    """Of the one line that begins like this."""
+    """Return the cells of the one line that begins with `first`."""
     (line,) = [line for line in shown.splitlines() if line.startswith(f" {first}")]
     return line.split()
 
@@ -39,13 +39,13 @@ def test_a_file(tmp_path: Path) -> None:
     shown = invoke("inspect", "a.onnx")
     assert shown.code == 0
     assert max(map(len, shown.stdout.splitlines())) <= 80
-    told = [cells(shown.stdout, name) for name in ("a_name", "image  ", "colours")]
+    told = [cells(shown.stdout, name) for name in ("a_name", "image  ", "colors")]
     assert told == [
         ["a_name_that...mn_of_it_123", "uint8", "2", "255", "-510", "0", "1.2%"],
         ["image", "uint8", "0.5", "3", "-1.5", "126", "0.0015%"],
-        ["colours", "uint8", "0.25", "0", "0", "63.8", "-"],
+        ["colors", "uint8", "0.25", "0", "0", "63.8", "-"],
     ]
-    order = [shown.stdout.index(f"\n {name}") for name in ("a_name", "image  ", "colours")]
+    order = [shown.stdout.index(f"\n {name}") for name in ("a_name", "image  ", "colors")]
     assert order == sorted(order)
     assert cells(shown.stdout, "int8") == ["int8", "1", "2", "0.125..0.5", "-64", "63.5"]
 

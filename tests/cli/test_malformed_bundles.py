@@ -127,7 +127,7 @@ def test_bundle_is_a_file(drafted: CopyBundle, tmp_path: Path) -> None:
 
 
 def test_undamaged_bundle_is_not_refused(drafted: CopyBundle) -> None:
-    """What the cases above damage is sound before."""
+    """Before they are damaged, bundle and artifact are accepted."""
     drafted()
     assert invoke("inspect", "bundle").code == 0
     shown = invoke("inspect", f"bundle/{ARTIFACT}")

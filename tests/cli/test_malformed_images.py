@@ -63,7 +63,7 @@ def images(name: str, make: Callable[[Path], object], *told: str, fresh: bool = 
 
 MANY_FOLDERS = files(*(f"c{index}/a.png" for index in range(CLASSES + 1)))
 IMAGES = [
-    images("text", written("text.jpg", b"not a image"), "data/text.jpg", fresh=True),
+    images("text", written("text.jpg", b"not an image"), "data/text.jpg", fresh=True),
     images("empty-file", written("empty.png", b""), "data/empty.png"),
     images("truncated-png", truncated("half.png"), "data/half.png"),
     images("truncated-jpeg", truncated("half.jpg"), "data/half.jpg"),

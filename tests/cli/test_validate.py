@@ -1,4 +1,4 @@
-"""What validate answers on labeled and unlabeled images and on artifacts that fail."""
+"""`validate` on labeled and unlabeled images, and on artifacts that fail."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cloformer_deploy.data import image_digest
 from tests.cli.command_line import (
     CLASSES,
-    FAVOURITE,
+    FAVORITE,
     CopyBundle,
     edit_manifest,
     hide,
@@ -40,8 +40,8 @@ def test_labeled_images(
     verdict = answer["artifacts"][0]
     assert verdict["status"] == "failed"
     assert verdict["n"] == IMAGES
-    assert verdict["score"] == spread(predicted).count(FAVOURITE) / IMAGES
-    assert verdict["agreement"] == predicted.count(FAVOURITE) / IMAGES
+    assert verdict["score"] == spread(predicted).count(FAVORITE) / IMAGES
+    assert verdict["agreement"] == predicted.count(FAVORITE) / IMAGES
     assert verdict["drop_pp"] == pytest.approx(100 * (expected_top1(predicted) - verdict["score"]))
     low, high = verdict["drop_ci95_pp"]
     assert -100 <= low <= verdict["drop_pp"] <= high <= 100
@@ -136,6 +136,6 @@ def test_artifact_whose_runtime_is_missing(drafted: CopyBundle, monkeypatch: pyt
 
 
 def test_bundle_without_artifacts_is_no_success(drafted: CopyBundle) -> None:
-    """What an interrupted re-export may leave behind: nothing was checked, so nothing passed."""
+    """An interrupted re-export may leave one behind: nothing was checked, so nothing passed."""
     edit_manifest(drafted(), lambda manifest: manifest.update(artifacts=[]))
     assert invoke("validate", "bundle", "--limit", "1").code != 0
