@@ -36,7 +36,7 @@ class FirstOfTwo:
 
     def evidence(self, outputs: Outputs, expected: Outputs) -> list[bytes]:
         scores = outputs[SCORES.name]
-        return [bytes([first > second]) for first, second in scores[:, :2]]
+        return [bytes([bool(first > second)]) for first, second in scores[:, :2]]
 
     def pseudo_targets(self, evidence: Sequence[bytes]) -> Sequence[Any]:
         return [1 - item[0] for item in evidence]
