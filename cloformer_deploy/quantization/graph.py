@@ -41,7 +41,7 @@ KINDS: Mapping[Any, str] = {
 }
 """`layout` moves numbers and changes none (but for zeros, which every range holds): in and out have one scale.
 
-What is not listed is `other`.
+An operator that is not listed is `other`.
 """
 NORMALIZATIONS = ("GroupNorm", "TwoStepNorm", "PooledNorm")
 DEPTHWISE = "depthwise"

@@ -1,4 +1,4 @@
-"""What the files say of themselves: interface, operators, metadata; and that they are what they say."""
+"""Exported files describe themselves correctly: interface, operators, metadata."""
 
 import shutil
 import subprocess

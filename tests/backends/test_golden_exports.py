@@ -43,7 +43,7 @@ def check(bundle: Bundle, images: np.ndarray, expected: np.ndarray) -> None:
 
 
 def check_graph(bundle: Bundle, artifact: Artifact) -> None:
-    """What the lowering is for: one partition, few axes, few transposes, nothing unsafe in float16."""
+    """Check the purposes of the lowering: one partition, few axes, few transposes, nothing unsafe in float16."""
     found = inspect(bundle.path(artifact))
     assert found.problem is None
     shown = {section.name: section for section in found.sections}

@@ -1,4 +1,4 @@
-"""What graphs cost, against figures worked out by hand and against one another."""
+"""The cost of graphs, against figures worked out by hand and between formats."""
 
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from cloformer_deploy.bundle.bundle import Bundle
 from tests.backends.coreml.interpreter.coreml_programs import build
 
 PARAMETERS_XXS_10 = 3_905_227
-"""Of the lowered xxs with 10 classes: published parameters, less what is folded, and the pixel normalization aside."""
+"""Parameters of the lowered xxs with 10 classes: the published ones without the folded ones and the normalization."""
 GIGA_MACS_XXS = 0.66
 TRANSPOSES = {".onnx": 12, ".mlpackage": 12, ".tflite": 44}
-"""Of 12 blocks each: the keys'; in TFLite, where an image needs none, the heads' of queries, keys and values."""
+"""Transposes in 12 blocks: of the keys; in TFLite, where images need none, of the heads of queries, keys and values."""
 
 
 def onnx_model(batch: int | str) -> onnx.ModelProto:

@@ -84,7 +84,7 @@ def test_tflite_is_one_partition(int8_bundle: Bundle) -> None:
 
 
 def test_exp_without_a_maximum_reads_products_of_integers(int8_bundle: Bundle) -> None:
-    """What `quantization.bounds` proves is true of the file: q and k are integers, which their ranges hold."""
+    """The file meets the premise of `quantization.bounds`: q and k are integers, which cannot leave their ranges."""
     (artifact,) = [item for item in int8_bundle.manifest.artifacts if item.format == "tflite"]
     model = load_tflite(int8_bundle.path(artifact))
     graph = model.subgraphs[0]
@@ -118,7 +118,7 @@ def test_files_are_about_a_third_of_the_size(int8_bundle: Bundle, format_name: s
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Files, dict[tuple[str, str, str], float]]:
-    """What `int8_bundle` has not, and the SQNR of each where it was run back."""
+    """Return files of the kinds that `int8_bundle` lacks, and the SQNR that each had when it was run back."""
     folder = tmp_path_factory.mktemp("integers")
     asked: list[tuple[str, str, tuple[str, ...], InputKind, int]] = [
         ("onnx", "cpu", ("int8", "w8"), "image", 64),

@@ -1,4 +1,4 @@
-"""What a search keeps beside the output: read back as written, and never trusted when it cannot be."""
+"""The state that a search keeps beside the output is read back as written, and a damaged one is rejected."""
 
 from pathlib import Path
 

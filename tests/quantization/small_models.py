@@ -71,7 +71,7 @@ class Traced:
         return graph.source(self._node(name)).name
 
     def kind_of(self, name: str) -> str:
-        """What a node is."""
+        """Return the kind of a node."""
         return graph.kind(self._node(name))
 
     def parameters(self, conv: fx.Node) -> dict[fx.Node, Tensor]:
@@ -85,7 +85,7 @@ class Traced:
 
 
 def observed_by(small: Traced, recipe: Recipe, images: Tensor) -> Mapping[str, Histogram]:
-    """What the tensors around a recipe's operators hold for these images."""
+    """Return histograms of the tensors around a recipe's operators for these images."""
     planned = quantized_operators(small.module, recipe)
     return observe(small.module, tensors(small.module, recipe, planned), [images])
 

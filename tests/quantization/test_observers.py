@@ -1,4 +1,4 @@
-"""What is counted is counted exactly, and the range that follows from it is the quantile it says."""
+"""Histograms count exactly, and ranges are the quantiles that they should be."""
 
 import math
 

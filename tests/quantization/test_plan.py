@@ -1,4 +1,4 @@
-"""Which operators a recipe takes, the ranges around them, and the scales of weights."""
+"""The operators that a recipe quantizes, the ranges around them, and the scales of weights."""
 
 import dataclasses
 

@@ -115,7 +115,7 @@ def test_a_channel_that_is_always_zero_stays_finite() -> None:
 
 
 def mean_errors(small: Traced, plan: Plan, floats: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Of each planned convolution, channel by channel: its integer form on the float model's input, less its output."""
+    """Return each planned convolution's mean error per channel, of its integer form on the float model's input."""
     simulation = Simulation(small.module, plan)
     found = {}
     with torch.inference_mode():

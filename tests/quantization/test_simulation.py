@@ -68,7 +68,7 @@ def test_many_bits_give_the_float_model(onnx_cpu: Traced, recipe: Recipe) -> Non
 
 
 def check_grids(small: Traced, plan: Plan, images: Tensor) -> None:
-    """Whatever a planned operator writes is one of 256 values, and layout moves them as they are."""
+    """Check that planned operators write at most 256 values, and that layout operators do not change them."""
     _, kept = simulated(small, plan, images)
     written = {graph.result(node).name for node in small.operators() if node.name in plan.operators}
     assert written

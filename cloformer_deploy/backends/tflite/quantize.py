@@ -103,7 +103,7 @@ def _planned(operators: Sequence[Any], names: Sequence[str], plan: "Plan", match
     for index in reversed(range(len(operators))):
         operator, name = operators[index], names[index]
         output = int(operator.outputs[0])
-        if name in MOVES or output not in matches:  # a move, or half of a SiLU: as what it feeds
+        if name in MOVES or output not in matches:  # a move, or half of a SiLU: like the operators that it feeds
             wanted = any(int(tensor) in read for tensor in operator.outputs)
         else:
             wanted = matches[output] in plan.operators

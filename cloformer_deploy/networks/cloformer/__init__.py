@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VARIANTS", "CloAttention", "CloFormer", "CloFormerBody", "Variant", "create_model"]
 
-# The variants are needed where torch is not (command-line choices, manifests), so what needs torch waits.
+# Command-line choices and manifests need the variants without torch: modules that need torch are imported on first use.
 _NEED_TORCH = {
     "CloAttention": "attention",
     "CloFormer": "classifier",

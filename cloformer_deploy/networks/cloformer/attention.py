@@ -134,7 +134,7 @@ class CloAttention(nn.Module):
         return out
 
     def _scaled(self, x: Tensor) -> Tensor:
-        # Exporters keep a product with 1, which is what a folded scale is.
+        # A folded scale is 1, and exporters would keep the product with it.
         return x if self.scale == 1 else x * self.scale
 
     def forward(self, x: Tensor) -> Tensor:

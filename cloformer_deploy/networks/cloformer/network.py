@@ -113,7 +113,7 @@ class CloFormerNetwork:
     def part_of(self, path: str) -> str:
         """See `Network.part_of`: an attention, a ConvFFN, a down-sampling path, or a module outside the stages.
 
-        What a block computes outside its parts is the block's name followed by `$`.
+        A block's own operators, outside its parts, have the block's name followed by `$`.
         """
         if re.fullmatch(_BLOCK, path):
             return f"{path}$"

@@ -173,7 +173,7 @@ def convert(asked: ExportSpec, path: Path) -> Program:
 
 
 def sqnr_db(program: Program, model: CloFormer, preprocessing: Preprocessing) -> float:
-    """Of the logits of rendered images, against a float model."""
+    """Return the SQNR of the logits of rendered images, against a float model."""
     pixels = probe_images(8, preprocessing)
     images = preprocessing.normalize(pixels)
     fed = pixels if program.package.inputs[0].kind == "image" else images

@@ -1,4 +1,4 @@
-"""What XNNPACK takes of a file, as LiteRT itself says."""
+"""The operators of a file that XNNPACK runs, as LiteRT itself reports them."""
 
 from collections.abc import Mapping
 from pathlib import Path
