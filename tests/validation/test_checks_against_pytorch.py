@@ -21,7 +21,7 @@ def checked(found: Comparison, reference_non_finite: int = 0) -> dict[str, Check
 
 # A figure, its interval and its limit
 
-figures = st.floats(-100, 100)
+figures = st.floats(-100, 100).map(lambda value: round(value, 6))
 
 
 @given(figures, st.floats(0, 50), st.floats(0, 50), figures, st.integers(1, 10**6))
