@@ -58,7 +58,7 @@ def spawn(*args: object, cwd: Path, env: Mapping[str, str] | None = None) -> Out
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
