@@ -109,4 +109,4 @@ def test_export_keeps_float_what_an_exclusion_file_names() -> None:
     write_excluded_layers(Path("exclusions.json"), exclusions().model_copy(update={"excluded_layers": ("layers.9",)}))
     refused = spawn("export", *asked, "--recipe", "exclusions.json", "--output", "other", cwd=Path.cwd())
     assert refused.code == 2
-    assert "'layers.9', which shall be left float, has no integers" in refused.said
+    assert "the excluded layer 'layers.9' has no quantized operators" in refused.said
