@@ -147,8 +147,9 @@ class Evaluation:
         progress.step("Loading the artifacts")
         failures = [tuple(self._weight_failures(item)) for item in self.candidates]
         executed = [item for item in self.candidates if item.lack is None]
-        for item in executed:
-            item.session  # noqa: B018 - an unreadable file is reported before any image is run
+        if self._cache is None:  # with a cache, a file is loaded only if it lacks a result
+            for item in executed:
+                item.session  # noqa: B018 - an unreadable file is reported before any image is run
         progress.step(f"Comparing {len(executed)} artifacts with PyTorch")
         found = self._found(executed, progress)
         labels = self.images.labels
