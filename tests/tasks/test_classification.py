@@ -47,7 +47,7 @@ def test_every_precision_has_thresholds() -> None:
 # Counts
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 @given(cases(), st.integers(1, 5))
 def test_batches_do_not_matter(case: tuple[Logits, Logits, Labels], size: int) -> None:
     expected, found, labels = case

@@ -1,5 +1,6 @@
 """Test checks against PyTorch: a figure fails if its whole interval lies beyond the limit, else it is undecided."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloformer_deploy.tasks import Comparison
+from cloformer_deploy.tasks.statistics import paired_difference_ci95_pp
 from cloformer_deploy.validation.checks import Check, Outcome, against_pytorch, at_least, at_most, moved
 from tests.tasks.comparing import TASK, classes_as_logits, evidence
 from tests.validation.compared_cases import case
@@ -118,14 +120,11 @@ def test_pytorch_s_own_nan_is_named_as_such() -> None:
 def test_false_alarms_are_rare_at_the_limit() -> None:
     """A build whose true drop is the limit itself fails in at most 1 of 40 sets of images, on average."""
     rng = np.random.default_rng(5)
-    right, wrong = ([item.to_bytes(4, "little")] for item in (0, 1))
+    some = case(10).comparison
     alarms = 0
     for _ in range(300):
         lost, gained = int(rng.binomial(1000, 0.02)), int(rng.binomial(1000, 0.01))
-        rest = 1000 - lost - gained
-        expected = right * lost + wrong * gained + right * rest
-        found = wrong * lost + right * gained + right * rest
-        comparison = TASK.compare(expected, found, [0] * 1000)
-        assert comparison.drop_detail == f"{lost} lost, {gained} gained of 1000"
-        alarms += checked(comparison)["drop_pp"].outcome == "failed"
+        interval = paired_difference_ci95_pp(lost, gained, 1000)
+        drifted = dataclasses.replace(some, n=1000, drop_pp=(lost - gained) / 10, drop_ci95_pp=interval)
+        alarms += checked(drifted)["drop_pp"].outcome == "failed"
     assert 1 <= alarms <= 15
