@@ -47,6 +47,7 @@ def logits_of(model: CloFormer) -> Weights:
 EDITED = [fault for fault in FAULTS if fault.edit is not None]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("fault", EDITED, ids=lambda fault: fault.name)
 def test_a_fault_changes_the_layers_it_names_and_the_logits(fault: Fault, trained: CloFormer) -> None:
     edited = copy.deepcopy(trained)
@@ -88,7 +89,7 @@ def random_weights(seed: int, shape: tuple[int, ...]) -> Weights:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-@settings(deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from([(24, 24, 1, 1), (32, 16, 3, 3), (72, 1, 3, 3), (40, 1, 3, 7), (20, 64)]),

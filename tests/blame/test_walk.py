@@ -17,6 +17,7 @@ from cloformer_deploy.tasks.distances import SQNR_CEILING_DB, centered
 from tests.blame.small_files import Fault, matches_of, tensors, walk
 from tests.quantization.small_models import Traced, noise, traced
 
+pytestmark = pytest.mark.integration
 IMAGES = noise(5, 2)
 
 

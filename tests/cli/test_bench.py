@@ -12,7 +12,7 @@ from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.report.bench import bench_json, bench_tables
 from tests.bench.conftest import FAST, SLOW, make_bundle, onnx_bundle
-from tests.cli.command_line import spawn
+from tests.cli.command_line import invoke, spawn
 
 __all__ = ["make_bundle", "onnx_bundle"]
 
@@ -63,7 +63,7 @@ def test_requests_that_are_wrong(onnx_bundle: Bundle, tmp_path: Path) -> None:
         ((onnx_bundle.root, "--device", "qai-hub:Phone"), 3, "cloformer-deploy[qai-hub]"),
         ((onnx_bundle.root, "--device", "ssh://nowhere.invalid"), 4, "nowhere.invalid"),
     ):
-        done = spawn("bench", *words, cwd=tmp_path)
+        done = invoke("bench", *words)
         assert done.code == code, done.stderr
         assert said in done.stderr
         assert "Traceback" not in done.stderr

@@ -57,6 +57,7 @@ def reported(bundle: Path, *args: object) -> dict[str, Any]:
     return answer
 
 
+@pytest.mark.integration
 def test_a_failed_build_is_reported_and_is_no_error(drafted: CopyBundle) -> None:
     bundle = drafted()
     answer = reported(bundle)
@@ -70,6 +71,7 @@ def test_a_failed_build_is_reported_and_is_no_error(drafted: CopyBundle) -> None
     Bundle.open(bundle).verify()
 
 
+@pytest.mark.integration
 def test_what_it_says_without_json(drafted: CopyBundle) -> None:
     outcome = invoke("report", drafted(), *FLAGS, "--output", "page.html")
     assert outcome.code == 0
@@ -77,6 +79,7 @@ def test_what_it_says_without_json(drafted: CopyBundle) -> None:
     assert Path("page.html").read_text().startswith("<!doctype html>")
 
 
+@pytest.mark.integration
 def test_measurements_that_were_kept_are_shown(drafted: CopyBundle) -> None:
     bundle = Bundle.open(drafted())
     (artifact,) = bundle.manifest.artifacts
@@ -93,6 +96,7 @@ def test_measurements_that_were_kept_are_shown(drafted: CopyBundle) -> None:
     assert "7654" not in page
 
 
+@pytest.mark.integration
 def test_text_of_a_manifest_is_never_markup(drafted: CopyBundle) -> None:
     bundle = drafted()
     name = "</title><script>alert(1)</script>"

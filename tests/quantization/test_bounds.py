@@ -78,7 +78,7 @@ def test_the_limit_is_that_of_exp(small: Traced, planned: Plan, largest: float, 
     assert bounded(small, with_ranges(small, planned, q, Range(-1.0, 0.5))) is expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.floats(0.1, 30), st.floats(0.01, 30), st.integers(0, 2**31))
 def test_what_is_proven_holds_at_the_ends_of_the_ranges(
     small: Traced, planned: Plan, q: float, kv: float, seed: int

@@ -250,6 +250,7 @@ def logits_of(model: nn.Module, images: NDArray[np.float32]) -> Logits:
     return logits
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_trained_model_is_diagnosed_too(mistake: str, reference: Model, rendered: NDArray[np.uint8]) -> None:
     logits = noisy(reference(MISTAKES[mistake](rendered)), 25, 0)

@@ -84,6 +84,7 @@ def rewritten(
     return Program.load(folder / "quantized.mlpackage")
 
 
+@pytest.mark.integration
 def test_planned_convolutions_read_integers_on_the_plans_grid(tmp_path: Path) -> None:
     program = rewritten(tmp_path, W8A8)
     assert program.package.operators["quantize"] == program.package.operators["dequantize"] == 2
