@@ -111,8 +111,8 @@ def _power_lines(cell: "Cell", name: str) -> Iterator[str]:
     limit = next(check.limit for check in cell.checks if check.name == "drop_pp") or 1.0
     needed = found.images_needed(limit)
     yield (
-        f"{name}: {found.n:,} images do not tell a drop under {found.smallest_drop_pp:.2f} pp from "
-        f"none; for one of {limit:.2f} pp it takes {needed:,}"
+        f"{name}: {found.n:,} images cannot tell a drop below {found.smallest_drop_pp:.2f} pp from none; "
+        f"a drop of {limit:.2f} pp needs {needed:,} images"
     )
 
 

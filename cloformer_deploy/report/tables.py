@@ -187,5 +187,17 @@ def _shape(tensor: TensorInfo) -> str:
 
 
 def _abridged(value: object) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = _text(value)
     return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def _text(value: object, levels: int = 2) -> str:
+    """Return a value of JSON in prose, so many levels deep: `a, b` for lists, `key value, key value` for objects."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, dict) and levels:
+        parts = (
+            " ".join(map(str, item)) if isinstance(item, list) else _text(item, levels - 1) for item in value.values()
+        )
+        return ", ".join(f"{key} {part}" for key, part in zip(value, parts, strict=True))
+    return str(value)

@@ -95,6 +95,9 @@ def with_axis(name: str) -> Any:
 STRANGE: dict[str, Callable[[], Any]] = {
     "labels-nan": lambda: small_model(metadata={"cloformer_deploy.labels": "[NaN]"}),
     "labels-nested-deep": lambda: small_model(metadata={"cloformer_deploy.labels": "[" * 10**5}),
+    "metadata-nested": lambda: small_model(
+        metadata={"cloformer_deploy.preprocessing": '{"a": ' * 300 + "1" + "}" * 300}
+    ),
     "labels-no-json": lambda: small_model(metadata={"cloformer_deploy.labels": "[a"}),
     "metadata-markup": lambda: small_model(metadata={"[/red]": "[/]"}),
     "precision-markup": lambda: small_model(metadata={"cloformer_deploy.precision": "[/]"}),
