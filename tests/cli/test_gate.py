@@ -164,7 +164,7 @@ def test_a_truncated_store_or_baseline_never_passes_what_is_worse(exported: Copy
     judged(bundle, code=1)
 
 
-def test_a_image_without_numbers_is_named(exported: CopyBundle) -> None:
+def test_an_image_without_numbers_is_named(exported: CopyBundle) -> None:
     bundle = exported()
     path = bundle / "cloformer_xxs-fp32.onnx"
     model = onnx.load(path)
