@@ -94,6 +94,7 @@ def export(variant: str, folder: Path) -> dict[str, Path]:
         (torch.zeros(1, 3, SIDE, SIDE),),
         files["onnx plain"],
         input_names=["image"],
+        output_names=["logits"],
         external_data=False,
         verbose=False,
     )

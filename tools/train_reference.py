@@ -184,7 +184,15 @@ def finish(trainer: Trainer, command: Sequence[str]) -> str:
     average = trainer.training.average
     accuracy = evaluate(average, validation, range(len(validation)), FINAL_SIZE, final=True)
     weights = {name: tensor.cpu().contiguous() for name, tensor in average.state_dict().items()}
-    checkpoint = Checkpoint(recipe.variant, "", recipe.variant, len(recipe.labels), recipe.labels, state_dict=weights)
+    checkpoint = Checkpoint(
+        recipe.variant,
+        "",
+        recipe.variant,
+        len(recipe.labels),
+        recipe.labels,
+        architecture=VARIANTS[recipe.variant].of_classes(len(recipe.labels)).model_dump(mode="json"),
+        state_dict=weights,
+    )
     digest = save_checkpoint(checkpoint, folder / WEIGHTS)
     lines = trainer.log.lines()
     draw_curve(folder / CURVE, lines, recipe)

@@ -114,7 +114,7 @@ class Manifest(Strict):
         tool_version: version that wrote the manifest last.
         task: key of `tasks.TASKS`.
         network: key of `networks.NETWORKS`.
-        variant: configuration of the network.
+        variant: name of the network's configuration.
         architecture: the configuration under its published keys.
         assumed: what the weights did not say and the export assumed.
         labels: names of the classes, if known.
@@ -149,13 +149,11 @@ class Manifest(Strict):
                 raise ValueError(f"unknown kind of artifact: {item.format} {item.precision} for {item.target}")
         if self.task not in TASKS:
             raise ValueError(f"unknown task {self.task!r}")
-        if self.network not in NETWORKS or self.variant not in NETWORKS[self.network].variants:
-            raise ValueError(f"unknown variant {self.variant!r} of network {self.network!r}")
-        classes = self.architecture.get("num_classes")
-        if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1:
-            raise ValueError(f"architecture.num_classes {classes!r} is not a positive number")
-        if self.labels is not None and len(self.labels) != classes:
-            raise ValueError(f"{len(self.labels)} labels for {classes} classes")
+        if self.network not in NETWORKS:
+            raise ValueError(f"unknown network {self.network!r}")
+        NETWORKS[self.network].check(self.variant, self.architecture)
+        if self.labels is not None and len(self.labels) != self.num_classes:
+            raise ValueError(f"{len(self.labels)} labels for {self.num_classes} classes")
         names = [MANIFEST_NAME, self.weights.file, *(artifact.path for artifact in self.artifacts)]
         if len(set(names)) != len(names):
             raise ValueError("a file is listed twice")

@@ -10,7 +10,7 @@ import json
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import IO, Any
@@ -31,6 +31,7 @@ from cloformer_deploy.system.subprocesses import Process, own_process
 from cloformer_deploy.tasks import TASKS
 
 LOG_LINES_SHOWN = 3
+_OF_MANIFEST = ("network", "variant", "architecture", "task", "labels", "preprocessing")
 
 
 class AccuracyLimit(Strict):
@@ -62,10 +63,15 @@ class Source(Strict):
     tool_version: str
     network: str
     variant: str
+    architecture: Mapping[str, Any]
     task: str
-    num_classes: int
     labels: tuple[str, ...] | None
     preprocessing: Preprocessing
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs of the head."""
+        return int(self.architecture["num_classes"])
 
     @classmethod
     def of(cls, manifest: Manifest, weights: Path) -> "Source":
@@ -75,8 +81,7 @@ class Source(Strict):
             weights_name=manifest.weights.name,
             weights_sha256=manifest.weights.sha256,
             tool_version=manifest.tool_version,
-            num_classes=manifest.num_classes,
-            **{name: getattr(manifest, name) for name in ("network", "variant", "task", "labels", "preprocessing")},
+            **{name: getattr(manifest, name) for name in _OF_MANIFEST},
         )
 
     def metadata(self, target: str) -> dict[str, str]:

@@ -29,7 +29,6 @@ from cloformer_deploy.export.float_layers import ExcludedLayers, check_fit, read
 from cloformer_deploy.export.jobs import AccuracyLimit, Check, Job, Source, registering_modules, run
 from cloformer_deploy.export.labels import read_labels
 from cloformer_deploy.export.request import ExportRequest, check_request
-from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.packages import installed_version, require
 from cloformer_deploy.tasks import TASKS
@@ -67,6 +66,8 @@ def export(request: ExportRequest, progress: Progress) -> Export:
     from cloformer_deploy.weights.checkpoints import checkpoint_bytes, load_checkpoint
 
     checkpoint = load_checkpoint(weights_file, request.variant)
+    for sentence in checkpoint.assumed:
+        progress.warn(f"the weights do not say it, so this is assumed: {sentence}")
     if checkpoint.task not in TASKS:
         raise RequestError(f"{weights_file}: its task {checkpoint.task!r} is unknown", f"known: {', '.join(TASKS)}")
     if request.labels is not None:
@@ -108,7 +109,8 @@ def _head(checkpoint: "Checkpoint", preprocessing: Preprocessing, copy_sha256: s
         task=checkpoint.task,
         network=checkpoint.network,
         variant=checkpoint.variant,
-        architecture=NETWORKS[checkpoint.network].architecture(checkpoint.variant, checkpoint.num_classes),
+        architecture=checkpoint.architecture,
+        assumed=checkpoint.assumed,
         labels=checkpoint.labels,
         weights=Weights(
             name=checkpoint.name,

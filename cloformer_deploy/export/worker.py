@@ -88,7 +88,7 @@ class _Conversion:
         source = job.source
         self.job, self.events = job, events
         self.network, self.task = NETWORKS[source.network], TASKS[source.task]
-        self.reference = build_from_copy(source.weights, source.network, source.variant, source.num_classes)
+        self.reference = build_from_copy(source.weights, source.network, source.architecture)
 
     def run(self) -> None:
         """Write and check every file."""

@@ -14,6 +14,8 @@ Rewrite = Callable[[Any], None]
 """Change a model in evaluation mode in place; its float32 outputs move by rounding only (at most 1e-5)."""
 Shapes = Mapping[str, tuple[int, ...]]
 """Shape of each entry of a state dict, by its name."""
+Configuration = Mapping[str, Any] | str
+"""A configuration of a network: its published keys with JSON values, or the name of a published configuration."""
 
 
 @dataclass(frozen=True)
@@ -22,15 +24,19 @@ class Identity:
 
     Attributes:
         network: name of the family, a key of `networks.NETWORKS`.
-        variant: one of the family's configurations.
+        variant: name of the published configuration; `custom` where it is another.
+        architecture: the configuration under its published keys, as JSON values.
         task: the task of the head, a key of `tasks.TASKS`.
         num_classes: outputs of the head.
+        assumed: sentences on what neither the state dict nor a given configuration says.
     """
 
     network: str
     variant: str
+    architecture: Mapping[str, Any]
     task: str
     num_classes: int
+    assumed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,31 +102,42 @@ class Network(Protocol):
         """Exact rewrites by name."""
         ...
 
-    def identify(self, shapes: Shapes, variant: str | None) -> Identity | None:
+    def identify(
+        self, shapes: Shapes, variant: str | None, configuration: Configuration | None = None
+    ) -> Identity | None:
         """Identify a state dict by the names and shapes of its tensors.
 
         Args:
             shapes: of the state dict.
             variant: the configuration that it must be of; None accepts any.
+            configuration: what is said of the configuration; None is nothing.
 
         Returns:
             None where no tensor is this network's.
 
         Raises:
-            CheckpointError: some tensors are this network's, but the state dict is not complete or does not fit.
+            CheckpointError: some tensors are this network's, but the state dict is not complete, or does not fit the
+                variant or the configuration; or the configuration contradicts itself.
         """
         ...
 
-    def state_shapes(self, variant: str, num_classes: int) -> Shapes:
-        """Return the names and shapes of the complete state dict, in its order."""
+    def check(self, variant: str, architecture: Mapping[str, Any]) -> None:
+        """Check a configuration that a manifest names.
+
+        Raises:
+            ValueError: it contradicts itself, or is not of that variant.
+        """
         ...
 
-    def build(self, variant: str, num_classes: int) -> "nn.Module":
-        """Build the untrained model; it takes normalized images (B, 3, H, W), float32."""
+    def state_shapes(self, architecture: Mapping[str, Any]) -> Shapes:
+        """Return the names and shapes of the complete state dict of a checked configuration, in its order."""
         ...
 
-    def architecture(self, variant: str, num_classes: int) -> dict[str, Any]:
-        """Return the configuration under its published keys, as JSON values."""
+    def build(self, architecture: Mapping[str, Any]) -> "nn.Module":
+        """Build the untrained model of a checked configuration.
+
+        It takes normalized images (B, in_chans, H, W), float32.
+        """
         ...
 
     def scale_pairs(self, model: "nn.Module") -> Iterator[ScalePair]:

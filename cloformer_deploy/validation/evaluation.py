@@ -21,7 +21,7 @@ from cloformer_deploy.backends.target import FLOATS
 from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import Dataset
-from cloformer_deploy.errors import BundleError, MissingPartError
+from cloformer_deploy.errors import MissingPartError
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.files import naming
 from cloformer_deploy.tasks import TASKS, Comparison, Outputs, Task
@@ -120,7 +120,7 @@ class Evaluation:
         cache: where results are looked up and kept; None computes all of them.
 
     Raises:
-        BundleError: the weights are not what the manifest says (when they are first needed).
+        CheckpointError: the weights are not what the manifest says (when they are first needed).
     """
 
     def __init__(self, bundle: Bundle, images: Dataset, cache: Cache | None = None) -> None:
@@ -241,17 +241,8 @@ def reference_model(bundle: Bundle) -> "nn.Module":
     """Return the model of a bundle's weights, in evaluation mode.
 
     Raises:
-        BundleError: the manifest is of other weights.
-        CheckpointError: the weights cannot be used.
+        CheckpointError: the weights cannot be used, or are not of the manifest's architecture.
     """
     from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 
-    manifest, checkpoint = bundle.manifest, load_checkpoint(bundle.weights_path)
-    said = (manifest.variant, manifest.num_classes)
-    if said != (checkpoint.variant, checkpoint.num_classes):
-        raise BundleError(
-            f"{bundle.root}'s manifest says {said[0]} with {said[1]} classes, "
-            f"its weights are {checkpoint.variant} with {checkpoint.num_classes}",
-            "export again with --overwrite",
-        )
-    return build_model(checkpoint)
+    return build_model(load_checkpoint(bundle.weights_path, architecture=bundle.manifest.architecture))

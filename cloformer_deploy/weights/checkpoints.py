@@ -6,6 +6,7 @@ checked before memory is allocated for it.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from cloformer_deploy.errors import CheckpointError
 from cloformer_deploy.networks import NETWORKS, all_variants
-from cloformer_deploy.networks.base import Identity, Network
+from cloformer_deploy.networks.base import Configuration, Identity, Network
 from cloformer_deploy.system.files import naming, replaced
 from cloformer_deploy.system.text import clipped, listed
 from cloformer_deploy.weights.files import COPY_AGAIN, GIVE_WEIGHTS, SAVE_AGAIN, parse, read, safetensors_bytes
@@ -36,12 +37,14 @@ class Checkpoint:
     Attributes:
         name: name of the file, without its suffix.
         sha256: SHA-256 digest of the file.
-        variant: configuration of the network.
+        variant: name of the network's configuration.
         num_classes: number of classes, which is the number of rows of the head.
         labels: name of each class, in the order of the head's rows; None if the file has no labels.
         network: network family, a key of `networks.NETWORKS`.
         task: task of the head, a key of `tasks.TASKS`.
-        state_dict: all entries of the variant's state dict, in its order; float32 (counters: int64), contiguous and
+        architecture: the configuration under its published keys, as JSON values.
+        assumed: sentences on what the file does not say of the configuration.
+        state_dict: all entries of the network's state dict, in its order; float32 (counters: int64), contiguous and
             finite.
 
     Raises:
@@ -55,6 +58,8 @@ class Checkpoint:
     labels: tuple[str, ...] | None = None
     network: str = "cloformer"
     task: str = "classification"
+    architecture: Mapping[str, Any] = field(kw_only=True)
+    assumed: tuple[str, ...] = ()
     state_dict: dict[str, Tensor] = field(repr=False, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -68,7 +73,9 @@ class Checkpoint:
             raise CheckpointError(f"the label {twice!r} occurs twice", "make the labels unique")
 
 
-def load_checkpoint(path: Path, variant: str | None = None) -> Checkpoint:
+def load_checkpoint(
+    path: Path, variant: str | None = None, architecture: Mapping[str, Any] | None = None
+) -> Checkpoint:
     """Read a weights file: PyTorch (zip or legacy format) or safetensors; the content tells the format.
 
     The state dict may be at the top of the file, or under one of `WRAPPER_KEYS`, of which the first one present is
@@ -78,9 +85,11 @@ def load_checkpoint(path: Path, variant: str | None = None) -> Checkpoint:
     Args:
         path: the file.
         variant: the expected variant; None accepts every variant.
+        architecture: the configuration, under its published keys; None takes what the file says.
 
     Raises:
-        CheckpointError: the file cannot be read, or does not contain the weights of a variant (or of the expected one).
+        CheckpointError: the file cannot be read, or does not contain the weights of a known network (or of the expected
+            variant or architecture).
     """
     if variant is not None and variant not in all_variants():
         raise CheckpointError(f"there is no variant {variant!r}", f"choose one of {', '.join(all_variants())}")
@@ -88,10 +97,10 @@ def load_checkpoint(path: Path, variant: str | None = None) -> Checkpoint:
         data = read(path)
         parsed = parse(data)
         tensors = {name: _usable(name, value, len(data)) for name, value in _state_dict(parsed.content).items()}
-        network, found = _identify(tensors, variant)
+        network, found = _identify(tensors, variant, architecture or parsed.configuration)
         state_dict = {
             name: _converted(name, tensors[name]) if name in tensors else torch.zeros(shape, dtype=torch.int64)
-            for name, shape in network.state_shapes(found.variant, found.num_classes).items()
+            for name, shape in network.state_shapes(found.architecture).items()
         }
         digest = hashlib.sha256(data).hexdigest()
         return Checkpoint(
@@ -102,6 +111,8 @@ def load_checkpoint(path: Path, variant: str | None = None) -> Checkpoint:
             parsed.labels,
             network.name,
             parsed.task or found.task,
+            architecture=found.architecture,
+            assumed=found.assumed,
             state_dict=state_dict,
         )
 
@@ -109,10 +120,10 @@ def load_checkpoint(path: Path, variant: str | None = None) -> Checkpoint:
 def build_model(checkpoint: Checkpoint) -> nn.Module:
     """Return the network with a copy of the checkpoint's weights, in evaluation mode, on the CPU."""
     copy = {name: tensor.clone() for name, tensor in checkpoint.state_dict.items()}
-    return _built(checkpoint.network, checkpoint.variant, checkpoint.num_classes, copy)
+    return _built(checkpoint.network, checkpoint.architecture, copy)
 
 
-def build_from_copy(path: Path, network: str, variant: str, num_classes: int) -> nn.Module:
+def build_from_copy(path: Path, network: str, architecture: Mapping[str, Any]) -> nn.Module:
     """Return the network with the weights of a file that `checkpoint_bytes` made, in evaluation mode, on the CPU.
 
     The file is not checked, so it must not come from anywhere else.
@@ -120,26 +131,28 @@ def build_from_copy(path: Path, network: str, variant: str, num_classes: int) ->
     Args:
         path: the file.
         network: `Checkpoint.network`.
-        variant: `Checkpoint.variant`.
-        num_classes: `Checkpoint.num_classes`.
+        architecture: `Checkpoint.architecture`.
     """
-    return _built(network, variant, num_classes, safetensors.torch.load_file(path))
+    return _built(network, architecture, safetensors.torch.load_file(path))
 
 
-def _built(network: str, variant: str, num_classes: int, state_dict: dict[str, Tensor]) -> nn.Module:
+def _built(network: str, architecture: Mapping[str, Any], state_dict: dict[str, Tensor]) -> nn.Module:
     # On the meta device nothing is initialized, which saves time and does not advance the random generator.
     with torch.device("meta"):
-        model = NETWORKS[network].build(variant, num_classes)
+        model = NETWORKS[network].build(architecture)
     model.load_state_dict(state_dict, assign=True)
     return model.eval()
 
 
 def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:
-    """Return a checkpoint as a safetensors file, with `variant`, `task` and `labels` (a JSON list) in its metadata.
+    """Return a checkpoint as a safetensors file, with `task`, `labels` and `architecture` (JSON) in its metadata.
 
-    Equal checkpoints give equal bytes.
+    An architecture of which something is assumed is left out, so that the file does not state it. Equal checkpoints
+    give equal bytes.
     """
-    metadata = {"format": "pt", "variant": checkpoint.variant, "task": checkpoint.task}
+    metadata = {"format": "pt", "task": checkpoint.task}
+    if not checkpoint.assumed:
+        metadata |= {"variant": checkpoint.variant, "architecture": json.dumps(dict(checkpoint.architecture))}
     if checkpoint.labels is not None:
         metadata["labels"] = json.dumps(checkpoint.labels, ensure_ascii=False)
     return safetensors_bytes(checkpoint.state_dict, metadata)
@@ -210,7 +223,9 @@ def _usable(name: str, value: Any, file_bytes: int) -> Tensor:
     return tensor
 
 
-def _identify(tensors: dict[str, Tensor], variant: str | None) -> tuple[Network, Identity]:
+def _identify(
+    tensors: dict[str, Tensor], variant: str | None, configuration: Configuration | None
+) -> tuple[Network, Identity]:
     """Return the network that the tensors belong to, and its configuration.
 
     Raises:
@@ -218,10 +233,8 @@ def _identify(tensors: dict[str, Tensor], variant: str | None) -> tuple[Network,
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     for network in NETWORKS.values():
-        found = network.identify(shapes, variant)
+        found = network.identify(shapes, variant, configuration)
         if found is not None:
-            if found.num_classes < 1:
-                raise CheckpointError("head.weight has 0 rows, so the network has no classes", SAVE_AGAIN)
             return network, found
     titles = " or ".join(network.title for network in NETWORKS.values())
     raise CheckpointError(

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from cloformer_deploy.errors import CheckpointError
+from cloformer_deploy.networks.base import Configuration
 from cloformer_deploy.system.text import clipped
 
 MAX_FILE_BYTES = 2**30
@@ -63,11 +64,13 @@ class Parsed:
         content: the unpickled object, or the tensors by name; not checked.
         labels: names of the classes, where the metadata has them.
         task: name of the task, where the metadata has it; not checked.
+        configuration: of the network, or the name of a published one, where the metadata has it; not checked.
     """
 
     content: Any
     labels: tuple[str, ...] | None = None
     task: str | None = None
+    configuration: Configuration | None = None
 
 
 def parse(data: bytes) -> Parsed:
@@ -87,7 +90,8 @@ def parse(data: bytes) -> Parsed:
         if data[6:9] == b"\x00\x00{":
             content = safetensors.torch.load(data)
             header = _split_safetensors(data)[0]
-            return Parsed(content, _labels(header), header.get("__metadata__", {}).get("task"))
+            metadata = header.get("__metadata__", {})
+            return Parsed(content, _labels(metadata), metadata.get("task"), _configuration(metadata))
     except CheckpointError:
         raise
     except Exception as error:
@@ -163,18 +167,37 @@ def _split_safetensors(data: bytes) -> tuple[dict[str, Any], bytes]:
     return header, data[end:]
 
 
-def _labels(header: dict[str, Any]) -> tuple[str, ...] | None:
-    """Return the class labels in the metadata of a safetensors header; None if it has none."""
-    text = header.get("__metadata__", {}).get("labels")
+def _labels(metadata: dict[str, str]) -> tuple[str, ...] | None:
+    """Return the class labels in the metadata of a safetensors file; None if it has none."""
+    text = metadata.get("labels")
     if text is None:
         return None
-    try:
-        labels = json.loads(text)
-    except (ValueError, RecursionError):
-        labels = None
+    labels = _json(text)
     if not isinstance(labels, list) or not all(isinstance(label, str) and label.isprintable() for label in labels):
         raise CheckpointError(
             f"the metadata's labels are not a JSON list of printable texts ({clipped(text)})",
             "write them as a JSON list with one text per class, or omit them",
         )
     return tuple(labels)
+
+
+def _configuration(metadata: dict[str, str]) -> Configuration | None:
+    """Return the `architecture` (a JSON object) in the metadata of a safetensors file, else its `variant`, if any."""
+    text = metadata.get("architecture")
+    if text is None:
+        return metadata.get("variant")
+    found = _json(text)
+    if not isinstance(found, dict):
+        raise CheckpointError(
+            f"the metadata's architecture is not a JSON object ({clipped(text)})",
+            "write the published configuration keys as a JSON object, or omit it",
+        )
+    return found
+
+
+def _json(text: str) -> Any:
+    """Return the value of a JSON text; None where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

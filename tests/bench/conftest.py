@@ -16,7 +16,7 @@ from cloformer_deploy.backends.registry import BACKENDS, backend_of, default_tar
 from cloformer_deploy.bundle import Bundle, BundleWriter, digest, size_bytes
 from cloformer_deploy.bundle.manifest import Artifact, Interface, Manifest, OutputTensor, Weights, weights_name
 from cloformer_deploy.data import Preprocessing
-from cloformer_deploy.networks import NETWORKS
+from cloformer_deploy.networks.cloformer import VARIANTS
 from tests.cli.command_line import CLASSES, put, save, small_model
 
 SLOW, FAST = "cloformer_xxs-fp32.onnx", "cloformer_xxs-fp16.onnx"
@@ -52,7 +52,7 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> MakeBundle:
             task="classification",
             network="cloformer",
             variant="xxs",
-            architecture=NETWORKS["cloformer"].architecture("xxs", CLASSES),
+            architecture=VARIANTS["xxs"].of_classes(CLASSES).model_dump(mode="json"),
             labels=None,
             weights=Weights(name="small", sha256=sha256, file=weights_name(sha256), file_sha256=sha256),
             preprocessing=Preprocessing.published(224, 224),

@@ -10,7 +10,7 @@ from cloformer_deploy.bundle import Bundle, BundleWriter, digest, size_bytes
 from cloformer_deploy.bundle.manifest import Artifact, Interface, Manifest, OutputTensor, Weights, weights_name
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.errors import BundleError
-from cloformer_deploy.networks import NETWORKS
+from cloformer_deploy.networks.cloformer import VARIANTS
 
 FILE, FOLDER, OTHER = "cloformer_xxs-fp32.onnx", "cloformer_xxs-fp32.mlpackage", "cloformer_xxs-int8.tflite"
 KINDS = {".onnx": ("onnx", "cpu"), ".mlpackage": ("coreml", "ane"), ".tflite": ("tflite", "cpu")}
@@ -30,7 +30,7 @@ def head(weights: str = "first", labels: tuple[str, ...] | None = ("a", "b"), si
         task="classification",
         network="cloformer",
         variant="xxs",
-        architecture=NETWORKS["cloformer"].architecture("xxs", 2),
+        architecture=VARIANTS["xxs"].of_classes(2).model_dump(mode="json"),
         labels=labels,
         weights=Weights(name=weights, sha256=sha256(weights.encode()), file=weights_name(copy), file_sha256=copy),
         preprocessing=Preprocessing.published(side, side),

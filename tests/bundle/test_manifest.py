@@ -23,7 +23,7 @@ from cloformer_deploy.bundle.manifest import (
 )
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.errors import BundleError
-from cloformer_deploy.networks import NETWORKS
+from cloformer_deploy.networks.cloformer import VARIANTS
 
 
 def artifact(path: str) -> Artifact:
@@ -49,7 +49,7 @@ FULL = Manifest(
     task="classification",
     network="cloformer",
     variant="xxs",
-    architecture=NETWORKS["cloformer"].architecture("xxs", 3),
+    architecture=VARIANTS["xxs"].of_classes(3).model_dump(mode="json"),
     assumed=("the input is normalized as ImageNet's",),
     labels=("tench", "chain saw", "früh\u2028\N{DOG FACE}"),
     weights=Weights(name="w", sha256="c" * 64, file="weights-cccc.safetensors", file_sha256="d" * 64),
@@ -252,6 +252,15 @@ def test_an_unknown_task_or_network_is_named(tmp_path: Path, place: str, value: 
 
 def test_an_unknown_variant_is_named(tmp_path: Path) -> None:
     assert "'xxl'" in refusal(tmp_path, changed("variant", "xxl"))
+
+
+def test_an_architecture_of_another_variant_is_refused(tmp_path: Path) -> None:
+    said = refusal(tmp_path, changed("variant", "xs"))
+    assert "the architecture is xxs, not 'xs'" in said
+    assert "the architecture is custom, not 'xxs'" in refusal(
+        tmp_path, changed("architecture.window_sizes", (2, 2, 1, 1))
+    )
+    assert "architecture.window_sizes.0" in refusal(tmp_path, changed("architecture.window_sizes", (0, 2, 1, 1)))
 
 
 @pytest.mark.parametrize(("field", "value"), [("format", "gguf"), ("precision", "fp7"), ("target", "ane")])

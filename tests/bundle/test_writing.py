@@ -10,7 +10,7 @@ import pytest
 from cloformer_deploy.bundle import Bundle, BundleWriter, digest
 from cloformer_deploy.bundle.manifest import Interface, Manifest
 from cloformer_deploy.errors import BundleError
-from cloformer_deploy.networks import NETWORKS
+from cloformer_deploy.networks.cloformer import VARIANTS
 from tests.bundle.small_bundles import FILE, FOLDER, OTHER, assert_whole, export, failing, head, refusal, stage, tree
 
 
@@ -64,7 +64,9 @@ OTHERS = {
     "no labels": (head(labels=None), "other labels"),
     "size": (head(side=256), "another input size: 224 x 224"),
     "architecture": (
-        Manifest.model_validate({**head().model_dump(), "architecture": NETWORKS["cloformer"].architecture("xs", 2)}),
+        Manifest.model_validate(
+            {**head().model_dump(), "variant": "xs", "architecture": VARIANTS["xs"].of_classes(2).model_dump()}
+        ),
         "another architecture",
     ),
 }

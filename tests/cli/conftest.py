@@ -15,7 +15,6 @@ from cloformer_deploy import __version__
 from cloformer_deploy.bundle import BundleWriter, digest, size_bytes
 from cloformer_deploy.bundle.manifest import Artifact, Interface, Manifest, OutputTensor, Weights, weights_name
 from cloformer_deploy.data import Preprocessing
-from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.weights.checkpoints import build_model, checkpoint_bytes, load_checkpoint
 from cloformer_deploy.weights.zoo import resolve_weights
 from tests.cli.command_line import CLASSES, CopyBundle, save, small_model, spawn, tree
@@ -59,7 +58,7 @@ def drafted_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         task=checkpoint.task,
         network=checkpoint.network,
         variant=checkpoint.variant,
-        architecture=NETWORKS[checkpoint.network].architecture(checkpoint.variant, checkpoint.num_classes),
+        architecture=checkpoint.architecture,
         labels=checkpoint.labels,
         weights=weights,
         preprocessing=Preprocessing.published(224, 224),

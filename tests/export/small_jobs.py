@@ -22,8 +22,8 @@ def bundled_source(folder: Path, side: int) -> Source:
         tool_version=__version__,
         network=checkpoint.network,
         variant=checkpoint.variant,
+        architecture=checkpoint.architecture,
         task=checkpoint.task,
-        num_classes=checkpoint.num_classes,
         labels=checkpoint.labels,
         preprocessing=Preprocessing.published(side, side),
     )

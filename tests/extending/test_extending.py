@@ -44,7 +44,7 @@ def test_a_format_a_device_and_a_task_in_one_file_each(
     known = load_checkpoint(resolve_weights())
     own = Checkpoint(
         "own", known.sha256, known.variant, known.num_classes, None, known.network, "first-of-two",
-        state_dict=known.state_dict,
+        architecture=known.architecture, state_dict=known.state_dict,
     )  # fmt: skip
     save_checkpoint(own, tmp_path / "own.safetensors")
 

@@ -5,41 +5,30 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from cloformer_deploy.backends.registry import lower
-from cloformer_deploy.networks.cloformer import CloFormer
-from cloformer_deploy.networks.cloformer.variants import Variant
+from cloformer_deploy.networks.cloformer import CloFormer, configured
 from cloformer_deploy.quantization import graph
 from cloformer_deploy.quantization.observers import Histogram, observe
 from cloformer_deploy.quantization.plan import Plan, plan, quantized_operators, tensors
 from cloformer_deploy.quantization.recipes import Recipe
+from tests.tiny import as_trained
 
 SIDE = 64
-SMALL = Variant(
-    "small",
+SMALL = configured(
     embed_dims=(16, 32),
     group_splits=((3, 1), (2, 2)),
     kernel_sizes=((3,), (5,)),
     window_sizes=(8, 4),
     depths=(1, 1),
+    num_classes=5,
 )
 
 
 def small_model(seed: int) -> CloFormer:
     """Weights as after training: statistics and affine parameters away from their initial 0 and 1."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = CloFormer(SMALL, num_classes=5).eval()
-        with torch.no_grad():
-            for module in model.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.running_mean.normal_(std=0.3)  # type: ignore[union-attr]
-                    module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
-                if isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
-                    module.weight.uniform_(0.5, 1.5)
-                    module.bias.normal_(std=0.3)
-    return model
+    return as_trained(SMALL, seed)
 
 
 def noise(seed: int, count: int = 4) -> Tensor:

@@ -13,7 +13,8 @@ from tests.weights.weights_files import LABELS, Weights, assert_same, load, safe
 
 def test_saved_checkpoint_comes_back(xxs_weights: Weights, tmp_path: Path) -> None:
     labels = ("tench", "Größe", 'a "quoted" one', *LABELS[3:])
-    first = dataclasses.replace(load(tmp_path, torch_zip(xxs_weights)), labels=labels)
+    first = dataclasses.replace(load(tmp_path, safe(xxs_weights, variant="xxs")), labels=labels)
+    assert first.assumed == ()
     path = tmp_path / "saved.safetensors"
     digest = save_checkpoint(first, path)
     second = load_checkpoint(path)
@@ -23,6 +24,17 @@ def test_saved_checkpoint_comes_back(xxs_weights: Weights, tmp_path: Path) -> No
     with safetensors.safe_open(path, "pt") as file:
         assert json.loads(file.metadata()["labels"]) == list(labels)
         assert file.metadata()["variant"] == "xxs"
+        assert json.loads(file.metadata()["architecture"]) == first.architecture
+
+
+def test_an_assumed_configuration_is_not_stated(xxs_weights: Weights, tmp_path: Path) -> None:
+    first = load(tmp_path, torch_zip(xxs_weights))
+    assert [sentence.split()[0] for sentence in first.assumed] == ["num_heads", "window_sizes"]
+    path = tmp_path / "saved.safetensors"
+    save_checkpoint(first, path)
+    assert load_checkpoint(path).assumed == first.assumed
+    with safetensors.safe_open(path, "pt") as file:
+        assert file.metadata().keys().isdisjoint({"variant", "architecture"})
 
 
 def test_a_failed_save_leaves_the_previous_file(

@@ -10,6 +10,9 @@ from cloformer_deploy.system.packages import require
 from cloformer_deploy.tasks.base import Outputs
 
 _ERRORS_ONLY = 3
+_EXACT_INTEGERS = ("session.x64quantprecision", "1")
+"""Session option: exact integer products on x86 without VNNI, where ONNX Runtime otherwise adds pairs of products in
+16 bits, which saturate. Arm and VNNI are always exact. Source: onnxruntime_session_options_config_keys.h."""
 
 
 class OnnxRuntime:
@@ -42,6 +45,7 @@ class OnnxSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = _ERRORS_ONLY
+        options.add_session_config_entry(*_EXACT_INTEGERS)
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exception classes share no base but Exception

@@ -3,14 +3,23 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from cloformer_deploy.networks.cloformer.variants import VARIANTS, Variant
+from cloformer_deploy.networks.cloformer.architecture import CUSTOM, VARIANTS, Architecture, configured
 
 if TYPE_CHECKING:
     from cloformer_deploy.networks.cloformer.attention import CloAttention
     from cloformer_deploy.networks.cloformer.body import CloFormerBody
     from cloformer_deploy.networks.cloformer.classifier import CloFormer, create_model
 
-__all__ = ["VARIANTS", "CloAttention", "CloFormer", "CloFormerBody", "Variant", "create_model"]
+__all__ = [
+    "CUSTOM",
+    "VARIANTS",
+    "Architecture",
+    "CloAttention",
+    "CloFormer",
+    "CloFormerBody",
+    "configured",
+    "create_model",
+]
 
 # Command-line choices and manifests need the variants without torch: modules that need torch are imported on first use.
 _NEED_TORCH = {

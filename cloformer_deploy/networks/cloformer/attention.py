@@ -64,7 +64,7 @@ class CloAttention(nn.Module):
         window_size: side of the average pooling before the global keys and values; 1 pools nothing.
         attn_drop: dropout on the gates and on the softmax, in training.
         proj_drop: dropout on the output, in training.
-        qkv_bias: the convolutions that compute q, k and v have a bias.
+        qkv_bias: the convolutions that compute q, k and v, and the projection, have a bias.
 
     Raises:
         ValueError: the arguments contradict one another.
@@ -115,7 +115,7 @@ class CloAttention(nn.Module):
         )
         self.act_blocks = nn.ModuleList(AttnMap(m) for m in self.local_dims)
         self.qkvs = nn.ModuleList(nn.Conv2d(dim, 3 * m, 1, bias=qkv_bias) for m in self.local_dims)
-        self.proj = nn.Conv2d(dim, dim, 1)
+        self.proj = nn.Conv2d(dim, dim, 1, bias=qkv_bias)
         self.attn_drop = nn.Dropout(attn_drop)
         self.proj_drop = nn.Dropout(proj_drop)
 

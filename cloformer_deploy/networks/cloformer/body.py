@@ -6,8 +6,8 @@ from typing import cast
 from torch import Tensor, nn
 
 from cloformer_deploy.networks.base import INPUT_MULTIPLE
+from cloformer_deploy.networks.cloformer.architecture import Architecture
 from cloformer_deploy.networks.cloformer.attention import CloAttention
-from cloformer_deploy.networks.cloformer.variants import Variant
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -35,9 +35,9 @@ class ConvBNReLU(nn.Module):
 class PatchEmbed(nn.Module):
     """The stem: four 3x3 convs with strides 2, 2, 1, 1, a 1x1 conv and a normalization; stride 4 in all."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, in_chans: int, dim: int) -> None:
         super().__init__()
-        self.conv1 = ConvBNReLU(3, dim // 2, 2)
+        self.conv1 = ConvBNReLU(in_chans, dim // 2, 2)
         self.conv2 = ConvBNReLU(dim // 2, dim, 2)
         self.conv3 = ConvBNReLU(dim, dim, 1)
         self.conv4 = ConvBNReLU(dim, dim, 1)
@@ -45,7 +45,7 @@ class PatchEmbed(nn.Module):
         self.layernorm: nn.Module = group_norm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map an image (B, 3, H, W) to (B, dim, H / 4, W / 4)."""
+        """Map an image (B, in_chans, H, W) to (B, dim, H / 4, W / 4)."""
         x = self.conv4(self.conv3(self.conv2(self.conv1(x))))
         out: Tensor = self.layernorm(self.conv5(x))
         return out
@@ -74,12 +74,18 @@ class CloBlock(nn.Module):
     dense strided conv, BatchNorm and 1x1 conv take the place of the identity skip.
     """
 
-    def __init__(self, variant: Variant, stage: int, out_dim: int, stride: int) -> None:
+    def __init__(self, architecture: Architecture, stage: int, out_dim: int, stride: int) -> None:
         super().__init__()
-        dim, kernel = variant.embed_dims[stage], variant.mlp_kernel_size
-        heads = variant.group_splits[stage]
+        dim, kernel = architecture.embed_dims[stage], architecture.mlp_kernel_sizes[stage]
         self.norm1: nn.Module = group_norm(dim)
-        self.attn = CloAttention(dim, sum(heads), heads, variant.kernel_sizes[stage], variant.window_sizes[stage])
+        self.attn = CloAttention(
+            dim,
+            architecture.num_heads[stage],
+            architecture.group_splits[stage],
+            architecture.kernel_sizes[stage],
+            architecture.window_sizes[stage],
+            qkv_bias=architecture.qkv_bias,
+        )
         self.norm2: nn.Module = group_norm(dim)
         self.downsample: nn.Module = nn.Identity()
         if stride > 1:
@@ -88,7 +94,7 @@ class CloBlock(nn.Module):
                 nn.BatchNorm2d(dim),
                 nn.Conv2d(dim, out_dim, 1),
             )
-        self.mlp: nn.Module = ConvFFN(dim, variant.mlp_ratio * dim, out_dim, kernel, stride)
+        self.mlp: nn.Module = ConvFFN(dim, architecture.hidden(stage), out_dim, kernel, stride)
 
     def attend(self, x: Tensor) -> Tensor:
         """Compute the first half: x + attention, (B, C, H, W) to the same shape."""
@@ -108,14 +114,14 @@ class CloBlock(nn.Module):
 class CloLayer(nn.Module):
     """One stage: blocks of one width; all but the last stage end in a down-sampling block."""
 
-    def __init__(self, variant: Variant, stage: int) -> None:
+    def __init__(self, architecture: Architecture, stage: int) -> None:
         super().__init__()
-        dim = variant.embed_dims[stage]
-        depth = variant.depths[stage]
-        last_stage = stage == len(variant.embed_dims) - 1
-        self.blocks = nn.ModuleList(CloBlock(variant, stage, dim, 1) for _ in range(depth - (not last_stage)))
+        dim = architecture.embed_dims[stage]
+        depth = architecture.depths[stage]
+        last_stage = stage == len(architecture.embed_dims) - 1
+        self.blocks = nn.ModuleList(CloBlock(architecture, stage, dim, 1) for _ in range(depth - (not last_stage)))
         if not last_stage:
-            self.blocks.append(CloBlock(variant, stage, variant.embed_dims[stage + 1], 2))
+            self.blocks.append(CloBlock(architecture, stage, architecture.embed_dims[stage + 1], 2))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the stage's feature map and its output (the next stage's input).
@@ -140,11 +146,11 @@ class CloFormerBody(nn.Module):
 
     family = "cloformer"
 
-    def __init__(self, variant: Variant) -> None:
+    def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        self.variant = variant
-        self.patch_embed = PatchEmbed(variant.embed_dims[0])
-        self.layers = nn.ModuleList(CloLayer(variant, stage) for stage in range(len(variant.embed_dims)))
+        self.architecture = architecture
+        self.patch_embed = PatchEmbed(architecture.in_chans, architecture.embed_dims[0])
+        self.layers = nn.ModuleList(CloLayer(architecture, stage) for stage in range(len(architecture.embed_dims)))
 
     @property
     def blocks(self) -> Iterator[CloBlock]:

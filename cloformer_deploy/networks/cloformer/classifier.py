@@ -2,19 +2,19 @@
 
 from torch import Tensor, nn
 
+from cloformer_deploy.networks.cloformer.architecture import VARIANTS, Architecture
 from cloformer_deploy.networks.cloformer.body import CloFormerBody, group_norm
-from cloformer_deploy.networks.cloformer.variants import VARIANTS, Variant
 
 
 class CloFormer(CloFormerBody):
     """The classifier, with the published parameter names: its head is `norm`, `pool` and `head`."""
 
-    def __init__(self, variant: Variant, num_classes: int = 1000) -> None:
-        super().__init__(variant)
-        self.num_classes = num_classes
-        self.norm: nn.Module = group_norm(variant.embed_dims[-1])
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__(architecture)
+        self.num_classes = architecture.num_classes
+        self.norm: nn.Module = group_norm(architecture.embed_dims[-1])
         self.pool: nn.Module = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Linear(variant.embed_dims[-1], num_classes)
+        self.head = nn.Linear(architecture.embed_dims[-1], architecture.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, num_classes) of an image batch (B, 3, H, W).
@@ -35,4 +35,4 @@ def create_model(variant: str, num_classes: int = 1000) -> CloFormer:
     """
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}; choose one of {', '.join(VARIANTS)}")
-    return CloFormer(VARIANTS[variant], num_classes)
+    return CloFormer(VARIANTS[variant].of_classes(num_classes))

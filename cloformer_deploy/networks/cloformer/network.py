@@ -2,13 +2,23 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
-from cloformer_deploy.errors import CheckpointError
-from cloformer_deploy.networks.base import Balanced, GatedProduct, Identity, Rewrite, ScalePair, Shapes, SoftmaxProduct
-from cloformer_deploy.networks.cloformer.variants import VARIANTS
-from cloformer_deploy.system.text import listed
+from pydantic import ValidationError
+
+from cloformer_deploy.networks.base import (
+    Balanced,
+    Configuration,
+    GatedProduct,
+    Identity,
+    Rewrite,
+    ScalePair,
+    Shapes,
+    SoftmaxProduct,
+)
+from cloformer_deploy.networks.cloformer.architecture import CUSTOM, VARIANTS, Architecture
+from cloformer_deploy.networks.cloformer.identification import identified, shapes_of
+from cloformer_deploy.system.schema import first_error
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,9 +26,6 @@ if TYPE_CHECKING:
     from cloformer_deploy.networks.cloformer.attention import CloAttention
     from cloformer_deploy.networks.cloformer.body import ConvFFN
 
-COUNTER = ".num_batches_tracked"
-"""Ending of BatchNorm's counters, which inference does not use: a weights file may leave them out."""
-_GIVE_PUBLISHED = f"pass weights of a published configuration ({', '.join(VARIANTS)}) under the published names"
 _STAGE = r"layers\.\d+"
 _BLOCK = rf"{_STAGE}\.blocks\.\d+"
 _BRANCHES = (
@@ -40,7 +47,7 @@ class CloFormerNetwork:
 
     name = "cloformer"
     title = "CloFormer"
-    variants = tuple(VARIANTS)
+    variants = (*VARIANTS, CUSTOM)
 
     @property
     def rewrites(self) -> Mapping[str, Rewrite]:
@@ -49,52 +56,37 @@ class CloFormerNetwork:
 
         return REWRITES
 
-    def identify(self, shapes: Shapes, variant: str | None) -> Identity | None:
-        """See `Network.identify`. An error is told against the wanted variant, else against the nearest."""
-        head = shapes.get("head.weight", ())
-        num_classes = head[0] if head else 1
-        differing = {name: _differing(self.state_shapes(name, num_classes), shapes) for name in VARIANTS}
-        nearest = min(differing, key=lambda name: len(differing[name]))
-        if variant not in (None, nearest) and not differing[nearest]:
-            raise CheckpointError(
-                f"these are {nearest} weights, not {variant}", f"leave --variant out, or pass --variant {nearest}"
-            )
-        wanted = self.state_shapes(variant or nearest, num_classes)
-        if not wanted.keys() & shapes.keys():
+    def identify(
+        self, shapes: Shapes, variant: str | None, configuration: Configuration | None = None
+    ) -> Identity | None:
+        """See `Network.identify`."""
+        found = identified(shapes, variant, configuration)
+        if found is None:
             return None
-        _check_complete(variant or nearest, wanted, shapes)
-        return Identity(self.name, variant or nearest, "classification", num_classes)
+        architecture, assumed = found
+        said = architecture.model_dump(mode="json")
+        return Identity(
+            self.name, architecture.variant, said, "classification", architecture.num_classes, tuple(assumed)
+        )
 
-    def state_shapes(self, variant: str, num_classes: int) -> Shapes:
+    def check(self, variant: str, architecture: Mapping[str, Any]) -> None:
+        """See `Network.check`."""
+        try:
+            found = Architecture.model_validate(architecture).variant
+        except ValidationError as error:
+            raise ValueError(f"architecture.{first_error(error)}") from error
+        if variant != found:
+            raise ValueError(f"the architecture is {found}, not {variant!r}")
+
+    def state_shapes(self, architecture: Mapping[str, Any]) -> Shapes:
         """See `Network.state_shapes`."""
-        return {
-            name: (num_classes, *shape[1:]) if name.startswith("head.") else shape
-            for name, shape in _shapes_of_one_class(variant).items()
-        }
+        return shapes_of(Architecture.model_validate(architecture))
 
-    def build(self, variant: str, num_classes: int) -> "nn.Module":
+    def build(self, architecture: Mapping[str, Any]) -> "nn.Module":
         """See `Network.build`."""
-        from cloformer_deploy.networks.cloformer.classifier import create_model
+        from cloformer_deploy.networks.cloformer.classifier import CloFormer
 
-        return create_model(variant, num_classes)
-
-    def architecture(self, variant: str, num_classes: int) -> dict[str, Any]:
-        """See `Network.architecture`. The keys are those of the published configuration files."""
-        found = VARIANTS[variant]
-        stages = len(found.embed_dims)
-        return {
-            "in_chans": 3,
-            "num_classes": num_classes,
-            "embed_dims": list(found.embed_dims),
-            "depths": list(found.depths),
-            "num_heads": [sum(split) for split in found.group_splits],
-            "group_splits": [list(split) for split in found.group_splits],
-            "kernel_sizes": [list(sizes) for sizes in found.kernel_sizes],
-            "window_sizes": list(found.window_sizes),
-            "mlp_kernel_sizes": [found.mlp_kernel_size] * stages,
-            "mlp_ratios": [found.mlp_ratio] * stages,
-            "qkv_bias": True,
-        }
+        return CloFormer(Architecture.model_validate(architecture))
 
     def scale_pairs(self, model: "nn.Module") -> Iterator[ScalePair]:
         """See `Network.scale_pairs`."""
@@ -131,37 +123,6 @@ class CloFormerNetwork:
         while path and path not in modules:
             path = path.rpartition(".")[0]
         return path
-
-
-@cache
-def _shapes_of_one_class(variant: str) -> dict[str, tuple[int, ...]]:
-    import torch
-
-    from cloformer_deploy.networks.cloformer.classifier import create_model
-
-    with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in create_model(variant, 1).state_dict().items()}
-
-
-def _differing(wanted: Shapes, found: Shapes) -> list[str]:
-    return [
-        name
-        for name in wanted.keys() | found.keys()
-        if found.get(name) != wanted.get(name) and not (name.endswith(COUNTER) and name not in found)
-    ]
-
-
-def _check_complete(variant: str, wanted: Shapes, found: Shapes) -> None:
-    """Raise a CheckpointError unless every tensor is there, none is unknown, and all have the wanted shapes."""
-    missing = [name for name in wanted if name not in found and not name.endswith(COUNTER)]
-    unknown = sorted(found.keys() - wanted.keys())
-    if missing or unknown:
-        parts = [f"missing {len(missing)} of {len(wanted)} ({listed(missing)})"] if missing else []
-        parts += [f"unknown {len(unknown)} ({listed(unknown)})"] if unknown else []
-        raise CheckpointError(f"the tensors are not those of {variant}: {', '.join(parts)}", _GIVE_PUBLISHED)
-    for name, shape in wanted.items():
-        if found.get(name, shape) != shape:
-            raise CheckpointError(f"{name} has shape {found[name]}, not {shape} as in {variant}", _GIVE_PUBLISHED)
 
 
 def _attention_pairs(attention: "CloAttention") -> Iterator[ScalePair]:

@@ -1,7 +1,9 @@
 """CloFormer as a network: weights are identified by names and shapes, and modules are named as the published ones."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +14,17 @@ from cloformer_deploy.errors import CheckpointError
 from cloformer_deploy.lowering.batch_norm import fold_batch_norm
 from cloformer_deploy.networks import NETWORKS, all_variants, network_of
 from cloformer_deploy.networks.base import Balanced, GatedProduct, Identity, SoftmaxProduct
-from cloformer_deploy.networks.cloformer import VARIANTS, CloAttention, CloFormer, create_model
+from cloformer_deploy.networks.cloformer import (
+    VARIANTS,
+    Architecture,
+    CloAttention,
+    CloFormer,
+    configured,
+    create_model,
+)
 from cloformer_deploy.networks.cloformer.body import ConvFFN
-from cloformer_deploy.networks.cloformer.network import COUNTER, CloFormerNetwork
-from cloformer_deploy.networks.cloformer.variants import Variant
+from cloformer_deploy.networks.cloformer.identification import COUNTER
+from cloformer_deploy.networks.cloformer.network import CloFormerNetwork
 
 NETWORK = CloFormerNetwork()
 BLOCKS = 12
@@ -34,6 +43,10 @@ def test_it_is_registered() -> None:
     assert set(VARIANTS) <= set(all_variants())
 
 
+def published(variant: str, num_classes: int = 5) -> dict[str, Any]:
+    return VARIANTS[variant].of_classes(num_classes).model_dump(mode="json")
+
+
 # Identification.
 
 
@@ -41,22 +54,31 @@ def test_it_is_registered() -> None:
 @pytest.mark.parametrize("num_classes", [1, 5, 1000])
 def test_the_right_variant_is_found(variant: str, num_classes: int) -> None:
     shapes = {name: tuple(value.shape) for name, value in on_meta(variant, num_classes).state_dict().items()}
-    assert list(NETWORK.state_shapes(variant, num_classes).items()) == list(shapes.items())
-    expected = Identity("cloformer", variant, "classification", num_classes)
-    assert NETWORK.identify(shapes, None) == NETWORK.identify(shapes, variant) == expected
+    said = published(variant, num_classes)
+    assert list(NETWORK.state_shapes(said).items()) == list(shapes.items())
+    expected = Identity("cloformer", variant, said, "classification", num_classes)
+    assert NETWORK.identify(shapes, None, variant) == NETWORK.identify(shapes, variant, said) == expected
+    bare = NETWORK.identify(shapes, None)
+    assert bare is not None
+    assert replace(bare, assumed=()) == expected
+    # Neither leaves a trace in the shapes.
+    windows = [] if variant == "local" else [f"window_sizes {said['window_sizes']}"]
+    assert list(bare.assumed) == [f"num_heads {said['num_heads']}", *windows]
 
 
 def test_the_published_names_are_identified(shared: Path) -> None:
     for variant in ("xxs", "xs", "s"):
         shapes = json.loads((shared / "golden" / f"state_dict_{variant}.json").read_text())
         found = NETWORK.identify({name: tuple(shape) for name, shape in shapes.items()}, None)
-        assert found == Identity("cloformer", variant, "classification", 1000)
+        assert found is not None
+        assert (found.variant, found.num_classes) == (variant, 1000)
 
 
 def test_counters_may_be_missing() -> None:
-    shapes = {name: shape for name, shape in NETWORK.state_shapes("xs", 5).items() if not name.endswith(COUNTER)}
-    assert len(shapes) < len(NETWORK.state_shapes("xs", 5))
-    assert NETWORK.identify(shapes, None) == Identity("cloformer", "xs", "classification", 5)
+    whole = NETWORK.state_shapes(published("xs"))
+    shapes = {name: shape for name, shape in whole.items() if not name.endswith(COUNTER)}
+    assert len(shapes) < len(whole)
+    assert NETWORK.identify(shapes, None) == NETWORK.identify(whole, None)
 
 
 @pytest.mark.parametrize("shapes", [{}, {"fc.weight": (1000, 512)}, {"layer1.0.conv1.weight": (64, 64, 3, 3)}], ids=len)
@@ -67,7 +89,7 @@ def test_other_networks_are_not_identified(shapes: dict[str, tuple[int, ...]], v
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_an_incomplete_state_dict_is_told_against_the_nearest_variant(variant: str) -> None:
-    shapes = dict(NETWORK.state_shapes(variant, 5))
+    shapes = dict(NETWORK.state_shapes(published(variant)))
     lost = [name for name in shapes if name.startswith("layers.2.blocks.1.mlp.fc1.")]
     for name in lost:
         del shapes[name]
@@ -79,7 +101,7 @@ def test_an_incomplete_state_dict_is_told_against_the_nearest_variant(variant: s
 
 
 def test_an_unknown_tensor_and_a_wrong_shape_are_named() -> None:
-    shapes = NETWORK.state_shapes("s", 5)
+    shapes = NETWORK.state_shapes(published("s"))
     with pytest.raises(CheckpointError, match=r"those of s: unknown 1 \(layers\.4\.norm\.weight\)"):
         NETWORK.identify({**shapes, "layers.4.norm.weight": (8,)}, None)
     with pytest.raises(CheckpointError, match=r"blocks\.0\.norm1\.bias has shape \(7,\), not \(64,\) as in s"):
@@ -88,13 +110,13 @@ def test_an_unknown_tensor_and_a_wrong_shape_are_named() -> None:
 
 def test_weights_of_another_variant_than_wanted_are_refused_with_theirs() -> None:
     with pytest.raises(CheckpointError) as caught:
-        NETWORK.identify(NETWORK.state_shapes("xs", 5), "s")
+        NETWORK.identify(NETWORK.state_shapes(published("xs")), "s")
     assert caught.value.message == "these are xs weights, not s"
     assert caught.value.hint == "leave --variant out, or pass --variant xs"
 
 
 def test_an_incomplete_state_dict_is_told_against_the_wanted_variant() -> None:
-    shapes = dict(NETWORK.state_shapes("xs", 5))
+    shapes = dict(NETWORK.state_shapes(published("xs")))
     del shapes["norm.bias"]
     with pytest.raises(CheckpointError, match=r"those of s: missing 1 of \d+ \(norm\.bias\)"):
         NETWORK.identify(shapes, "s")
@@ -107,7 +129,7 @@ def test_an_incomplete_state_dict_is_told_against_the_wanted_variant() -> None:
 def test_the_architecture_says_what_the_model_is(variant: str) -> None:
     """Read off the model's own modules, stage by stage."""
     model = on_meta(variant, 7)
-    found = NETWORK.architecture(variant, 7)
+    found = published(variant, 7)
     assert found == json.loads(json.dumps(found))
     stages = [layer.get_submodule("blocks") for layer in model.layers]
     assert found["depths"] == [len(list(blocks.children())) for blocks in stages]
@@ -142,7 +164,7 @@ def test_the_architecture_says_what_the_model_is(variant: str) -> None:
 
 
 def test_the_architecture_has_the_published_keys() -> None:
-    assert set(NETWORK.architecture("xxs", 5)) == {
+    assert set(published("xxs")) == {
         *("in_chans", "num_classes", "embed_dims", "depths", "num_heads", "group_splits", "kernel_sizes"),
         *("window_sizes", "mlp_kernel_sizes", "mlp_ratios", "qkv_bias"),
     }
@@ -239,8 +261,7 @@ def test_published_paths(path: str, published: str) -> None:
 
 # Scale pairs.
 
-LOCAL_GROUPS = Variant(
-    "two local groups",
+LOCAL_GROUPS = configured(
     (24, 12, 24, 40),
     ((1, 1, 1), (1, 0, 2), (2, 1, 1), (1, 1, 2)),
     kernel_sizes=((3, 5), (5, 7), (7, 3), (9, 5)),
@@ -248,10 +269,10 @@ LOCAL_GROUPS = Variant(
 )
 
 
-@pytest.mark.parametrize("variant", [*VARIANTS.values(), LOCAL_GROUPS], ids=lambda variant: variant.name)
-def test_scale_pairs_cover_every_block(variant: Variant) -> None:
+@pytest.mark.parametrize("variant", [*VARIANTS.values(), LOCAL_GROUPS], ids=[*VARIANTS, "two local groups"])
+def test_scale_pairs_cover_every_block(variant: Architecture) -> None:
     with torch.device("meta"):
-        model = CloFormer(variant, 5)
+        model = CloFormer(variant)
     pairs = list(NETWORK.scale_pairs(model))
     blocks = list(model.blocks)
     feeds = [pair for pair in pairs if isinstance(pair, Balanced)]

@@ -17,7 +17,7 @@ from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact, Interface, Manifest, OutputTensor, Weights, artifact_name
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.gate import Cell, DriftConfig, Gate
-from cloformer_deploy.networks import NETWORKS
+from cloformer_deploy.networks.cloformer import VARIANTS
 from cloformer_deploy.report.html import Asked, Report
 from cloformer_deploy.report.html.commands import commands
 from cloformer_deploy.report.html.contents import File
@@ -80,7 +80,7 @@ def report(
         task=TASK.name,
         network="cloformer",
         variant="xxs",
-        architecture=NETWORKS["cloformer"].architecture("xxs", CLASSES),
+        architecture=VARIANTS["xxs"].of_classes(CLASSES).model_dump(mode="json"),
         labels=labels,
         weights=Weights(name=weights, sha256="a" * 64, file="weights.safetensors", file_sha256="b" * 64),
         preprocessing=Preprocessing.published(224, 224),

@@ -15,7 +15,7 @@ from cloformer_deploy.backends.target import Target
 from cloformer_deploy.lowering.batch_norm import fold_batch_norm
 from cloformer_deploy.lowering.depthwise import MAX_TAPS, RowSplitConv, split_large_depthwise_kernels
 from cloformer_deploy.networks.base import Rewrite
-from cloformer_deploy.networks.cloformer import CloAttention, CloFormer, create_model
+from cloformer_deploy.networks.cloformer import VARIANTS, Architecture, CloAttention, configured
 from cloformer_deploy.networks.cloformer.attention import GlobalAttention
 from cloformer_deploy.networks.cloformer.body import ConvFFN
 from cloformer_deploy.networks.cloformer.lowering import REWRITES
@@ -35,21 +35,21 @@ from cloformer_deploy.networks.cloformer.lowering.hidden_groups import (
 from cloformer_deploy.networks.cloformer.lowering.normalization import normalize_in_float16, normalize_in_two_steps
 from cloformer_deploy.networks.cloformer.lowering.residual_stream import SHRINK, shrink_residual_stream
 from cloformer_deploy.networks.cloformer.lowering.scales import fold_scales
-from cloformer_deploy.networks.cloformer.variants import Variant
+from tests.tiny import TINY, as_trained
 
 TOLERANCE = 1e-5
 SMALL = (
-    Variant("mixed", (16, 24, 32, 48), ((3, 1), (2, 2), (2, 2), (1, 3)), depths=(1, 1, 2, 1)),
-    Variant(
-        "two local groups",
+    configured((16, 24, 32, 48), ((3, 1), (2, 2), (2, 2), (1, 3)), depths=(1, 1, 2, 1)),
+    configured(
         (24, 12, 24, 40),
         ((1, 1, 1), (1, 0, 2), (2, 1, 1), (1, 1, 2)),
         kernel_sizes=((3, 5), (5, 7), (7, 3), (9, 5)),
         depths=(1, 1, 1, 2),
-        mlp_kernel_size=3,
+        mlp_kernel_sizes=(3, 3, 3, 3),
     ),
-    Variant("global", (8, 16, 24, 32), ((2,), (2,), (3,), (4,)), kernel_sizes=((), (), (), ()), depths=(1, 1, 1, 1)),
-    Variant("local", (8, 16, 24, 36), ((2, 0), (2, 0), (3, 0), (4, 0)), depths=(1, 1, 1, 1), mlp_ratio=5),
+    configured((8, 16, 24, 32), ((2,), (2,), (3,), (4,)), kernel_sizes=((), (), (), ()), depths=(1, 1, 1, 1)),
+    configured((8, 16, 24, 36), ((2, 0), (2, 0), (3, 0), (4, 0)), depths=(1, 1, 1, 1), mlp_ratios=(5, 5, 5, 5)),
+    configured((16, 24, 32, 48), ((3, 1), (2, 2), (2, 2), (1, 3)), depths=(1, 1, 1, 1), qkv_bias=False),
 )
 """Configurations with all that the published ones have (the golden cases are theirs), and a second local group."""
 EACH: list[tuple[Rewrite, ...]] = [
@@ -83,21 +83,6 @@ def names(rewrites: Sequence[Rewrite]) -> str:
     return "+".join(rewrite.__name__ for rewrite in rewrites)
 
 
-def random_model(variant: Variant | str, seed: int) -> CloFormer:
-    """Return a model as after training: statistics and affine parameters away from their initial 0 and 1."""
-    torch.manual_seed(seed)
-    model = (create_model(variant, 5) if isinstance(variant, str) else CloFormer(variant, 5)).eval()
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(std=0.3)  # type: ignore[union-attr]
-                module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
-            if isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
-                module.weight.uniform_(0.5, 1.5)
-                module.bias.normal_(std=0.3)
-    return model
-
-
 @pytest.mark.parametrize(
     "rewrites",
     [*EACH, *(pytest.param(each, marks=pytest.mark.integration) for each in WHOLE)],
@@ -106,9 +91,9 @@ def random_model(variant: Variant | str, seed: int) -> CloFormer:
 @settings(max_examples=6, deadline=None)
 @given(st.sampled_from(SMALL), st.integers(0, 2**31), st.integers(1, 2), st.integers(1, 3), st.integers(1, 3))
 def test_a_rewrite_changes_nothing(
-    rewrites: Sequence[Rewrite], variant: Variant, seed: int, batch: int, rows: int, cols: int
+    rewrites: Sequence[Rewrite], variant: Architecture, seed: int, batch: int, rows: int, cols: int
 ) -> None:
-    model = random_model(variant, seed)
+    model = as_trained(variant.of_classes(5), seed)
     image = torch.randn(batch, 3, 32 * rows, 32 * cols)
     with torch.inference_mode():
         before = model(image)
@@ -120,7 +105,7 @@ def test_a_rewrite_changes_nothing(
 @pytest.mark.parametrize("integer", [False, True])
 @pytest.mark.parametrize(("format_name", "target"), TARGETS)
 def test_lowering_leaves_the_original_alone(format_name: str, target: str, integer: bool) -> None:
-    model = random_model("xxs", seed=1)
+    model = as_trained(TINY, seed=1)
     image = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         before = model(image)
@@ -142,7 +127,7 @@ def test_integers_leave_rewrites_out_and_take_none_up(target: Target) -> None:
 
 @pytest.mark.parametrize(("format_name", "target"), TARGETS)
 def test_a_lowered_model_has_no_scale_or_shift_left_but_the_stem_s(format_name: str, target: str) -> None:
-    lowered = lower(random_model("xxs", seed=2), format_name, target)
+    lowered = lower(as_trained(VARIANTS["xxs"].of_classes(5), seed=2), format_name, target)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in lowered.modules())
     assert not any(module.affine for module in lowered.modules() if isinstance(module, nn.GroupNorm))
     assert {module.scale for module in lowered.modules() if isinstance(module, CloAttention)} <= {1.0}
@@ -155,7 +140,7 @@ def test_a_lowered_model_has_no_scale_or_shift_left_but_the_stem_s(format_name: 
 
 
 def test_folding_an_affine_gives_a_bias_to_projections_without_one() -> None:
-    model = random_model("xxs", seed=3)
+    model = as_trained(VARIANTS["xxs"].of_classes(5), seed=3)
     next(model.blocks).attn = CloAttention(32, 4, (3, 1), (3,), 8, qkv_bias=False).eval()
     image = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
@@ -166,25 +151,25 @@ def test_folding_an_affine_gives_a_bias_to_projections_without_one() -> None:
 
 def test_two_step_norms_need_the_affine_folded() -> None:
     with pytest.raises(ValueError, match="has parameters"):
-        normalize_in_two_steps(random_model("xxs", seed=4))
+        normalize_in_two_steps(as_trained(VARIANTS["xxs"].of_classes(5), seed=4))
 
 
 def test_separate_branches_need_the_scales_folded() -> None:
     with pytest.raises(ValueError, match="folded into the weights first"):
-        separate_branches(random_model("xxs", seed=5))
+        separate_branches(as_trained(VARIANTS["xxs"].of_classes(5), seed=5))
 
 
 @pytest.mark.parametrize(
     "rewrite", [attend_keys_first, attend_channels_last, attend_with_late_division, attend_head_by_head]
 )
 def test_every_global_attention_is_replaced(rewrite: Rewrite) -> None:
-    model = random_model("xxs", seed=6)
+    model = as_trained(VARIANTS["xxs"].of_classes(5), seed=6)
     rewrite(model)
     assert not any(type(module) is GlobalAttention for module in model.modules())
 
 
 def test_no_large_depthwise_kernel_is_left() -> None:
-    model = random_model("s", seed=7)
+    model = as_trained(VARIANTS["s"].of_classes(5), seed=7)
     split_large_depthwise_kernels(model)
     depthwise = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
     assert max(conv.weight[0].numel() for conv in depthwise) <= MAX_TAPS
@@ -194,7 +179,7 @@ def test_no_large_depthwise_kernel_is_left() -> None:
 
 @pytest.mark.parametrize("variant", ["xxs", "xs", "s"])
 def test_hidden_groups_are_small_and_even(variant: str) -> None:
-    model = random_model(variant, seed=8)
+    model = as_trained(VARIANTS[variant].of_classes(5), seed=8)
     group_hidden_channels(model)
     grouped = [block.mlp for block in model.blocks if isinstance(block.mlp, GroupedConvFFN)]
     for ffn in grouped:
@@ -209,7 +194,7 @@ def test_hidden_groups_are_small_and_even(variant: str) -> None:
 @pytest.mark.integration
 def test_separate_branches_split_and_concatenate_nothing() -> None:
     """The only exception are keys and values, which are small."""
-    model = lower(random_model(SMALL[0], seed=9), "onnx", "cpu")
+    model = lower(as_trained(SMALL[0].of_classes(5), seed=9), "onnx", "cpu")
     assert all(isinstance(block, BranchSumBlock) for block in model.blocks)
     graph = torch.export.export(model, (torch.zeros(1, 3, 64, 64),)).graph
     called = Counter(str(node.target) for node in graph.nodes if node.op == "call_function")
@@ -218,7 +203,7 @@ def test_separate_branches_split_and_concatenate_nothing() -> None:
 
 
 def test_the_residual_stream_shrinks() -> None:
-    model = random_model("xxs", seed=11)
+    model = as_trained(VARIANTS["xxs"].of_classes(5), seed=11)
     image = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         before = model.features(image)
@@ -230,7 +215,7 @@ def test_the_residual_stream_shrinks() -> None:
 
 def test_normalizations_sum_few_terms(monkeypatch: pytest.MonkeyPatch) -> None:
     """At 320 x 320 the first stage has 80 x 80 pixels: more than one mean may sum."""
-    model = lower(random_model("xxs", seed=10), "coreml", "ane")
+    model = lower(as_trained(VARIANTS["xxs"].of_classes(5), seed=10), "coreml", "ane")
     longest = 0
     mean = torch.Tensor.mean
 

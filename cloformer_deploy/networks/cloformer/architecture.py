@@ -1,0 +1,133 @@
+"""Configurations of CloFormer: the published variants, the two ablations, and any other (arXiv 2303.17803)."""
+
+import contextlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from cloformer_deploy.system.schema import Strict
+
+CUSTOM = "custom"
+"""The variant of a configuration that was not published."""
+
+_Width = Annotated[int, Field(strict=True, ge=1, le=8192)]
+_Heads = Annotated[int, Field(strict=True, ge=0, le=1024)]
+_Side = Annotated[int, Field(strict=True, ge=1, le=128)]
+_Ratio = Annotated[int | float, Field(gt=0, le=64)]
+
+
+class Architecture(Strict):
+    """One configuration, under the keys of the published configuration files. Every tuple has one entry per stage.
+
+    Attributes:
+        in_chans: channels of the input image.
+        num_classes: rows of the classifier's head.
+        embed_dims: channels of each stage.
+        depths: blocks of each stage.
+        num_heads: attention heads of each stage, in all groups together.
+        group_splits: heads of each local group (one for each entry of `kernel_sizes`) and, last, of the global group.
+        kernel_sizes: side of each local group's depthwise kernel.
+        window_sizes: side of the average pooling before the global keys and values.
+        mlp_kernel_sizes: side of the ConvFFN's depthwise kernel.
+        mlp_ratios: hidden channels of the ConvFFN, in multiples of the stage's channels.
+        qkv_bias: whether the 1x1 convolutions of the attention (q, k, v and the projection) have a bias.
+    """
+
+    in_chans: Annotated[int, Field(strict=True, ge=1, le=4)]
+    num_classes: Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+    embed_dims: Annotated[tuple[_Width, ...], Field(min_length=1, max_length=8)]
+    depths: tuple[Annotated[int, Field(strict=True, ge=1, le=256)], ...]
+    num_heads: tuple[Annotated[int, Field(strict=True, ge=1, le=1024)], ...]
+    group_splits: tuple[Annotated[tuple[_Heads, ...], Field(min_length=1, max_length=16)], ...]
+    kernel_sizes: tuple[tuple[_Side, ...], ...]
+    window_sizes: tuple[_Side, ...]
+    mlp_kernel_sizes: tuple[_Side, ...]
+    mlp_ratios: tuple[_Ratio, ...]
+    qkv_bias: Annotated[bool, Field(strict=True)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _heads_of_groups(cls, values: Any) -> Any:
+        """Fill in `num_heads`, which `group_splits` gives, where it is not said."""
+        if isinstance(values, Mapping) and "num_heads" not in values and "group_splits" in values:
+            with contextlib.suppress(TypeError):  # told by the validation of the fields
+                return {**values, "num_heads": [sum(split) for split in values["group_splits"]]}
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        stages = len(self.embed_dims)
+        for name, value in self:
+            if isinstance(value, tuple) and len(value) != stages:
+                raise ValueError(f"{name} has {len(value)} entries for {stages} stages")
+        for stage in range(stages):
+            heads, split, kernels = self.num_heads[stage], self.group_splits[stage], self.kernel_sizes[stage]
+            if sum(split) != heads:
+                raise ValueError(f"group_splits {list(split)} do not sum to the {heads} heads of stage {stage + 1}")
+            if len(kernels) + 1 != len(split):
+                raise ValueError(
+                    f"kernel_sizes {list(kernels)} must have one entry fewer than group_splits {list(split)} "
+                    f"(stage {stage + 1})"
+                )
+            if self.embed_dims[stage] % heads:
+                raise ValueError(
+                    f"embed_dims {self.embed_dims[stage]} is not a multiple of the {heads} heads of stage {stage + 1}"
+                )
+            even = [side for side in (*kernels, self.mlp_kernel_sizes[stage]) if side % 2 == 0]
+            if even:
+                raise ValueError(f"the kernel size {even[0]} of stage {stage + 1} is even")
+            if self.hidden(stage) < 1:
+                raise ValueError(f"mlp_ratios {self.mlp_ratios[stage]} leaves stage {stage + 1} no hidden channels")
+        return self
+
+    def hidden(self, stage: int) -> int:
+        """Return the hidden channels of a stage's ConvFFN."""
+        return int(self.embed_dims[stage] * self.mlp_ratios[stage])
+
+    def of_classes(self, num_classes: int) -> "Architecture":
+        """Return the same configuration with another number of classes."""
+        return self.model_copy(update={"num_classes": num_classes})
+
+    @property
+    def variant(self) -> str:
+        """Name of the published configuration that this is, whatever the number of classes; else `CUSTOM`."""
+        return next((name for name, item in VARIANTS.items() if item.of_classes(self.num_classes) == self), CUSTOM)
+
+
+def configured(embed_dims: tuple[int, ...], group_splits: tuple[tuple[int, ...], ...], **changes: Any) -> Architecture:
+    """Return a configuration that is as the published ones, but for what is given.
+
+    Args:
+        embed_dims: channels of each stage.
+        group_splits: see `Architecture`.
+        **changes: further fields of `Architecture`.
+    """
+    stages = len(embed_dims)
+    published: dict[str, Any] = {
+        "in_chans": 3,
+        "num_classes": 1000,
+        "depths": (2, 2, 6, 2),
+        "kernel_sizes": ((3,), (5,), (7,), (9,)),
+        "window_sizes": (8, 4, 2, 1),
+        "mlp_kernel_sizes": (5,) * stages,
+        "mlp_ratios": (4,) * stages,
+        "qkv_bias": True,
+    }
+    return Architecture(
+        embed_dims=embed_dims,
+        group_splits=group_splits,
+        **(published | changes),
+    )
+
+
+_XXS_DIMS = (32, 64, 128, 256)
+
+VARIANTS: dict[str, Architecture] = {
+    "xxs": configured(_XXS_DIMS, ((3, 1), (2, 2), (4, 4), (4, 12))),
+    "xs": configured((48, 96, 160, 352), ((2, 1), (3, 3), (5, 5), (7, 15))),
+    "s": configured((64, 128, 224, 448), ((3, 1), (4, 4), (7, 7), (7, 21))),
+    "global": configured(_XXS_DIMS, ((4,), (4,), (8,), (16,)), kernel_sizes=((), (), (), ())),
+    "local": configured(_XXS_DIMS, ((4, 0), (4, 0), (8, 0), (16, 0))),
+}
+"""The published configurations by name: three sizes, and the ablations without local and without global heads."""
