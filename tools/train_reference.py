@@ -16,13 +16,14 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from cloformer_deploy.data.rendered import CLASSES
 from cloformer_deploy.errors import CloformerDeployError, MissingPartError, RequestError
 from cloformer_deploy.export.labels import read_labels
-from cloformer_deploy.networks.cloformer import VARIANTS
+from cloformer_deploy.networks.cloformer import CUSTOM, VARIANTS, Architecture
 from cloformer_deploy.system.cores import usable_cores
 from cloformer_deploy.weights.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from tools.training.evaluation import evaluate
@@ -64,7 +65,7 @@ def arguments_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     images = f"a folder with one sub-folder of images a class, or '{RENDERED}': the rendered task"
-    add("--variant", choices=list(VARIANTS), required=True)
+    add("--variant", choices=[*VARIANTS, CUSTOM], required=True, help=f"{CUSTOM}: that of the weights of --init")
     add("--data", required=True, help=f"images to train on: {images}")
     add("--val", required=True, help="images to choose by, given likewise; not those of the final test")
     add("--schedule", required=True, metavar="PX:EPOCHS,...", help="stages, for example 64:15,96:9,128:9,224:1.5")
@@ -190,7 +191,7 @@ def finish(trainer: Trainer, command: Sequence[str]) -> str:
         recipe.variant,
         len(recipe.labels),
         recipe.labels,
-        architecture=VARIANTS[recipe.variant].of_classes(len(recipe.labels)).model_dump(mode="json"),
+        architecture=cast(Architecture, average.architecture).as_json(),
         state_dict=weights,
     )
     digest = save_checkpoint(checkpoint, folder / WEIGHTS)

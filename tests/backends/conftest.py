@@ -12,7 +12,6 @@ from torch import Tensor
 
 from cloformer_deploy.export.pipeline import Export, export
 from cloformer_deploy.export.request import ExportRequest
-from cloformer_deploy.networks.cloformer import create_model
 from cloformer_deploy.progress import Silent
 
 Exporter = Callable[[dict[str, Tensor], ExportRequest], Export]
@@ -29,18 +28,6 @@ def export_weights(tmp_path_factory: pytest.TempPathFactory) -> Exporter:
         return export(replace(request, weights=str(weights), output=folder / "bundle"), Silent())
 
     return run
-
-
-@pytest.fixture(scope="session")
-def small_weights() -> Callable[[str], dict[str, Tensor]]:
-    """Seeded random weights of a variant with 3 classes."""
-
-    def make(variant: str) -> dict[str, Tensor]:
-        with torch.random.fork_rng():
-            torch.manual_seed(1)
-            return create_model(variant, 3).state_dict()
-
-    return make
 
 
 @pytest.fixture(scope="session")

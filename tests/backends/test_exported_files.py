@@ -20,6 +20,7 @@ from cloformer_deploy.errors import BundleError
 from cloformer_deploy.export.pipeline import Export
 from cloformer_deploy.export.request import ExportRequest
 from tests.tasks.comparing import compared
+from tests.tiny import TINY, as_trained
 
 pytestmark = pytest.mark.integration
 
@@ -136,10 +137,11 @@ def test_tflite_files_use_built_in_operators_only(image_bundle: Bundle) -> None:
 
 
 def test_a_dynamic_batch_takes_any_size(
-    small_weights: Callable[[str], dict[str, Tensor]],
     export_weights: Callable[[dict[str, Tensor], ExportRequest], Export],
 ) -> None:
-    made = export_weights(small_weights("xxs"), ExportRequest(("onnx",), height=64, width=64, batch=None))
+    made = export_weights(
+        as_trained(TINY, seed=1).state_dict(), ExportRequest(("onnx",), height=64, width=64, batch=None)
+    )
     (artifact,) = made.bundle.manifest.artifacts
     path = made.bundle.path(artifact)
     session = runtime_for("onnx").open(path)
@@ -154,11 +156,10 @@ def test_a_dynamic_batch_takes_any_size(
 @pytest.mark.parametrize("ios", [IOS_TARGETS[0], IOS_TARGETS[-1]])
 def test_core_ml_files_for_the_oldest_and_newest_ios(
     ios: int,
-    small_weights: Callable[[str], dict[str, Tensor]],
     export_weights: Callable[[dict[str, Tensor], ExportRequest], Export],
 ) -> None:
     request = ExportRequest(("coreml",), ("fp16",), height=64, width=64, options={"ios": ios}, input_kind="image")
-    made = export_weights(small_weights("xxs"), request)
+    made = export_weights(as_trained(TINY, seed=1).state_dict(), request)
     (check,) = made.checks.values()
     assert 50 < check.sqnr_db < 90
     (artifact,) = made.bundle.manifest.artifacts

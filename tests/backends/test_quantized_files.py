@@ -26,8 +26,9 @@ from cloformer_deploy.quantization.preparation import CalibrationBatches, observ
 from cloformer_deploy.quantization.simulation import Simulation
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 from cloformer_deploy.weights.zoo import resolve_weights
-from tests.export.small_jobs import bundled_source, job
+from tests.export.small_jobs import job, source_of
 from tests.tasks.comparing import compared
+from tests.tiny import tiny_checkpoint
 
 pytestmark = pytest.mark.integration
 
@@ -130,7 +131,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Files, dict[tuple[s
         ("tflite", "ethos-u", ("int8", "w8a16"), "tensor", 64),
     ]
     calibrations = {side: calibrate(side, folder) for side in (64, 224)}
-    sources = {side: bundled_source(folder, side) for side in (64, 224)}
+    sources = {side: source_of(tiny_checkpoint(), folder, side) for side in (64, 224)}
     jobs = [
         job(
             sources[side],

@@ -52,7 +52,7 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> MakeBundle:
             task="classification",
             network="cloformer",
             variant="xxs",
-            architecture=VARIANTS["xxs"].of_classes(CLASSES).model_dump(mode="json"),
+            architecture=VARIANTS["xxs"].of_classes(CLASSES).as_json(),
             labels=None,
             weights=Weights(name="small", sha256=sha256, file=weights_name(sha256), file_sha256=sha256),
             preprocessing=Preprocessing.published(224, 224),

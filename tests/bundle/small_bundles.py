@@ -30,7 +30,7 @@ def head(weights: str = "first", labels: tuple[str, ...] | None = ("a", "b"), si
         task="classification",
         network="cloformer",
         variant="xxs",
-        architecture=VARIANTS["xxs"].of_classes(2).model_dump(mode="json"),
+        architecture=VARIANTS["xxs"].of_classes(2).as_json(),
         labels=labels,
         weights=Weights(name=weights, sha256=sha256(weights.encode()), file=weights_name(copy), file_sha256=copy),
         preprocessing=Preprocessing.published(side, side),

@@ -49,7 +49,7 @@ FULL = Manifest(
     task="classification",
     network="cloformer",
     variant="xxs",
-    architecture=VARIANTS["xxs"].of_classes(3).model_dump(mode="json"),
+    architecture=VARIANTS["xxs"].of_classes(3).as_json(),
     assumed=("the input is normalized as ImageNet's",),
     labels=("tench", "chain saw", "früh\u2028\N{DOG FACE}"),
     weights=Weights(name="w", sha256="c" * 64, file="weights-cccc.safetensors", file_sha256="d" * 64),

@@ -65,7 +65,7 @@ OTHERS = {
     "size": (head(side=256), "another input size: 224 x 224"),
     "architecture": (
         Manifest.model_validate(
-            {**head().model_dump(), "variant": "xs", "architecture": VARIANTS["xs"].of_classes(2).model_dump()}
+            {**head().model_dump(), "variant": "xs", "architecture": VARIANTS["xs"].of_classes(2).as_json()}
         ),
         "another architecture",
     ),

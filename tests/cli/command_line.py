@@ -20,12 +20,19 @@ from typer.testing import CliRunner
 from cloformer_deploy.bundle import MANIFEST_NAME, digest, size_bytes
 from cloformer_deploy.cli.app import app
 from cloformer_deploy.system.packages import installed_version
+from tests.tiny import TRAINED, TRAINED_SIDE
 
 CopyBundle = Callable[..., Path]
 """`copy(name="bundle")`: a copy of a bundle in the test's folder."""
 COMMAND = (sys.executable, "-m", "cloformer_deploy")
 CLASSES = 20
-"""Classes of the bundled weights and of the drafted bundle."""
+"""Classes of the bundled weights, of the tiny ones and of the drafted bundle."""
+EXPORT = (
+    *("export", "--format", "onnx", "--weights", str(TRAINED), "--input-size", str(TRAINED_SIDE), "--output", "bundle"),
+)
+"""Exports what `exported_bundle` is."""
+FP32, FP16 = "cloformer_custom-fp32.onnx", "cloformer_custom-fp16.onnx"
+"""The artifacts of `exported_bundle`."""
 FAVORITE = 6
 
 

@@ -15,10 +15,10 @@ from cloformer_deploy import __version__
 from cloformer_deploy.bundle import BundleWriter, digest, size_bytes
 from cloformer_deploy.bundle.manifest import Artifact, Interface, Manifest, OutputTensor, Weights, weights_name
 from cloformer_deploy.data import Preprocessing
-from cloformer_deploy.weights.checkpoints import build_model, checkpoint_bytes, load_checkpoint
+from cloformer_deploy.weights.checkpoints import checkpoint_bytes, load_checkpoint
 from cloformer_deploy.weights.zoo import resolve_weights
-from tests.cli.command_line import CLASSES, CopyBundle, save, small_model, spawn, tree
-from tests.cli.noise import IMAGES
+from tests.cli.command_line import CLASSES, EXPORT, CopyBundle, save, small_model, spawn, tree
+from tests.cli.noise import IMAGES, classes_seen
 from tests.once import made_once
 
 # A failing assertion in these explains itself, as it would in a test.
@@ -92,14 +92,14 @@ def drafted(drafted_bundle: Path, tmp_path: Path) -> CopyBundle:
 
 @pytest.fixture(scope="session")
 def exported_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The bundled weights exported to ONNX, fp32 and fp16, by a process of its own, and its answer in the same folder.
+    """The tiny weights exported to ONNX, fp32 and fp16, by a process of its own, and its answer in the same folder.
 
     One of the processes that run the tests exports, for all.
     """
 
     def make(folder: Path) -> None:
         precisions = ("--precision", "fp32", "--precision", "fp16")
-        made = spawn("export", "--format", "onnx", *precisions, "--output", "bundle", "--json", cwd=folder)
+        made = spawn(*EXPORT, *precisions, "--json", cwd=folder)
         assert made.code == 0, made.stderr
         (folder / "answer.json").write_text(made.stdout)
 
@@ -127,12 +127,8 @@ def pixels() -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="session")
 def predicted(pixels: NDArray[np.uint8]) -> list[int]:
-    """The classes PyTorch sees in the noise, computed here without the code under test's preprocessing."""
-    images = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()).float() / 255
-    mean, std = (torch.tensor(value).reshape(3, 1, 1) for value in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    with torch.inference_mode():
-        logits = build_model(load_checkpoint(resolve_weights()))((images - mean) / std)
-    return [int(index) for index in logits.argmax(1)]
+    """The classes that the bundled weights see in the noise."""
+    return classes_seen(resolve_weights(), pixels)
 
 
 @pytest.fixture(autouse=True)

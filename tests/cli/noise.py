@@ -1,12 +1,14 @@
-"""ImageSet of noise with labels."""
+"""Images of noise, with labels."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 from tests.cli.command_line import CLASSES
 
 IMAGES = CLASSES + 2
@@ -24,6 +26,15 @@ def write(folder: Path, pixels: NDArray[np.uint8], folders: Iterable[str]) -> No
         path = folder / name / f"{index:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
+
+
+def classes_seen(weights: Path, pixels: NDArray[np.uint8]) -> list[int]:
+    """The classes PyTorch sees in images (N, H, W, 3), computed without the code under test's preprocessing."""
+    images = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()).float() / 255
+    mean, std = (torch.tensor(value).reshape(3, 1, 1) for value in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with torch.inference_mode():
+        logits = build_model(load_checkpoint(weights))((images - mean) / std)
+    return [int(index) for index in logits.argmax(1)]
 
 
 def expected_top1(predicted: list[int]) -> float:

@@ -1,5 +1,6 @@
 """`blame` on the command line: refusals, and a real file from diagnosis to an exclusion file that export takes."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,10 @@ from cloformer_deploy.data.calibration_making import RENDERED
 from cloformer_deploy.export.float_layers import ExcludedLayers, write_excluded_layers
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.weights.zoo import resolve_weights
-from tests.cli.command_line import CopyBundle, hide, invoke, parsed, read_manifest, spawn
+from tests.cli.command_line import EXPORT, FP32, CopyBundle, hide, invoke, parsed, read_manifest, spawn
+from tests.tiny import TRAINED, TRAINED_SIDE
 
 ONNX = "cloformer_xxs-fp32.onnx"
-SIZE = 64
 
 
 @pytest.mark.parametrize(
@@ -47,14 +48,11 @@ def test_a_plot_needs_matplotlib(drafted: CopyBundle, monkeypatch: pytest.Monkey
     assert "pip install 'cloformer-deploy[report]'" in outcome.said
 
 
-def exclusions(**changes: str) -> ExcludedLayers:
-    import hashlib
-
-    sha256 = hashlib.sha256(resolve_weights().read_bytes()).hexdigest()
-    made = ExcludedLayers(
+def exclusions(weights: Path) -> ExcludedLayers:
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    return ExcludedLayers(
         weights_sha256=sha256, format="onnx", target="cpu", precision="int8", excluded_layers=("head",)
     )
-    return made.model_copy(update=changes)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +67,7 @@ def exclusions(**changes: str) -> ExcludedLayers:
 def test_export_refuses_exclusion_files_that_do_not_fit(
     changes: dict[str, str], args: tuple[str, ...], said: str
 ) -> None:
-    write_excluded_layers(Path("exclusions.json"), exclusions(**changes))
+    write_excluded_layers(Path("exclusions.json"), exclusions(resolve_weights()).model_copy(update=changes))
     asked = ("--format", "onnx", "--precision", "int8", "--recipe", "exclusions.json", "--output", "out")
     outcome = invoke("export", *asked, *args)
     assert outcome.code == 2
@@ -81,7 +79,7 @@ def test_export_refuses_exclusion_files_that_do_not_fit(
 def test_a_sound_file_in_figures_and_a_plot(exported: CopyBundle) -> None:
     exported()
     options = ("--limit", 2, "--plot", "depth.svg", "--write-exclusions", "exclusions.json")
-    outcome = spawn("blame", f"bundle/{ONNX}", *options, "--json", cwd=Path.cwd())
+    outcome = spawn("blame", f"bundle/{FP32}", *options, "--json", cwd=Path.cwd())
     assert outcome.code == 0, outcome.stderr
     found = parsed(outcome.stdout)
     assert found["schema_version"] == 1
@@ -95,18 +93,20 @@ def test_a_sound_file_in_figures_and_a_plot(exported: CopyBundle) -> None:
 
 @pytest.mark.integration
 def test_export_keeps_float_what_an_exclusion_file_names() -> None:
-    make_calibration(RENDERED, 2, 0, Preprocessing.published(SIZE, SIZE), Path("set"), Silent())
-    named = ("patch_embed", "layers.2.blocks.5.attn$")
-    write_excluded_layers(Path("exclusions.json"), exclusions().model_copy(update={"excluded_layers": named}))
-    asked = ("--format", "onnx", "--precision", "int8", "--input-size", SIZE, "--calibration", "set")
-    made = spawn("export", *asked, "--recipe", "exclusions.json", "--output", "out", cwd=Path.cwd())
+    side = TRAINED_SIDE
+    make_calibration(RENDERED, 2, 0, Preprocessing.published(side, side), Path("set"), Silent())
+    named = ("patch_embed", "layers.2.blocks.0.attn$")
+    known = exclusions(TRAINED)
+    write_excluded_layers(Path("exclusions.json"), known.model_copy(update={"excluded_layers": named}))
+    asked = (*EXPORT[:-1], "out", "--precision", "int8", "--calibration", "set", "--recipe", "exclusions.json")
+    made = spawn(*asked, cwd=Path.cwd())
     assert made.code == 0, made.stderr
     (artifact,) = read_manifest(Path("out"))["artifacts"]
     assert artifact["excluded_layers"] == list(named)
     integers = [tensor.name for tensor in backend_of(Path("a.onnx")).describe(Path("out", artifact["path"])).quantized]
     assert not [name for name in integers if name.startswith("patch_embed")]
-    assert [name for name in integers if name.startswith("layers.2.blocks.5.attn.proj.weight")]
-    write_excluded_layers(Path("exclusions.json"), exclusions().model_copy(update={"excluded_layers": ("layers.9",)}))
-    refused = spawn("export", *asked, "--recipe", "exclusions.json", "--output", "other", cwd=Path.cwd())
+    assert [name for name in integers if name.startswith("layers.2.blocks.0.attn.proj.weight")]
+    write_excluded_layers(Path("exclusions.json"), known.model_copy(update={"excluded_layers": ("layers.9",)}))
+    refused = spawn(*asked, "--overwrite", cwd=Path.cwd())
     assert refused.code == 2
     assert "the excluded layer 'layers.9' has no quantized operators" in refused.said

@@ -1,5 +1,6 @@
 """The answers on a real export, held against the contract."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -9,11 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from cloformer_deploy.weights.checkpoints import load_checkpoint
-from cloformer_deploy.weights.zoo import DEFAULT, resolve_weights
-from tests.cli.command_line import CLASSES, CopyBundle, invoke, parsed, read_manifest, relist, save, spawn
+from tests.cli.command_line import CLASSES, FP16, FP32, CopyBundle, invoke, parsed, read_manifest, relist, save, spawn
 from tests.cli.contract import ARTIFACT, DESCRIPTION, MANIFEST, VALIDATION, fits, validated
-from tests.cli.noise import IMAGES, expected_top1, spread, write
+from tests.cli.noise import IMAGES, classes_seen, expected_top1, spread, write
+from tests.tiny import TRAINED, TRAINED_SIDE
 
 
 @pytest.mark.integration
@@ -24,16 +24,16 @@ def test_export(exported_bundle: Path) -> None:
     fits(answer, {"schema_version": int, "bundle": str, "task": str, "variant": str, "artifacts": [item]})
     assert answer["task"] == "classification"
     assert answer["bundle"] == "bundle"
-    assert answer["variant"] == "xxs"
-    assert [item["path"] for item in answer["artifacts"]] == ["cloformer_xxs-fp16.onnx", "cloformer_xxs-fp32.onnx"]
+    assert answer["variant"] == "custom"
+    assert [item["path"] for item in answer["artifacts"]] == [FP16, FP32]
     for item in answer["artifacts"]:
         assert item["check"]["precision"] == item["precision"]
         assert item["check"]["sqnr_db"] > 40
         del item["check"]
     assert answer["artifacts"] == read_manifest(exported_bundle)["artifacts"]
     assert sorted(path.name for path in exported_bundle.iterdir()) == [
-        "cloformer_xxs-fp16.onnx",
-        "cloformer_xxs-fp32.onnx",
+        FP16,
+        FP32,
         "manifest.json",
         read_manifest(exported_bundle)["weights"]["file"],
     ]
@@ -43,9 +43,9 @@ def test_export(exported_bundle: Path) -> None:
 def test_inspect_exported(exported_bundle: Path) -> None:
     answer = parsed(invoke("inspect", exported_bundle, "--json").stdout)
     fits(answer, MANIFEST | {"artifacts": [ARTIFACT | DESCRIPTION]})
-    assert answer["weights"]["name"] == DEFAULT
+    assert answer["weights"]["name"] == TRAINED.stem
     for item in answer["artifacts"]:
-        assert item["inputs"] == [{"name": "image", "shape": [1, 3, 224, 224], "dtype": "float32"}]
+        assert item["inputs"] == [{"name": "image", "shape": [1, 3, TRAINED_SIDE, TRAINED_SIDE], "dtype": "float32"}]
         assert item["outputs"] == [{"name": "logits", "shape": [1, CLASSES], "dtype": "float32"}]
         metadata = item["metadata"]
         assert metadata["labels"] == answer["labels"]
@@ -58,10 +58,10 @@ def test_inspect_exported(exported_bundle: Path) -> None:
 
 
 @pytest.mark.integration
-def test_validate_exported(
-    exported: CopyBundle, pixels: NDArray[np.uint8], predicted: list[int], tmp_path: Path
-) -> None:
+def test_validate_exported(exported: CopyBundle, pixels: NDArray[np.uint8], tmp_path: Path) -> None:
     names = read_manifest(exported())["labels"]
+    pixels = pixels[:, :TRAINED_SIDE, :TRAINED_SIDE]
+    predicted = classes_seen(TRAINED, pixels)
     write(tmp_path / "data", pixels, (names[label] for label in spread(predicted)))
     shown = spawn("validate", "bundle", "--data", "data", "--json", cwd=tmp_path)
     assert shown.code == 0, shown.stderr
@@ -80,7 +80,7 @@ def test_validate_exported(
 def test_validate_tampered(exported: CopyBundle) -> None:
     """One zeroed weight in one file: it fails, the other passes."""
     bundle = exported()
-    path = bundle / "cloformer_xxs-fp32.onnx"
+    path = bundle / FP32
     model = onnx.load(path)
     tensor = max(model.graph.initializer, key=lambda item: len(item.raw_data))
     values = numpy_helper.to_array(tensor)
@@ -101,4 +101,5 @@ def test_validate_tampered(exported: CopyBundle) -> None:
 def test_manifest_of_an_export_is_the_contracts(exported_bundle: Path) -> None:
     manifest = json.loads((exported_bundle / "manifest.json").read_text())
     fits(manifest, MANIFEST)
-    assert manifest["weights"]["sha256"] == load_checkpoint(resolve_weights()).sha256
+    assert manifest["weights"]["sha256"] == hashlib.sha256(TRAINED.read_bytes()).hexdigest()
+    assert manifest["assumed"] == []

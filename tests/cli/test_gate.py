@@ -14,7 +14,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from tests.cli.command_line import COMMAND, CopyBundle, edit_manifest, hide, invoke, read_manifest, relist
+from tests.cli.command_line import COMMAND, FP32, CopyBundle, edit_manifest, hide, invoke, read_manifest, relist
 
 pytestmark = pytest.mark.integration
 
@@ -38,7 +38,7 @@ def checks(answer: dict[str, Any], precision: str = "fp32") -> dict[str, dict[st
 
 def spoil(bundle: Path, channels: int = 8) -> None:
     """Zero some output channels of the widest 1x1 convolution of the float32 file, and list it as it is now."""
-    path = bundle / "cloformer_xxs-fp32.onnx"
+    path = bundle / FP32
     model = onnx.load(path)
     convolutions = [item for item in model.graph.initializer if len(item.dims) == 4 and item.dims[2] == 1]
     chosen = max(convolutions, key=lambda item: item.dims[0] * item.dims[1])
@@ -80,7 +80,7 @@ def test_a_worse_build_fails_with_every_report(exported: CopyBundle, monkeypatch
     assert any(line.startswith("::error title=onnx fp32%3A sqnr_db::SQNR ") for line in errors)
     failures = ET.parse("gate.xml").getroot().findall(".//testcase[failure]")
     assert {(item.get("classname"), item.get("name")) for item in failures} == {
-        ("cloformer_xxs-fp32.onnx", name) for name, check in found.items() if check["outcome"] == "failed"
+        (FP32, name) for name, check in found.items() if check["outcome"] == "failed"
     }
     summary = Path("gate.md").read_text()
     assert summary.startswith("### Drift gate: failed")
@@ -166,7 +166,7 @@ def test_a_truncated_store_or_baseline_never_passes_what_is_worse(exported: Copy
 
 def test_an_image_without_numbers_is_named(exported: CopyBundle) -> None:
     bundle = exported()
-    path = bundle / "cloformer_xxs-fp32.onnx"
+    path = bundle / FP32
     model = onnx.load(path)
     head = next(item for item in model.graph.initializer if item.name.endswith("head.bias"))
     values = numpy_helper.to_array(head).copy()

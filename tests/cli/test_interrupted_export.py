@@ -16,10 +16,12 @@ import pytest
 from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.cli.app import EXIT_INTERRUPTED
 from cloformer_deploy.weights.checkpoints import load_checkpoint
-from cloformer_deploy.weights.zoo import resolve_weights
 from tests.cli.command_line import (
     CLASSES,
     COMMAND,
+    EXPORT,
+    FP16,
+    FP32,
     CopyBundle,
     Outcome,
     edit_manifest,
@@ -31,21 +33,22 @@ from tests.cli.command_line import (
 )
 from tests.cli.dying_export import export_and_die
 from tests.processes import Processes, eventually, forked
+from tests.tiny import TRAINED
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parents[2]
 
-AGAIN = ("export", "--format", "onnx", "--output", "bundle", "--overwrite")
+AGAIN = (*EXPORT, "--overwrite")
 PATIENCE_S = 300.0
 """On a busy machine, until an export gets to a moment that a test waits for."""
 
 STEPS = {"conversion": "Converting to onnx", "verification": "Running onnx"}
-"""What the command says on standard error when it gets there; the commit is taken apart further down."""
+"""The line on standard error when the command gets there; the commit is taken apart further down."""
 Start = Callable[..., "subprocess.Popen[str]"]
 
 WORKER, SIMPLIFIER = "cloformer_deploy.export.worker", "onnx.simplify"
-"""Of the command lines of the processes that an export starts."""
+"""Parts of the command lines of the processes that an export starts."""
 
 
 @pytest.fixture
@@ -152,7 +155,7 @@ def test_killed_in_the_middle_of_a_step_and_exported_again(
     assert staging(bundle)
     again = spawn(*AGAIN, "--json", cwd=tmp_path)
     assert again.code == 0, again.stderr
-    assert parsed(again.stdout)["artifacts"][0]["path"] == "cloformer_xxs-fp32.onnx"
+    assert parsed(again.stdout)["artifacts"][0]["path"] == FP32
     assert staging(bundle) == []
     assert set(listed(bundle)) == set(before)
     whole(bundle)
@@ -166,7 +169,7 @@ def test_interrupted(
     """Ctrl-C reaches the whole group; `kill -INT` one process."""
     exported()
     before = tree(tmp_path)
-    process = start(*AGAIN[:3], "--output", output, "--overwrite")
+    process = start(*EXPORT[:-1], output, "--overwrite")
     wait_for(WORKER, processes)
     if group:
         os.killpg(process.pid, signal.SIGINT)
@@ -201,7 +204,7 @@ def test_two_at_once(output: str, exported: CopyBundle, tmp_path: Path, start: S
     """Both want the same folder at the same time, one that is there and one that neither finds; one gets it."""
     exported()
     before = tree(tmp_path)
-    both = [start(*AGAIN[:3], "--output", output, "--overwrite") for _ in range(2)]
+    both = [start(*EXPORT[:-1], output, "--overwrite") for _ in range(2)]
     assert eventually(lambda: any(process.poll() is not None for process in both), PATIENCE_S)
     (refused,) = (process for process in both if process.poll() is not None)
     (first,) = (process for process in both if process is not refused)
@@ -227,13 +230,13 @@ def test_two_at_once(output: str, exported: CopyBundle, tmp_path: Path, start: S
 @pytest.mark.parametrize("change", ["none", "labels", "weights"])
 def test_killed_before_each_operation(change: str, exported_bundle: Path, tmp_path: Path) -> None:
     """The same again; other labels under the same weights, whose copy has the same name; other weights."""
-    made = exported_bundle / "cloformer_xxs-fp32.onnx"
+    made = exported_bundle / FP32
     args = list(AGAIN)
     if change == "labels":
         (tmp_path / "names.txt").write_text("".join(f"class {index}\n" for index in range(CLASSES)))
         args += ["--labels", "names.txt"]
     bundle = tmp_path / "bundle"
-    load_checkpoint(resolve_weights())  # whose shapes a process finds once: the forked ones need not
+    load_checkpoint(TRAINED)  # whose shapes a process finds once: the forked ones need not
     for operation in range(40):
         shutil.rmtree(bundle, ignore_errors=True)
         shutil.copytree(exported_bundle, bundle, copy_function=os.link)
@@ -249,7 +252,7 @@ def test_killed_before_each_operation(change: str, exported_bundle: Path, tmp_pa
     assert operation >= 6
     whole(bundle)
     assert staging(bundle) == []
-    left = {"cloformer_xxs-fp32.onnx"} | ({"cloformer_xxs-fp16.onnx"} if change == "none" else set())
+    left = {FP32} | ({FP16} if change == "none" else set())
     assert set(listed(bundle)) == left
     assert {path.name for path in bundle.iterdir()} == left | {
         "manifest.json",
@@ -258,7 +261,7 @@ def test_killed_before_each_operation(change: str, exported_bundle: Path, tmp_pa
 
 
 def test_a_process_of_its_own_is_killed_as_a_forked_one_is(exported_bundle: Path, tmp_path: Path) -> None:
-    bundle, made = tmp_path / "bundle", exported_bundle / "cloformer_xxs-fp32.onnx"
+    bundle, made = tmp_path / "bundle", exported_bundle / FP32
     left = {}
     for name in ("forked", "spawned"):
         shutil.rmtree(bundle, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Conversion jobs of bundled weights, for small images."""
+"""Conversion jobs for small images."""
 
 from pathlib import Path
 
@@ -6,13 +6,11 @@ from cloformer_deploy import __version__
 from cloformer_deploy.backends.registry import BACKENDS
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.export.jobs import Job, Source
-from cloformer_deploy.weights.checkpoints import load_checkpoint, save_checkpoint
-from cloformer_deploy.weights.zoo import resolve_weights
+from cloformer_deploy.weights.checkpoints import Checkpoint, save_checkpoint
 
 
-def bundled_source(folder: Path, side: int) -> Source:
-    """Write the canonical copy of the default weights into a folder, and return it as a source of side x side files."""
-    checkpoint = load_checkpoint(resolve_weights())
+def source_of(checkpoint: Checkpoint, folder: Path, side: int) -> Source:
+    """Write the canonical copy of a checkpoint into a folder, and return it as a source of side x side files."""
     weights = folder / "weights.safetensors"
     save_checkpoint(checkpoint, weights)
     return Source(

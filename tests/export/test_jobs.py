@@ -10,14 +10,15 @@ import pytest
 from cloformer_deploy.errors import RequestError, ToolError
 from cloformer_deploy.export.jobs import Source, run
 from cloformer_deploy.progress import Silent
-from tests.export.small_jobs import bundled_source, job
+from tests.export.small_jobs import job, source_of
+from tests.tiny import tiny_checkpoint
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    return bundled_source(tmp_path_factory.mktemp("source"), 64)
+    return source_of(tiny_checkpoint(), tmp_path_factory.mktemp("source"), 64)
 
 
 def workers() -> list[psutil.Process]:

@@ -1,24 +1,26 @@
 """Configurations of CloFormer: the published variants, the two ablations, and any other (arXiv 2303.17803)."""
 
-import contextlib
+import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, model_validator
-
-from cloformer_deploy.system.schema import Strict
+from annotated_types import Ge, Gt, Le, Len
 
 CUSTOM = "custom"
 """The variant of a configuration that was not published."""
 
-_Width = Annotated[int, Field(strict=True, ge=1, le=8192)]
-_Heads = Annotated[int, Field(strict=True, ge=0, le=1024)]
-_Side = Annotated[int, Field(strict=True, ge=1, le=128)]
-_Ratio = Annotated[int | float, Field(gt=0, le=64)]
+_Width = Annotated[int, Ge(1), Le(8192)]
+_Heads = Annotated[int, Ge(0), Le(1024)]
+_Side = Annotated[int, Ge(1), Le(128)]
+_Ratio = Annotated[int | float, Gt(0), Le(64)]
 
 
-class Architecture(Strict):
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
     """One configuration, under the keys of the published configuration files. Every tuple has one entry per stage.
+
+    The bounds of numbers hold for what `parsed` reads.
 
     Attributes:
         in_chans: channels of the input image.
@@ -34,31 +36,23 @@ class Architecture(Strict):
         qkv_bias: whether the 1x1 convolutions of the attention (q, k, v and the projection) have a bias.
     """
 
-    in_chans: Annotated[int, Field(strict=True, ge=1, le=4)]
-    num_classes: Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
-    embed_dims: Annotated[tuple[_Width, ...], Field(min_length=1, max_length=8)]
-    depths: tuple[Annotated[int, Field(strict=True, ge=1, le=256)], ...]
-    num_heads: tuple[Annotated[int, Field(strict=True, ge=1, le=1024)], ...]
-    group_splits: tuple[Annotated[tuple[_Heads, ...], Field(min_length=1, max_length=16)], ...]
+    in_chans: Annotated[int, Ge(1), Le(4)]
+    num_classes: Annotated[int, Ge(1), Le(1_000_000)]
+    embed_dims: Annotated[tuple[_Width, ...], Len(1, 8)]
+    depths: tuple[Annotated[int, Ge(1), Le(256)], ...]
+    num_heads: tuple[Annotated[int, Ge(1), Le(1024)], ...]
+    group_splits: tuple[Annotated[tuple[_Heads, ...], Len(1, 16)], ...]
     kernel_sizes: tuple[tuple[_Side, ...], ...]
     window_sizes: tuple[_Side, ...]
     mlp_kernel_sizes: tuple[_Side, ...]
     mlp_ratios: tuple[_Ratio, ...]
-    qkv_bias: Annotated[bool, Field(strict=True)]
+    qkv_bias: bool
 
-    @model_validator(mode="before")
-    @classmethod
-    def _heads_of_groups(cls, values: Any) -> Any:
-        """Fill in `num_heads`, which `group_splits` gives, where it is not said."""
-        if isinstance(values, Mapping) and "num_heads" not in values and "group_splits" in values:
-            with contextlib.suppress(TypeError):  # told by the validation of the fields
-                return {**values, "num_heads": [sum(split) for split in values["group_splits"]]}
-        return values
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def __post_init__(self) -> None:
         stages = len(self.embed_dims)
-        for name, value in self:
+        for name, value in vars(self).items():
             if isinstance(value, tuple) and len(value) != stages:
                 raise ValueError(f"{name} has {len(value)} entries for {stages} stages")
         for stage in range(stages):
@@ -79,7 +73,6 @@ class Architecture(Strict):
                 raise ValueError(f"the kernel size {even[0]} of stage {stage + 1} is even")
             if self.hidden(stage) < 1:
                 raise ValueError(f"mlp_ratios {self.mlp_ratios[stage]} leaves stage {stage + 1} no hidden channels")
-        return self
 
     def hidden(self, stage: int) -> int:
         """Return the hidden channels of a stage's ConvFFN."""
@@ -87,12 +80,41 @@ class Architecture(Strict):
 
     def of_classes(self, num_classes: int) -> "Architecture":
         """Return the same configuration with another number of classes."""
-        return self.model_copy(update={"num_classes": num_classes})
+        return replace(self, num_classes=num_classes)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the keys with JSON values."""
+        known: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return known
 
     @property
     def variant(self) -> str:
         """Name of the published configuration that this is, whatever the number of classes; else `CUSTOM`."""
         return next((name for name, item in VARIANTS.items() if item.of_classes(self.num_classes) == self), CUSTOM)
+
+
+def parsed(values: Mapping[str, Any]) -> Architecture:
+    """Return the configuration that untrusted keys and JSON values say; `group_splits` may stand for `num_heads`.
+
+    Raises:
+        ValueError: they are not complete, of a wrong type or out of bounds, or contradict one another.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from cloformer_deploy.system.schema import first_error
+
+    splits = values.get("group_splits")
+    if "num_heads" not in values and isinstance(splits, list | tuple):
+        heads = [sum(split) if _are_numbers(split) else 0 for split in splits]
+        values = {**values, "num_heads": heads}
+    try:
+        return TypeAdapter(Architecture).validate_json(json.dumps(dict(values)))
+    except ValidationError as error:
+        raise ValueError(first_error(error)) from error
+
+
+def _are_numbers(split: object) -> bool:
+    return isinstance(split, list | tuple) and all(isinstance(item, int) for item in split)
 
 
 def configured(embed_dims: tuple[int, ...], group_splits: tuple[tuple[int, ...], ...], **changes: Any) -> Architecture:
@@ -104,7 +126,7 @@ def configured(embed_dims: tuple[int, ...], group_splits: tuple[tuple[int, ...],
         **changes: further fields of `Architecture`.
     """
     stages = len(embed_dims)
-    published: dict[str, Any] = {
+    known: dict[str, Any] = {
         "in_chans": 3,
         "num_classes": 1000,
         "depths": (2, 2, 6, 2),
@@ -117,7 +139,8 @@ def configured(embed_dims: tuple[int, ...], group_splits: tuple[tuple[int, ...],
     return Architecture(
         embed_dims=embed_dims,
         group_splits=group_splits,
-        **(published | changes),
+        num_heads=tuple(sum(split) for split in group_splits),
+        **(known | changes),
     )
 
 

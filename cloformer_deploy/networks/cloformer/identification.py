@@ -10,12 +10,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from pydantic import ValidationError
-
 from cloformer_deploy.errors import CheckpointError
 from cloformer_deploy.networks.base import Configuration, Shapes
-from cloformer_deploy.networks.cloformer.architecture import VARIANTS, Architecture
-from cloformer_deploy.system.schema import first_error
+from cloformer_deploy.networks.cloformer.architecture import VARIANTS, Architecture, parsed
 from cloformer_deploy.system.text import listed
 
 COUNTER = ".num_batches_tracked"
@@ -47,7 +44,7 @@ def identified(
     if not shapes_of(VARIANTS[variant if variant in VARIANTS else nearest]).keys() & shapes.keys():
         return None
     if isinstance(said, str):  # other people's files have a `variant` too
-        said = VARIANTS[said].model_dump(exclude={"num_classes"}) if said in VARIANTS else None
+        said = VARIANTS[said].of_classes(num_classes).as_json() if said in VARIANTS else None
     inferred = VARIANTS[nearest].of_classes(num_classes) if not differing[nearest] else _inferred(shapes, num_classes)
     if said is not None:
         architecture = _given(said, inferred)
@@ -91,13 +88,13 @@ def _shapes_of_one_class(architecture: Architecture) -> dict[str, tuple[int, ...
 
 def _given(said: Mapping[str, Any], inferred: Architecture | None) -> Architecture:
     """Return the configuration that is said; keys that are not said are as the shapes show them, or assumed."""
-    shown = {} if inferred is None else inferred.model_dump()
+    shown = {} if inferred is None else inferred.as_json()
     if "group_splits" in said:
         shown.pop("num_heads", None)
     try:
-        return Architecture.model_validate({**shown, **said})
-    except ValidationError as error:
-        raise CheckpointError(f"the configuration cannot be used: {first_error(error)}", "correct it") from error
+        return parsed({**shown, **said})
+    except ValueError as error:
+        raise CheckpointError(f"the configuration cannot be used: {error}", "correct it") from error
 
 
 def _assumptions(architecture: Architecture, said: Mapping[str, Any]) -> list[str]:
@@ -133,7 +130,7 @@ def _inferred(shapes: Shapes, num_classes: int) -> Architecture | None:
             mlp_ratios=tuple(stage.mlp_ratio for stage in stages),
             qkv_bias="layers.0.blocks.0.attn.proj.bias" in shapes,
         )
-    except ValidationError:
+    except ValueError:
         return None
 
 

@@ -4,8 +4,6 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from pydantic import ValidationError
-
 from cloformer_deploy.networks.base import (
     Balanced,
     Configuration,
@@ -16,9 +14,8 @@ from cloformer_deploy.networks.base import (
     Shapes,
     SoftmaxProduct,
 )
-from cloformer_deploy.networks.cloformer.architecture import CUSTOM, VARIANTS, Architecture
+from cloformer_deploy.networks.cloformer.architecture import CUSTOM, VARIANTS, parsed
 from cloformer_deploy.networks.cloformer.identification import identified, shapes_of
-from cloformer_deploy.system.schema import first_error
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,7 +61,7 @@ class CloFormerNetwork:
         if found is None:
             return None
         architecture, assumed = found
-        said = architecture.model_dump(mode="json")
+        said = architecture.as_json()
         return Identity(
             self.name, architecture.variant, said, "classification", architecture.num_classes, tuple(assumed)
         )
@@ -72,21 +69,21 @@ class CloFormerNetwork:
     def check(self, variant: str, architecture: Mapping[str, Any]) -> None:
         """See `Network.check`."""
         try:
-            found = Architecture.model_validate(architecture).variant
-        except ValidationError as error:
-            raise ValueError(f"architecture.{first_error(error)}") from error
+            found = parsed(architecture).variant
+        except ValueError as error:
+            raise ValueError(f"architecture.{error}") from error
         if variant != found:
             raise ValueError(f"the architecture is {found}, not {variant!r}")
 
     def state_shapes(self, architecture: Mapping[str, Any]) -> Shapes:
         """See `Network.state_shapes`."""
-        return shapes_of(Architecture.model_validate(architecture))
+        return shapes_of(parsed(architecture))
 
     def build(self, architecture: Mapping[str, Any]) -> "nn.Module":
         """See `Network.build`."""
         from cloformer_deploy.networks.cloformer.classifier import CloFormer
 
-        return CloFormer(Architecture.model_validate(architecture))
+        return CloFormer(parsed(architecture))
 
     def scale_pairs(self, model: "nn.Module") -> Iterator[ScalePair]:
         """See `Network.scale_pairs`."""

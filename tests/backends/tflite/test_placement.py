@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from benchmarks.latency import convert, in_a_process
 from cloformer_deploy.backends.registry import lower
 from cloformer_deploy.backends.tflite.placement import Placement, _undelegated, placement
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.errors import ToolError
-from cloformer_deploy.networks.cloformer import create_model
+from tests.tiny import TINY, as_trained
 
 
 def node(name: str, inputs: list[int], outputs: list[int]) -> Mapping[str, Any]:
@@ -45,8 +44,7 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 def test_the_lowered_graph_is_one_partition_and_the_plain_one_is_not(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = create_model("xxs", 3).eval()
+    model = as_trained(TINY, seed=0)
     for name, graph in (("plain", model), ("lowered", lower(model, "tflite", "cpu"))):
         # In a process of its own: the converter brings JAX, and whoever has that must not fork any more.
         in_a_process(convert, "tflite", graph, tmp_path / name)

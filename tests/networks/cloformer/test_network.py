@@ -44,7 +44,7 @@ def test_it_is_registered() -> None:
 
 
 def published(variant: str, num_classes: int = 5) -> dict[str, Any]:
-    return VARIANTS[variant].of_classes(num_classes).model_dump(mode="json")
+    return VARIANTS[variant].of_classes(num_classes).as_json()
 
 
 # Identification.

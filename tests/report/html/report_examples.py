@@ -80,7 +80,7 @@ def report(
         task=TASK.name,
         network="cloformer",
         variant="xxs",
-        architecture=VARIANTS["xxs"].of_classes(CLASSES).model_dump(mode="json"),
+        architecture=VARIANTS["xxs"].of_classes(CLASSES).as_json(),
         labels=labels,
         weights=Weights(name=weights, sha256="a" * 64, file="weights.safetensors", file_sha256="b" * 64),
         preprocessing=Preprocessing.published(224, 224),
