@@ -73,8 +73,8 @@ def in_a_process(function: Callable[..., Result], *arguments: Any) -> Result:
 
 
 def timed_model(name: str) -> CloFormer:
-    """A bundled model, or a variant with seeded random weights, which do not matter to the time of floats."""
-    if name in bundled_checkpoints():
+    """A bundled model, that of a weights file, or a variant with seeded random weights, which do not change the time."""
+    if name in bundled_checkpoints() or Path(name).is_file():
         return cast(CloFormer, build_model(load_checkpoint(resolve_weights(name))))
     torch.manual_seed(0)
     return create_model(name).eval()
@@ -82,11 +82,12 @@ def timed_model(name: str) -> CloFormer:
 
 def export(variant: str, folder: Path) -> dict[str, Path]:
     """The files of `timed_model`: plain as a user gets them, and lowered."""
+    name = Path(variant).stem
     files = {
-        "onnx plain": folder / f"{variant}-plain.onnx",
-        "tflite plain": folder / f"{variant}-plain.tflite",
-        "onnx": folder / f"{variant}.onnx",
-        "tflite": folder / f"{variant}.tflite",
+        "onnx plain": folder / f"{name}-plain.onnx",
+        "tflite plain": folder / f"{name}-plain.tflite",
+        "onnx": folder / f"{name}.onnx",
+        "tflite": folder / f"{name}.tflite",
     }
     # The published form with default options: what torch.onnx.export gives to someone with the authors' repository.
     torch.onnx.export(

@@ -19,6 +19,7 @@ from cloformer_deploy.bundle import MANIFEST_NAME, Bundle, digest, size_bytes
 from cloformer_deploy.export.pipeline import export
 from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.progress import Silent
+from tests.tiny import TRAINED, TRAINED_SIDE
 
 pytestmark = pytest.mark.integration
 
@@ -30,7 +31,8 @@ INPUT = re.compile(r"\$\{\{ *inputs\.(\w+) *\}\}")
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("action") / "bundle"
-    return export(ExportRequest(("onnx",), output=output), Silent()).bundle.root
+    asked = ExportRequest(("onnx",), weights=str(TRAINED), height=TRAINED_SIDE, width=TRAINED_SIDE, output=output)
+    return export(asked, Silent()).bundle.root
 
 
 def run_action(folder: Path, **given: str) -> subprocess.CompletedProcess[str]:

@@ -16,6 +16,7 @@ from benchmarks.latency import CANDIDATES
 from benchmarks.published import published_form
 from benchmarks.speedups import speedups
 from cloformer_deploy.networks.cloformer import create_model
+from tests.tiny import TRAINED
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,14 +32,14 @@ def test_the_published_form_computes_the_same() -> None:
 
 @pytest.mark.integration
 def test_latency(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / "latency.py"), "--variant", "xxs", "--threads", "1"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "latency.py"), "--variant", str(TRAINED), "--threads", "1"]
     command += ["--repeats", "2", "--rounds", "1", "--no-limits", "--output", str(tmp_path / "out.json")]
     shown = subprocess.run(command, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
     measured = json.loads((tmp_path / "out.json").read_text())
     assert [item["candidate"] for item in measured["results"]] == list(CANDIDATES)
     assert all(item["ms"] > 0 for item in measured["results"])
-    assert len(speedups(measured, "xxs", 1, "litert", "litert plain")) == 2
+    assert len(speedups(measured, str(TRAINED), 1, "litert", "litert plain")) == 2
     again = subprocess.run(
         [*command[:2], "--table", str(tmp_path / "out.json"), "--no-limits"], capture_output=True, text=True, check=True
     )

@@ -1,27 +1,18 @@
-"""The accuracy of the bundled weights in PyTorch and in every runtime, over 200 images; better than recorded fails too.
+"""The accuracy of the bundled weights is what their cards state, over the same images; better fails too."""
 
-The cards state it over 1,000 images. Here, PyTorch's count over the 200 is recorded, and the card's figure has to lie
-within what 200 of 1,000 images can tell.
-"""
-
-import math
 import re
 from pathlib import Path
 
 import pytest
 
 from cloformer_deploy.bundle import Bundle
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.validation import Validation, validate
 from cloformer_deploy.weights.zoo import bundled_checkpoints
 
-N = 200
-RIGHT = {"xxs-rendered": 183, "xxs-imagenette": 170}
-"""Images of the 200 whose label is PyTorch's first class, as recorded when the weights were added."""
-TOLERANCE = 1 / N
-"""One image of the 200, near the boundary between two classes, may fall either way on another processor."""
+TOLERANCE = 0.002
+"""Two images of the 1,000, near the boundary between two classes, may fall either way on another processor."""
+INT8_TOLERANCE = 0.01
 
 pytestmark = pytest.mark.integration
 
@@ -35,40 +26,35 @@ def stated(name: str) -> tuple[float, int]:
     return right / n, n
 
 
-def exported(name: str, formats: tuple[str, ...], folder: Path) -> Bundle:
-    return export(ExportRequest(formats, weights=name, output=folder), Silent()).bundle
+def onnx_alone(bundle: Bundle, precision: str) -> Bundle:
+    kept = tuple(item for item in bundle.manifest.artifacts if (item.format, item.precision) == ("onnx", precision))
+    assert len(kept) == 1
+    return Bundle(bundle.root, bundle.manifest.model_copy(update={"artifacts": kept}))
 
 
-def holds(result: Validation, name: str) -> None:
-    score = RIGHT[name] / N
-    assert result.reference.n == N
-    assert result.reference.score == pytest.approx(score, abs=TOLERANCE)
-    for artifact in result.artifacts:
-        assert artifact.status == "passed"
-        assert artifact.found is not None
-        assert artifact.found.score == pytest.approx(score, abs=TOLERANCE)
-        assert artifact.found.drop_ci95_pp is not None
-        low, high = artifact.found.drop_ci95_pp
-        assert low <= 0 <= high
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_the_card_and_the_200_images_agree(name: str) -> None:
+def holds(result: Validation, name: str, tolerance: float) -> None:
     top1, n = stated(name)
-    assert n == 1000
-    # Standard error of a share of N drawn from n without replacement; 2.6 of them are a chance of one in a hundred.
-    error = math.sqrt(top1 * (1 - top1) / N * (n - N) / (n - 1))
-    assert abs(RIGHT[name] / N - top1) <= 2.6 * error
+    assert result.reference.n == n == 1000
+    assert result.reference.score == pytest.approx(top1, abs=TOLERANCE)
+    (artifact,) = result.artifacts
+    assert artifact.status == "passed"
+    assert artifact.found is not None
+    assert artifact.found.score == pytest.approx(top1, abs=tolerance)
 
 
-def test_xxs_rendered_in_every_runtime(tmp_path: Path) -> None:
-    bundle = exported("xxs-rendered", ("onnx", "coreml", "tflite"), tmp_path / "bundle")
-    result = validate(bundle, None, N, Silent())
-    assert result.images == "rendered test 0-199"
-    assert len({artifact.runtime for artifact in result.artifacts}) == 3
-    holds(result, "xxs-rendered")
+def test_xxs_rendered(int8_bundle: Bundle) -> None:
+    """In PyTorch and, quantized, in ONNX Runtime. It takes minutes: no fewer images tell what the card states."""
+    result = validate(onnx_alone(int8_bundle, "int8"), None, 1000, Silent())
+    assert result.images == "rendered test 0-999"
+    assert 0.90 <= stated("xxs-rendered")[0] <= 0.97
+    holds(result, "xxs-rendered", INT8_TOLERANCE)
 
 
-def test_xxs_imagenette(shared: Path, tmp_path: Path) -> None:
-    bundle = exported("xxs-imagenette", ("onnx",), tmp_path / "bundle")
-    holds(validate(bundle, shared / "imagenette" / "drift224", N, Silent()), "xxs-imagenette")
+def test_xxs_imagenette(shared: Path, image_bundle: Bundle) -> None:
+    """In PyTorch and, as float32 that takes pixels, in ONNX Runtime."""
+    assert stated("xxs-imagenette")[0] >= 0.82
+    holds(
+        validate(onnx_alone(image_bundle, "fp32"), shared / "imagenette" / "drift224", 1000, Silent()),
+        "xxs-imagenette",
+        TOLERANCE,
+    )

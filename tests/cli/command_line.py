@@ -65,7 +65,7 @@ def spawn(*args: object, cwd: Path, env: Mapping[str, str] | None = None) -> Out
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=300,
         check=False,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)

@@ -9,15 +9,16 @@ from PIL import Image
 
 from cloformer_deploy.data import Preprocessing, RenderedImages
 from cloformer_deploy.data.rendered import CLASSES
-from tests.cli.command_line import COMMAND, Outcome, parsed, read_manifest, spawn, tree
+from tests.cli.command_line import COMMAND, EXPORT, Outcome, parsed, read_manifest, spawn, tree
+from tests.tiny import TRAINED_SIDE
 
 pytestmark = pytest.mark.integration
 
-SIZE = 64
+SIZE = TRAINED_SIDE
 PREPROCESSING = Preprocessing.published(SIZE, SIZE)
-INT8 = ("export", "--format", "onnx", "--precision", "int8", "--input-size", SIZE, "--output", "bundle", "--json")
-STATE = ".bundle.cloformer_xxs-int8.onnx.search.json"
-BLOCKS = 13
+INT8 = (*EXPORT, "--precision", "int8", "--json")
+STATE = ".bundle.cloformer_custom-int8.onnx.search.json"
+BLOCKS = 5
 
 
 def save_images(folder: Path, split: str, count: int, contrast: float) -> Path:

@@ -13,11 +13,13 @@ from cloformer_deploy.backends.registry import BACKENDS
 from cloformer_deploy.bench.devices import DEVICES
 from cloformer_deploy.tasks import TASKS
 from cloformer_deploy.weights.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from cloformer_deploy.weights.zoo import resolve_weights
 from tests.cli.command_line import Outcome, invoke, parsed, put, relist
 from tests.conftest import ROOT
+from tests.tiny import TRAINED, TRAINED_SIDE
 
 pytestmark = pytest.mark.integration
+
+SIZE = ("--input-size", TRAINED_SIDE)
 
 
 def answer(outcome: Outcome) -> Any:
@@ -41,7 +43,7 @@ def test_a_format_a_device_and_a_task_in_one_file_each(
     toys: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    known = load_checkpoint(resolve_weights())
+    known = load_checkpoint(TRAINED)
     own = Checkpoint(
         "own", known.sha256, known.variant, known.num_classes, None, known.network, "first-of-two",
         architecture=known.architecture, state_dict=known.state_dict,
@@ -49,7 +51,7 @@ def test_a_format_a_device_and_a_task_in_one_file_each(
     save_checkpoint(own, tmp_path / "own.safetensors")
 
     formats = ("--format", "toy", "--format", "onnx")
-    exported = answer(invoke("export", "--weights", "own.safetensors", *formats, "--output", "b", "--json"))
+    exported = answer(invoke("export", "--weights", "own.safetensors", *formats, *SIZE, "--output", "b", "--json"))
     assert exported["task"] == "first-of-two"
     assert {item["format"] for item in exported["artifacts"]} == {"toy", "onnx"}
     assert [item["outputs"][0]["name"] for item in exported["artifacts"]] == ["scores", "scores"]
@@ -86,14 +88,14 @@ def test_a_format_a_device_and_a_task_in_one_file_each(
 def test_a_fault_in_a_format_of_ones_own_fails(toys: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file with a sign-flipped head, listed with its true checksum, fails the gate."""
     monkeypatch.chdir(tmp_path)
-    known = load_checkpoint(resolve_weights())
+    known = load_checkpoint(TRAINED)
     flipped = {**known.state_dict, "head.weight": -known.state_dict["head.weight"]}
     save_checkpoint(replace(known, state_dict=flipped), tmp_path / "flipped.safetensors")
-    for weights in ("xxs-rendered", "flipped.safetensors"):
-        made = invoke("export", "--weights", weights, "--format", "toy", "--output", Path(weights).stem)
+    for weights in (TRAINED, Path("flipped.safetensors")):
+        made = invoke("export", "--weights", weights, "--format", "toy", *SIZE, "--output", weights.stem)
         assert made.code == 0, made.said
-    (path,), (other,) = (list((tmp_path / name).glob("*.toy")) for name in ("xxs-rendered", "flipped"))
-    assert invoke("gate", "xxs-rendered", "--limit", "64", "--no-cache").code == 0
+    (path,), (other,) = (list((tmp_path / name).glob("*.toy")) for name in (TRAINED.stem, "flipped"))
+    assert invoke("gate", TRAINED.stem, "--limit", "64", "--no-cache").code == 0
     put(path, other.read_bytes())
-    relist(tmp_path / "xxs-rendered")
-    assert invoke("gate", "xxs-rendered", "--limit", "64", "--no-cache").code == 1
+    relist(tmp_path / TRAINED.stem)
+    assert invoke("gate", TRAINED.stem, "--limit", "64", "--no-cache").code == 1
