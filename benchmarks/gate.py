@@ -1,4 +1,4 @@
-"""What the gate costs, and how often it cries wolf.
+"""Measure the cost of the gate and its rate of false alarms.
 
     python benchmarks/gate.py [--output FILE]
 
@@ -80,7 +80,7 @@ def _alone(root: Path, count: int) -> float:
 
 
 def false_alarms(folder: Path, exports: int, trials: int, drawn: int) -> dict[str, Any]:
-    """How many clean builds fail, and what for."""
+    """Count the clean builds that fail, with the checks that failed."""
     files = [_re_export(folder / str(seed), seed) for seed in range(exports)]
     images, expected, labels, found = latency.in_a_process(_outputs, [bundle.root for bundle in files])
     rng, failures, alarmed = np.random.default_rng(0), [], 0

@@ -1,4 +1,4 @@
-"""What lowering brings: latency of plain and lowered graphs, and of what a user would take instead, side by side.
+"""Measure the speedup of lowering: latency of plain and lowered graphs and of their alternatives, side by side.
 
     python benchmarks/latency.py [--output FILE]       # measures, writes JSON, prints a table
     python benchmarks/latency.py --table FILE          # prints the table of a JSON file, in Markdown
@@ -73,7 +73,7 @@ def in_a_process(function: Callable[..., Result], *arguments: Any) -> Result:
 
 
 def timed_model(name: str) -> CloFormer:
-    """A bundled model, that of a weights file, or a variant with seeded random weights, which do not change the time."""
+    """A bundled model, that of a weights file, or a variant with seeded random weights."""
     if name in bundled_checkpoints() or Path(name).is_file():
         return cast(CloFormer, build_model(load_checkpoint(resolve_weights(name))))
     torch.manual_seed(0)
@@ -159,7 +159,7 @@ def _openvino(path: Path, image: NDArray[np.float32], threads: int) -> Run:
 
 
 def noise(side: int) -> NDArray[np.float32]:
-    """What every candidate computes on."""
+    """Return the normalized image on which every candidate is timed, (1, 3, side, side) float32."""
     return np.random.default_rng(0).standard_normal((1, 3, side, side), np.float32)
 
 
@@ -235,7 +235,7 @@ def machine() -> dict[str, str]:
 
 
 def figures(medians: list[float]) -> dict[str, Any]:
-    """What a result keeps of the medians of its repeats, ms."""
+    """Return the record of the medians of the repeats, ms."""
     return {"ms": round(statistics.median(medians), 3), "repeats_ms": [round(value, 3) for value in medians]}
 
 
@@ -284,7 +284,7 @@ def _conditions(measured: Mapping[str, Any], columns: list[tuple[str, int]]) -> 
 
 
 def _spread(ratios: list[float]) -> float:
-    """How far apart the middle half of some figures is, as a share."""
+    """Return the spread of the middle half of figures: largest over smallest, less 1."""
     outer = len(ratios) // 4
     middle = sorted(ratios)[outer : len(ratios) - outer]
     return middle[-1] / middle[0] - 1

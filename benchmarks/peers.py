@@ -1,4 +1,4 @@
-"""Where CloFormer stands among models of its size: published accuracy over latency on one thread.
+"""Compare CloFormer with models of its size: published accuracy over latency on one thread.
 
     make peers                                         # all of it
     python benchmarks/peers.py [--output FILE]         # measures what peers_export.py wrote, prints a table
@@ -38,7 +38,7 @@ PEERS = Path(__file__).with_name("peers.csv")
 PAPER = {"xxs": 77.0, "xs": 79.8, "s": 81.6}
 """CloFormer's top-1, %, at 224 px, trained without a teacher: arXiv 2303.17803."""
 FILES = dict(zip(CLOFORMER, ("onnx plain", "onnx", "tflite", "tflite int8"), strict=True))
-"""Of a candidate, the file as `latency.export` names it."""
+"""File of each candidate, as `latency.export` names it."""
 PACKAGES = ("torch", "onnxruntime", "ai-edge-litert", "litert-torch", "onnxsim", "ai-edge-quantizer")
 MOST_OFF = 1e-4
 """By how much logits may differ from PyTorch's, of the largest."""
@@ -121,7 +121,7 @@ def measure(timed: list[Timed], repeats: int, rounds: int) -> dict[str, list[flo
 
 
 def results(timed: Iterable[Timed], medians: Mapping[str, list[float]]) -> list[dict[str, Any]]:
-    """What is kept of each file."""
+    """Return the records of all files."""
     found = []
     for item in timed:
         graph = backend_of(item.path).describe(item.path).graph

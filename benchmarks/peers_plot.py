@@ -1,4 +1,4 @@
-"""Accuracy over latency as a image."""
+"""Draw accuracy over latency."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ _DIRECTIONS = (
     (6, -3, "left"), (-6, -3, "right"), (4, 5, "left"), (4, -11, "left"), (-4, 5, "right"), (-4, -11, "right"),
     (0, 7, "center"), (0, -14, "center"), (12, 14, "left"), (12, -20, "left"), (-12, 14, "right"), (-12, -20, "right"),
 )  # fmt: skip
-"""Where a label may be, points from its mark, the best first; farther ones get a line."""
+"""Offsets of a label from its mark, in points, the best first; distant labels get a line."""
 _REACHES = (1.0, 1.6, 2.4, 3.4, 5.0)
 _FARTHER = 15.0
 """Square pixels of something else that a label rather covers than be so many times as far from its mark."""
@@ -42,7 +42,7 @@ class _Mark(NamedTuple):
 
 
 def digest(found: list[Standing]) -> str:
-    """What a image shows, in short; a image carries it."""
+    """Return the SHA-256 of the results that a plot shows; its file carries it."""
     return hashlib.sha256(json.dumps([asdict(item) for item in found]).encode()).hexdigest()
 
 
@@ -157,7 +157,7 @@ def _place(label: Any, renderer: Any, inside: Any, taken: list[Any]) -> Any:
 
 
 def _text_box(label: Any, renderer: Any) -> Any:
-    """Of the text alone, without its line."""
+    """Return the extent of the text alone, without its line."""
     from matplotlib.text import Text
 
     label.update_positions(renderer)

@@ -1,4 +1,4 @@
-"""Who is at least as fast and as accurate as whom, of the results of peers.py."""
+"""List, from the results of peers.py, the models that are at least as fast and as accurate as each CloFormer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 PLAIN, LOWERED = "onnxruntime plain", "onnxruntime"
 CLOFORMER = {PLAIN: "plain", LOWERED: "lowered", "litert": "lowered, LiteRT", "litert int8": "int8, LiteRT"}
-"""What is measured of each CloFormer; of peers, the plain export alone."""
+"""Candidates of each CloFormer; peers have the plain export alone."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Standing:
 
     @property
     def quantized(self) -> bool:
-        """Whether it computes in integers: of those no accuracy was published, so it stands nowhere."""
+        """Tell whether it computes in integers: no accuracy of those was published, so they are not compared."""
         return "int8" in self.candidate
 
     def accuracy(self, *, teachers: bool) -> float | None:

@@ -1,4 +1,4 @@
-"""What the checks catch: sixty faults planted in real exported files, each judged on images of the rendered task.
+"""Measure which of sixty faults, planted in real exported files, the checks catch on images of the rendered task.
 
     python benchmarks/planted.py --work DIR [--output FILE]   # plants and judges; DIR keeps the healthy exports
     python benchmarks/planted.py --table FILE                 # prints the table of a JSON file, in Markdown
@@ -46,7 +46,7 @@ PACKAGES = ("torch", "onnxruntime", "ai-edge-litert", "coremltools")
 
 @dataclass(frozen=True)
 class Judged:
-    """What the gate says of one file: whether it fails, by which checks, and what it names."""
+    """The gate's verdict on one file: whether it fails, by which checks, and the causes that it names."""
 
     n: int
     agreement: float
@@ -96,7 +96,7 @@ class Checker:
         return plant(self.healthy, artifact, self.model, fault.edit, root)[0]
 
     def judge(self, bundle: Bundle, n: int) -> Judged:
-        """What the gate says of the bundle's one artifact on the first `n` images, with the healthy ones accepted."""
+        """Judge the bundle's one artifact on the first `n` images, with the healthy artifacts as the baseline."""
         (artifact,) = bundle.manifest.artifacts
         same = tuple(item for item in self.baseline.artifacts if item.key == artifact.key)
         baseline = self.baseline.model_copy(update={"artifacts": same})

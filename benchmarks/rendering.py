@@ -1,4 +1,4 @@
-"""How many images of the rendered task one core makes in a second.
+"""Measure how many images of the rendered task one core renders per second.
 
     python benchmarks/rendering.py [--rounds N] [--limit IMAGES_PER_S]
 

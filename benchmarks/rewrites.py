@@ -1,4 +1,4 @@
-"""What each rewrite brings: the lowered graph beside the same without one of its rewrites, on its runtime.
+"""Measure the speedup of each rewrite: the lowered graph beside the same without one of its rewrites, on its runtime.
 
     python benchmarks/rewrites.py [--variant V ...]
 

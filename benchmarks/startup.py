@@ -1,4 +1,4 @@
-"""How long `cloformer-deploy --help` takes beside a bare Typer application with one command.
+"""Measure the start-up time of `cloformer-deploy --help` beside a bare Typer application with one command.
 
     python benchmarks/startup.py [--rounds N] [--limit RATIO]
 

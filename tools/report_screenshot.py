@@ -1,4 +1,4 @@
-"""Take a image of the top of a report, with Chromium: `docs/report.png`.
+"""Take a screenshot of the top of a report, with Chromium: `docs/report.png`.
 
 python tools/report_screenshot.py REPORT.html [--dark] [--width 1280] [--height 1400] [--output FILE]
 """

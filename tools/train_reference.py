@@ -75,7 +75,7 @@ def arguments_parser() -> argparse.ArgumentParser:
     add("--count", type=positive, default=20_000, help="rendered images to train on (default 20000)")
     add("--batch", type=positive, default=64, help="images a step (default 64)")
     add("--lr", type=float, default=1.5e-3, help="peak learning rate (default 1.5e-3)")
-    add("--crop-area", type=float, default=0.3, help="lowest share of a image in a random crop (default 0.3)")
+    add("--crop-area", type=float, default=0.3, help="lowest share of an image in a random crop (default 0.3)")
     add("--augmentation", type=float, default=1.0, help="strength of jitter and cutout, 0 to 2 (default 1)")
     add("--sharpen", type=float, metavar="PERCENT", help="unsharp mask on crops scaled up to the double (default none)")
     add("--ema", type=float, default=0.998, help="decay of the weights' moving average (default 0.998)")

@@ -152,7 +152,7 @@ _EXCHANGED = ("two classes swapped", edits.labels_in_order(edits.exchanged(3, 7)
 _CONSTANT = ("constant output", edits.zeroed(edits.HEAD), "the output is constant")
 _INFINITE = ("an infinite class", edits.infinite_class(3), "infinite logits on")
 _RARE = functools.partial(NanAbove, limit=1.73)
-"""Of test images 0 to 999 one has a mean of 1.81 after normalization, and the next 1.66."""
+"""Mean pixel after normalization that only one of test images 0 to 999 exceeds (1.81; the next has 1.66)."""
 _OVERFLOWS = {
     # ONNX Runtime computes float16 in float32 on a CPU and rounds only between partitions: the weights must overflow.
     "onnx": ("float16 weights overflow", edits.overflowing("layers.2.blocks.5.mlp", 2.0**18), "NaN logits on"),

@@ -22,7 +22,7 @@ class Stored:
 
 
 Opened = tuple[list[Stored], Callable[[], None]]
-"""What is stored, and what writes the file again with what the arrays hold by then."""
+"""The stored arrays, and a function that writes the file with their present content."""
 
 
 def open_onnx(path: Path) -> Opened:

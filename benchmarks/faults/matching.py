@@ -1,4 +1,4 @@
-"""Which stored weights are which layer's: those that hold the same numbers, up to a scale for each channel.
+"""Match stored weights with layers: they hold the same numbers, up to a scale for each channel.
 
 Scales are what integers leave out, and what the equalization of channels before them changes. Layouts differ too.
 """
@@ -15,13 +15,13 @@ from benchmarks.faults.files import Stored
 LAYOUTS = ((0, 1, 2, 3), (0, 3, 1, 2), (3, 0, 1, 2))
 """Axes of a file's weights in the order of PyTorch's (outputs, inputs, rows, columns)."""
 LEAST_EXPLAINED = 0.98
-"""Of the energy of the weights; what is no integer is explained but for rounding, another layer by less than half."""
+"""Least share of the energy of the weights that must be explained: rounding alone stays above it."""
 _ROUNDS = 30
 
 
 @dataclass(frozen=True)
 class Match:
-    """Where a layer's weights are in a file.
+    """The place of a layer's weights in a file.
 
     Attributes:
         stored: the weights in the file.

@@ -17,6 +17,8 @@ from cloformer_deploy.backends.registry import backend_of
 from cloformer_deploy.bundle.bundle import Bundle
 from tests.backends.coreml.interpreter.coreml_programs import build
 
+pytestmark = pytest.mark.integration
+
 PARAMETERS_XXS_10 = 3_905_227
 """Parameters of the lowered xxs with 10 classes: the published ones without the folded ones and the normalization."""
 GIGA_MACS_XXS = 0.66
@@ -79,7 +81,6 @@ def test_core_ml(tmp_path: Path) -> None:
     assert found.parameters == 6 * 2 * 9 + 7 * 5 + 7
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_all_formats_agree_on_what_cloformer_costs(image_bundle: Bundle, precision: str) -> None:
     paths = [image_bundle.path(item) for item in image_bundle.manifest.artifacts if item.precision == precision]

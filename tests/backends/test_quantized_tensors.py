@@ -1,4 +1,4 @@
-"""Where files have integers, against small graphs of known grids, and files that tell nothing of use."""
+"""Integer tensors listed for small graphs of known grids, and files that list none."""
 
 from pathlib import Path
 from typing import Any

@@ -15,6 +15,8 @@ from cloformer_deploy.errors import MissingPartError, ToolError
 from cloformer_deploy.progress import Silent
 from tests.bench.conftest import SLOW, MakeBundle
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Connection:

@@ -18,6 +18,8 @@ from cloformer_deploy.bundle.manifest import Manifest
 from cloformer_deploy.errors import BundleError
 from tests.bundle.small_bundles import FILE, FOLDER, OTHER, assert_whole, export, head
 
+pytestmark = pytest.mark.integration
+
 Step = Callable[[], object]
 # Audit events, raised before the call. What changes outside the staging folder are renames.
 CHANGES = frozenset({"os.rename", "os.rmdir"})
@@ -60,7 +62,7 @@ Scenario = tuple[Step, Step, set[str], Manifest]
 
 
 def scenarios(root: Path) -> dict[str, Scenario]:
-    """What stood there, what is being done, what is there once it is done, and for which model."""
+    """A bundle that stands, an export into it, the bundle expected afterwards, and the model exported."""
 
     def nothing() -> None:
         return None
@@ -112,7 +114,7 @@ def test_killed_before_any_rename_or_removal(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("later", [(OTHER,), (FILE, OTHER)])
 def test_after_a_kill_any_other_export_works_too(tmp_path: Path, later: tuple[str, ...]) -> None:
-    """What a killed commit left is removed, not taken for a stray, then or by a later export."""
+    """Remains of a killed commit are removed at once or by a later export, and never taken for a stray file."""
     root = tmp_path / "bundle"
     for change in range(200):
         if os.waitstatus_to_exitcode(in_a_child(killed_before(change, lambda: export(root, FILE, FOLDER)))) == 0:

@@ -17,6 +17,8 @@ from cloformer_deploy.progress import Silent
 from cloformer_deploy.weights.zoo import DEFAULT, bundled_checkpoints
 from tests.cli.refusals import Case, check, ids
 
+pytestmark = pytest.mark.integration
+
 INT8 = ("export", "--format", "onnx", "--precision", "int8", "--output", "out")
 OWN = (*INT8, "--weights", "own.pt", "--input-size", "32")
 MAKE = "cloformer-deploy calibrate IMAGES --output FILE"
@@ -90,7 +92,6 @@ def test_calibration_sets_that_do_not_fit(case: Case, tmp_path: Path) -> None:
     check(case, tmp_path)
 
 
-@pytest.mark.integration
 def test_a_set_whose_pixels_are_damaged(tmp_path: Path) -> None:
     """The damage is found when the pixels are read, in the process that converts."""
     check(

@@ -83,6 +83,7 @@ def words(outcome: Outcome) -> set[str]:
     [["--help"], ["--version"], [], *([command, "--help"] for command in COMMANDS)],
     ids=lambda args: " ".join(args) or "bare",
 )
+@pytest.mark.integration
 def test_light(args: list[str], tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LISTS_MODULES, json.dumps(args)],
@@ -99,6 +100,7 @@ def test_light(args: list[str], tmp_path: Path) -> None:
     assert "pydantic" not in modules or set(args) & set(COMMANDS)
 
 
+@pytest.mark.integration
 def test_a_refused_request_waits_for_no_torch(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LISTS_MODULES, json.dumps(["export", "--format", "hdf5"])],
@@ -113,6 +115,7 @@ def test_a_refused_request_waits_for_no_torch(tmp_path: Path) -> None:
     assert {"torch", "onnx", "onnxruntime", "coremltools", "litert_torch", "ai_edge_litert"} & set(modules) == set()
 
 
+@pytest.mark.integration
 def test_heavy_packages_are_seen_when_loaded(tmp_path: Path) -> None:
     """The list above can tell: inspecting an ONNX file that is none loads onnx and numpy."""
     (tmp_path / "text.onnx").write_text("not a model")
@@ -180,6 +183,7 @@ def test_bare_command_shows_the_help() -> None:
     assert shown.stdout.strip() == invoke("--help").stdout.strip()
 
 
+@pytest.mark.integration
 def test_as_a_module_and_as_a_script(tmp_path: Path) -> None:
     as_module = spawn("--version", cwd=tmp_path)
     script = Path(sys.executable).with_name("cloformer-deploy")
@@ -187,6 +191,7 @@ def test_as_a_module_and_as_a_script(tmp_path: Path) -> None:
     assert as_module.stdout == as_script.stdout == f"cloformer-deploy {__version__}\n"
 
 
+@pytest.mark.integration
 def test_a_reader_that_goes_away_is_no_failed_check(tmp_path: Path) -> None:
     """Exit code 1 would read as drift where `set -o pipefail` is on."""
     command = f"{sys.executable} -m cloformer_deploy doctor | true; exit ${{PIPESTATUS[0]}}"

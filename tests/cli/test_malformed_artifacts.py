@@ -11,6 +11,8 @@ from onnx import TensorProto, helper
 from tests.cli.command_line import invoke, parsed, save, small_model
 from tests.cli.refusals import Case, check, ids
 
+pytestmark = pytest.mark.integration
+
 
 def outside_weights(folder: Path) -> None:
     model = small_model()

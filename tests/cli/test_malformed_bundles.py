@@ -19,6 +19,8 @@ from tests.cli.command_line import (
 )
 from tests.cli.refusals import Case, check
 
+pytestmark = pytest.mark.integration
+
 ARTIFACT = "cloformer_xxs-fp32.onnx"
 
 

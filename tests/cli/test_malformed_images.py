@@ -12,6 +12,8 @@ from PIL import Image
 from tests.cli.command_line import CLASSES, CopyBundle
 from tests.cli.refusals import Case, check, ids
 
+pytestmark = pytest.mark.integration
+
 
 def image(path: Path, seed: int = 0, side: int = 64) -> bytes:
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,8 @@ from cloformer_deploy.weights.zoo import DEFAULT
 from tests.cli.command_line import CLASSES, CopyBundle, edit_manifest, put
 from tests.cli.refusals import Case, check, ids
 
+pytestmark = pytest.mark.integration
+
 
 def option(name: str, *args: str, told: Iterable[str], fresh: bool = False, usage: bool = False) -> Case:
     return Case(name, ("export", "--output", "out", "--overwrite", *args), tuple(told), fresh=fresh, usage=usage)

@@ -13,6 +13,8 @@ from torch import Tensor
 from cloformer_deploy.weights.zoo import DEFAULT, resolve_weights
 from tests.cli.refusals import Case, check, ids
 
+pytestmark = pytest.mark.integration
+
 STEM = "patch_embed.conv1.conv.0.weight"
 
 

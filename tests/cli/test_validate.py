@@ -22,8 +22,9 @@ from tests.cli.command_line import (
 from tests.cli.contract import validated
 from tests.cli.noise import IMAGES, expected_top1, spread, write
 
+pytestmark = pytest.mark.integration
 
-@pytest.mark.integration
+
 @pytest.mark.parametrize("naming", ["labels", "sorted"])
 def test_labeled_images(
     naming: str,
@@ -59,7 +60,6 @@ def test_unlabeled_images(drafted: CopyBundle, pixels: NDArray[np.uint8], tmp_pa
     assert verdict["max_abs_diff"] > 0.1
 
 
-@pytest.mark.integration
 def test_rendered_images_have_labels_for_the_rendered_task_alone(drafted: CopyBundle) -> None:
     bundle = drafted()
     answer = validated("--limit", "3", code=1)
@@ -71,7 +71,6 @@ def test_rendered_images_have_labels_for_the_rendered_task_alone(drafted: CopyBu
     assert answer["reference"]["score"] is answer["artifacts"][0]["score"] is None
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize(("limit", "n"), [(1, 1), (5, 5), (IMAGES, IMAGES), (99, IMAGES)])
 def test_limit(
     limit: int,

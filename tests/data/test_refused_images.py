@@ -15,6 +15,8 @@ from cloformer_deploy.data import preprocessing as module
 from cloformer_deploy.errors import DataError
 from tests.data.image_files import NOISE, SMALL, encoded, png_claiming, refusal, save
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize("kind", ["GIF", "EPS", "TIFF", "BMP", "ICO", "PPM", "TGA", "JPEG2000"])
 def test_other_formats_are_refused_whatever_their_name(tmp_path: Path, kind: str) -> None:

@@ -1,4 +1,4 @@
-"""What the device tests see of a device, whatever it is made of."""
+"""The interface of a device in the device tests."""
 
 import contextlib
 import os
@@ -31,11 +31,11 @@ class Device:
 
     @property
     def scratch(self) -> Path:
-        """Where `temporary` is for this process."""
+        """The path by which this process reaches `temporary`."""
         return self.machine.path(self.temporary)
 
     def processes(self) -> list[str]:
-        """What runs on the device beside its daemons and their open connections."""
+        """The processes on the device, without its daemons and their open connections."""
         return [
             " ".join(arguments)
             for process, arguments in self.machine.processes().items()

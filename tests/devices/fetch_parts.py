@@ -174,7 +174,7 @@ def install_wheels(root: Path) -> None:
 
 
 def make_board(root: Path, qemu: Path) -> None:
-    """What no package brings, and proof that the board's Python imports the runtimes."""
+    """Make the files that no package brings, and check that the board's Python imports the runtimes."""
     for name in ("passwd", "group"):
         (root / "etc" / name).touch()
     modules = "numpy, onnxruntime, ai_edge_litert.interpreter"

@@ -56,7 +56,7 @@ class Machine:
         return [*self._nsenter, "--net", "--"]
 
     def path(self, path: str) -> Path:
-        """Where a path on the machine is for this process."""
+        """Return the path by which this process reaches a path on the machine."""
         return Path(f"/proc/{self.process.pid}/root{self.root}{path}")
 
     def processes(self) -> dict[int, list[str]]:
@@ -73,7 +73,7 @@ class Machine:
         return found
 
     def listens(self, port: int) -> bool:
-        """Whether a process of it accepts TCP connections on a port."""
+        """Tell whether a process of the machine accepts TCP connections on a port."""
         lines = ""
         with contextlib.suppress(OSError):  # it ended
             for table in ("tcp", "tcp6"):

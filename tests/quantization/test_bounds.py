@@ -16,6 +16,8 @@ from cloformer_deploy.quantization.observers import Range
 from cloformer_deploy.quantization.plan import Plan
 from tests.quantization.small_models import SIDE, Traced, noise, traced
 
+pytestmark = pytest.mark.integration
+
 RECIPE = target_of("tflite", "cpu").recipes["int8"]
 WIDTH = 4
 """Channels of a head of the small model; its pooled maps have 4 keys."""

@@ -20,6 +20,8 @@ from tools.train_reference import arguments_parser, main, prepare
 from tools.training.loop import STATE
 from tools.training.state import save_state
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -99,7 +101,6 @@ def kill_after_first_save(command: list[str], state: Path, *, times: int) -> Non
         process.communicate()
 
 
-@pytest.mark.integration
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX's")
 def test_killed_and_resumed_it_gives_the_same_weights(images: Path, tmp_path: Path) -> None:
     def command(output: Path, save_every: str) -> list[str]:

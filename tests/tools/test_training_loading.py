@@ -1,4 +1,4 @@
-"""Which images a step sees: the same from any step on, however often the training is begun."""
+"""The images of a training step are the same from any step on, however often the training is begun."""
 
 import pickle
 from pathlib import Path

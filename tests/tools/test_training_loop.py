@@ -8,6 +8,8 @@ import torch
 from tests.tools.samples import tiny_recipe
 from tools.training.loop import prepare, train_step
 
+pytestmark = pytest.mark.integration
+
 CPU = torch.device("cpu")
 
 

@@ -21,6 +21,8 @@ from cloformer_deploy.validation.diagnosis import diagnose
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 from cloformer_deploy.weights.zoo import resolve_weights
 
+pytestmark = pytest.mark.integration
+
 Logits = NDArray[np.float32]
 Model = Callable[[NDArray[np.float32]], Logits]
 TASK = Classification()
@@ -250,7 +252,6 @@ def logits_of(model: nn.Module, images: NDArray[np.float32]) -> Logits:
     return logits
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_trained_model_is_diagnosed_too(mistake: str, reference: Model, rendered: NDArray[np.uint8]) -> None:
     logits = noisy(reference(MISTAKES[mistake](rendered)), 25, 0)

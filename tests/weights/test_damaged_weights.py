@@ -20,6 +20,8 @@ from cloformer_deploy.weights import files as weights_file
 from cloformer_deploy.weights.checkpoints import load_checkpoint
 from tests.weights.weights_files import CONTAINERS, TINY, Weights, archive, load, refusal, safe, torch_zip
 
+pytestmark = pytest.mark.integration
+
 
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such file"):

@@ -74,7 +74,7 @@ def _resized(
 ) -> Image.Image:
     """The box as a (size, size) image, sharpened if it was scaled up.
 
-    Scaled up, a image lacks fine detail, which images at test have. BatchNorm's statistics would settle on
+    Scaled up, an image lacks fine detail, which images at test have. BatchNorm's statistics would settle on
     that: 128 px photographs at 224 px cost 7 points of top-1 on sharp ones. Sharpening restores the detail's
     energy, though not the detail; by how much varies, as does the filter, so that no one look is learnt.
     """

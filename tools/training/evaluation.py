@@ -17,7 +17,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Of `n` images at `size` px, the share `top1` whose class was the model's first choice."""
+    """Top-1 accuracy (`top1`, 0..1) on `n` images at `size` px."""
 
     size: int
     n: int
@@ -27,7 +27,7 @@ class Accuracy:
 def whole(image: Image.Image, size: int) -> NDArray[np.uint8]:
     """The whole image at `size` px, bilinear with antialiasing: what a training at that size is judged by.
 
-    RGB uint8, (3, size, size); a image that has the size already is taken as it is.
+    RGB uint8, (3, size, size); an image that has the size already is taken as it is.
     """
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)

@@ -34,7 +34,7 @@ _REPORT_EVERY_S = 10
 
 @dataclass(frozen=True)
 class Machine:
-    """What changes only the speed: the device, processes that load images, seconds between two saved states."""
+    """The settings that change only the speed: the device, processes that load images, seconds between saved states."""
 
     device: torch.device
     workers: int

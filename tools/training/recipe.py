@@ -1,4 +1,4 @@
-"""What decides the weights that come out: the schedule of image sizes, the learning rate, and every setting."""
+"""The settings that decide the resulting weights: schedule of image sizes, learning rate and all others."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -62,7 +62,7 @@ class Recipe:
         seed: of the fresh weights, the order of the images, and the augmentation.
         batch: images a step; the last, smaller batch of an epoch is left out.
         peak_lr: learning rate after the warm-up.
-        crop_area: lowest share of a image's area in a random crop, 0 to 1.
+        crop_area: lowest share of an image's area in a random crop, 0 to 1.
         augmentation: strength of jitter and cutout; 1 is meant for training from scratch, 0 leaves both out.
         ema: highest decay of the weights' moving average.
         sharpen: percent of unsharp mask, on average, for a crop that is scaled up to the double; None for none.

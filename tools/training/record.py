@@ -1,4 +1,4 @@
-"""What a training leaves to read: `log.jsonl`, `curve.png`, `recipe.json`."""
+"""The record of a training: `log.jsonl`, `curve.png` and `recipe.json`."""
 
 import json
 import os

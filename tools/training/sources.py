@@ -1,4 +1,4 @@
-"""Where labeled images come from: one small Protocol, and the image folder behind it."""
+"""Sources of labeled images: a Protocol and the image folder that follows it."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""What a training needs to go on after it was killed, in one file that appears whole or not at all."""
+"""The state from which a killed training goes on, in one file that is replaced atomically."""
 
 import os
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _KEYS = {"recipe", "step", "seconds", "model", "average", "optimizer"}
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training has come: steps done, and seconds spent on them."""
+    """Progress of a training: steps done, and seconds spent on them."""
 
     step: int = 0
     seconds: float = 0.0

@@ -135,7 +135,7 @@ def _inferred(shapes: Shapes, num_classes: int) -> Architecture | None:
 
 
 class _Stage:
-    """What the shapes show of one stage; its blocks are alike, so that the first one is read.
+    """One stage as its tensors' shapes show it; its blocks are alike, so that the first one is read.
 
     Attributes:
         complete: whether all tensors that are read are there.

@@ -41,7 +41,7 @@ RANGES = {"x": Range(-1.0, 3.0), "activated": Range(0.0, 2.0)}
 
 Weights = dict[str, NDArray[np.float32]]
 
-pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")]
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +83,6 @@ def rewritten(
     return Program.load(folder / "quantized.mlpackage")
 
 
-@pytest.mark.integration
 def test_planned_convolutions_read_integers_on_the_plans_grid(tmp_path: Path) -> None:
     program = rewritten(tmp_path, W8A8)
     assert program.package.operators["quantize"] == program.package.operators["dequantize"] == 2
@@ -189,7 +188,6 @@ def float_tensors(model: CloFormer) -> Weights:
     return {name: value.numpy() for name, value in model.state_dict().items() if value.is_floating_point()}
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize(("input_kind", "ios"), [("tensor", 17), ("image", 18)])
 def test_convolutions_of_a_whole_model_in_integers(
     reference: CloFormer, preprocessing: Preprocessing, tmp_path: Path, input_kind: InputKind, ios: int
@@ -216,7 +214,6 @@ def test_convolutions_of_a_whole_model_in_integers(
     assert 24 < sqnr_db(program, reference, preprocessing) < 45
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize(
     ("recipe", "operation", "floor_db"),
     [(W8, "constexpr_affine_dequantize", 30), (P6, "constexpr_lut_to_dense", 24)],

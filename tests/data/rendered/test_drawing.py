@@ -19,6 +19,8 @@ from cloformer_deploy.data.rendered.randomness import Stream, direction
 from cloformer_deploy.data.rendered.scenery import cloud, doubled
 from cloformer_deploy.data.rendered.textures import texture
 
+pytestmark = pytest.mark.integration
+
 SEEDS = st.integers(0, 2**32)
 
 
