@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from cloformer_deploy.report.cells import Rendered, add_row, counted, new_table, short_name
+from cloformer_deploy.report.cells import Rendered, add_row, new_table, short_name
+from cloformer_deploy.system.text import counted
 
 if TYPE_CHECKING:
     from cloformer_deploy.bench import Bench, Conditions, Result

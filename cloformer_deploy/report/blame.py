@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloformer_deploy.report.cells import Rendered, add_row, counted, new_table
+from cloformer_deploy.report.cells import Rendered, add_row, new_table
+from cloformer_deploy.system.text import counted
 
 if TYPE_CHECKING:
     from cloformer_deploy.blame import Blame, Distance, Fix, Investigation, Layer

@@ -35,11 +35,6 @@ def add_row(table: Table, *cells: str | Text) -> None:
     table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
 
 
-def counted(count: int, singular: str, plural: str = "") -> str:
-    """Return a number and what it counts: 1 class, 2 classes."""
-    return f"{count} {singular if count == 1 else plural or singular + 's'}"
-
-
 def short_name(item: "Artifact | ArtifactVerdict | Result") -> str:
     """Return format and precision, and the target where it is not the format's default."""
     default = item.target == default_target(item.format)

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from cloformer_deploy.backends.description import QuantizedTensor
-from cloformer_deploy.report.cells import Rendered, add_row, counted, new_table
+from cloformer_deploy.report.cells import Rendered, add_row, new_table
+from cloformer_deploy.system.text import counted
 
 _NAME_WIDTH = 26
 

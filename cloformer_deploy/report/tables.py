@@ -9,8 +9,9 @@ from rich.text import Text
 from cloformer_deploy.backends.description import TensorInfo
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.report.accuracy import accuracy_lines
-from cloformer_deploy.report.cells import STATUS, Rendered, add_row, counted, new_table, percent, short_name
+from cloformer_deploy.report.cells import STATUS, Rendered, add_row, new_table, percent, short_name
 from cloformer_deploy.report.integers import integer_line, integer_tables
+from cloformer_deploy.system.text import counted
 
 if TYPE_CHECKING:
     from cloformer_deploy.backends.inspection import Inspection

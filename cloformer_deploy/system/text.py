@@ -20,3 +20,8 @@ def listed(names: Iterable[Any]) -> str:
     """
     first = [clipped(name) if isinstance(name, str) else type(name).__name__ for name in names]
     return ", ".join(first[:3]) + (", ..." if len(first) > 3 else "")
+
+
+def counted(count: int, singular: str, plural: str = "") -> str:
+    """Return a number and what it counts: 1 class, 2 classes."""
+    return f"{count} {singular if count == 1 else plural or singular + 's'}"

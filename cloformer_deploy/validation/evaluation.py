@@ -24,6 +24,7 @@ from cloformer_deploy.data import Dataset
 from cloformer_deploy.errors import MissingPartError
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.files import naming
+from cloformer_deploy.system.text import counted
 from cloformer_deploy.tasks import TASKS, Comparison, Outputs, Task
 from cloformer_deploy.tasks.distances import image_distances, summarize
 from cloformer_deploy.validation.cache import Cache, key
@@ -150,7 +151,7 @@ class Evaluation:
         if self._cache is None:  # with a cache, a file is loaded only if it lacks a result
             for item in executed:
                 item.session  # noqa: B018 - an unreadable file is reported before any image is run
-        progress.step(f"Comparing {len(executed)} artifacts with PyTorch")
+        progress.step(f"Comparing {counted(len(executed), 'artifact')} with PyTorch")
         found = self._found(executed, progress)
         labels = self.images.labels
         evidence = [item[_DISTANCE_BYTES:] for item in found[0]]

@@ -47,5 +47,7 @@ def resolve_weights(weights: str | None = None, variant: str | None = None) -> P
         found.sort(key=lambda path: path.stem != DEFAULT)
         wanted = f"for variant {variant!r}"
     if not found:
-        raise CheckpointError(f"no weights {wanted} are bundled (bundled: {names})", "pass a weights file")
+        raise CheckpointError(
+            f"no weights {wanted} are bundled (bundled: {names})", "give a weights file with --weights FILE"
+        )
     return found[0]

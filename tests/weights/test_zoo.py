@@ -59,7 +59,7 @@ def test_unknown_name(name: str) -> None:
 def test_variant_without_bundled_weights() -> None:
     with pytest.raises(CheckpointError, match="no weights for variant 's' are bundled") as caught:
         resolve_weights(variant="s")
-    assert "pass a weights file" in caught.value.hint
+    assert "--weights FILE" in caught.value.hint
 
 
 def test_unknown_variant() -> None:

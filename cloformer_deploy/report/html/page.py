@@ -8,12 +8,13 @@ from cloformer_deploy import __version__
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.report.answers import comparison_json
-from cloformer_deploy.report.cells import counted, percent, short_name
+from cloformer_deploy.report.cells import percent, short_name
 from cloformer_deploy.report.gate import figures, lines, sentence
 from cloformer_deploy.report.html.contents import Report
 from cloformer_deploy.report.html.plots import agreement_dots, class_drift, drop_dots, latency_bars, scatters
 from cloformer_deploy.system.files import replaced
 from cloformer_deploy.system.packages import require
+from cloformer_deploy.system.text import counted
 
 if TYPE_CHECKING:
     from jinja2 import Environment
