@@ -203,7 +203,7 @@ def check_file(path: Path, job: Job, precision: str, reference: "nn.Module", spe
     expected = reference_outputs(reference, job.source.preprocessing.normalize(pixels), spec.outputs)
     with naming(path.name):
         found = artifact_outputs(session, pixels, job.source.preprocessing, job.input_kind, expected)
-    figures = summarize(image_distances(expected, found, spec.outputs))
+    figures = summarize(image_distances(expected, found, spec.outputs), interval=False)
     failures = BACKENDS[job.format].weight_differences(path, spec.model)
     if failures:
         raise ToolError(f"{path.name} does not hold PyTorch's weights: {failures[0]}", "report this")

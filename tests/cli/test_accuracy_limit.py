@@ -83,7 +83,7 @@ def test_killed_then_not_held_then_held(data: Path, tmp_path: Path) -> None:
     assert failed.code == 1, failed.stderr
     assert parsed(failed.stdout)["error"]["code"] == 1
     assert "--max-drop 0" in failed.said
-    assert f"--budget {BLOCKS + 6}" in failed.said
+    assert f"--budget {BLOCKS + 5}" in failed.said
     assert evaluations(failed) == (2, 1)
     assert tree(tmp_path / "bundle") == {}
 
