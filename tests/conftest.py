@@ -20,6 +20,7 @@ from cloformer_deploy.networks.cloformer import create_model
 from cloformer_deploy.progress import Silent
 from tests.once import made_once
 from tests.processes import Processes
+from tests.tiny import TRAINED
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -83,9 +84,12 @@ def xxs_weights() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="session")
 def image_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The bundled weights with `--input image`, in all formats and precisions; its labels make it a classifier."""
+    """The trained weights of four blocks with `--input image`, in all formats, fp32 and fp16.
+
+    Their labels make the Core ML files classifiers.
+    """
     formats = ("onnx", "coreml", "tflite")
-    request = ExportRequest(formats, ("fp32", "fp16"), weights="xxs-imagenette", input_kind="image")
+    request = ExportRequest(formats, ("fp32", "fp16"), weights=str(TRAINED), input_kind="image")
     folder = made_once(
         tmp_path_factory, "image", lambda folder: export(replace(request, output=folder / "bundle"), Silent())
     )
@@ -93,8 +97,8 @@ def image_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="session")
-def int8_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The weights of the rendered task in int8, in all formats; calibrated on a few images, in the file beside it.
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The trained weights of four blocks in all formats, fp32, fp16 and int8; the calibration set is beside it.
 
     Of the published size: XNNPACK corrupts its heap as it loads an int8 TFLite file for 96 x 96.
     """
@@ -102,7 +106,7 @@ def int8_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     def make(folder: Path) -> None:
         calibration = folder / "calibration.safetensors"
         make_calibration(RENDERED, 32, 0, Preprocessing.published(224, 224), calibration, Silent())
-        formats = ("onnx", "coreml", "tflite")
-        export(ExportRequest(formats, ("int8",), calibration=calibration, output=folder / "bundle"), Silent())
+        request = ExportRequest(("onnx", "coreml", "tflite"), ("fp32", "fp16", "int8"), weights=str(TRAINED))
+        export(replace(request, calibration=calibration, output=folder / "bundle"), Silent())
 
-    return Bundle.open(made_once(tmp_path_factory, "int8", make) / "bundle")
+    return Bundle.open(made_once(tmp_path_factory, "tiny", make) / "bundle")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.export.pipeline import export
+from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.validation import Validation, validate
 from cloformer_deploy.weights.zoo import bundled_checkpoints
@@ -26,12 +27,6 @@ def stated(name: str) -> tuple[float, int]:
     return right / n, n
 
 
-def onnx_alone(bundle: Bundle, precision: str) -> Bundle:
-    kept = tuple(item for item in bundle.manifest.artifacts if (item.format, item.precision) == ("onnx", precision))
-    assert len(kept) == 1
-    return Bundle(bundle.root, bundle.manifest.model_copy(update={"artifacts": kept}))
-
-
 def holds(result: Validation, name: str, tolerance: float) -> None:
     top1, n = stated(name)
     assert result.reference.n == n == 1000
@@ -42,19 +37,18 @@ def holds(result: Validation, name: str, tolerance: float) -> None:
     assert artifact.found.score == pytest.approx(top1, abs=tolerance)
 
 
-def test_xxs_rendered(int8_bundle: Bundle) -> None:
+def test_xxs_rendered(tmp_path: Path) -> None:
     """In PyTorch and, quantized, in ONNX Runtime. It takes minutes: no fewer images tell what the card states."""
-    result = validate(onnx_alone(int8_bundle, "int8"), None, 1000, Silent())
+    made = export(ExportRequest(("onnx",), ("int8",), weights="xxs-rendered", output=tmp_path / "bundle"), Silent())
+    result = validate(made.bundle, None, 1000, Silent())
     assert result.images == "rendered test 0-999"
     assert 0.90 <= stated("xxs-rendered")[0] <= 0.97
     holds(result, "xxs-rendered", INT8_TOLERANCE)
 
 
-def test_xxs_imagenette(shared: Path, image_bundle: Bundle) -> None:
+def test_xxs_imagenette(shared: Path, tmp_path: Path) -> None:
     """In PyTorch and, as float32 that takes pixels, in ONNX Runtime."""
     assert stated("xxs-imagenette")[0] >= 0.82
-    holds(
-        validate(onnx_alone(image_bundle, "fp32"), shared / "imagenette" / "drift224", 1000, Silent()),
-        "xxs-imagenette",
-        TOLERANCE,
-    )
+    asked = ExportRequest(("onnx",), weights="xxs-imagenette", input_kind="image", output=tmp_path / "bundle")
+    result = validate(export(asked, Silent()).bundle, shared / "imagenette" / "drift224", 1000, Silent())
+    holds(result, "xxs-imagenette", TOLERANCE)

@@ -30,6 +30,11 @@ FP16_SQNR_DB = (50.0, 90.0)
 
 
 BLOCKS = 12
+PARAMETERS_XXS = 4_159_657
+"""Of the lowered xxs: the published ones without the folded ones and the normalization."""
+GIGA_MACS_XXS = 0.66
+TRANSPOSES = {"onnx": 12, "coreml": 12, "tflite": 44}
+"""Transposes in 12 blocks: of the keys; in TFLite, where images need none, of the heads of queries, keys and values."""
 
 
 def check(bundle: Bundle, images: np.ndarray, expected: np.ndarray) -> None:
@@ -50,11 +55,16 @@ def check_graph(bundle: Bundle, artifact: Artifact) -> None:
     found = inspect(bundle.path(artifact))
     assert found.problem is None
     shown = {section.name: section for section in found.sections}
-    assert found.description.graph.max_rank <= 4, artifact.path
+    graph = found.description.graph
+    assert graph.max_rank == 4, artifact.path
+    assert graph.transposes == TRANSPOSES[artifact.format], artifact.path
+    if artifact.input.batch == 2:  # the case of xxs
+        assert graph.macs is not None
+        assert round(graph.macs / 2e9, 2) == GIGA_MACS_XXS, artifact.path
+        assert abs(graph.parameters - PARAMETERS_XXS) < 1000, artifact.path
     if artifact.format == "tflite":
         assert shown["xnnpack"].facts == {"partitions": 1, "undelegated": {}}, artifact.path
     if artifact.format == "coreml":
-        assert found.description.graph.transposes == BLOCKS
         assert shown["float16"].findings == (), artifact.path
         assert shown["float16"].facts["longest_sum"] <= 4096
         assert shown["float16"].facts["images"] >= 1

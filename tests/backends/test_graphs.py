@@ -13,17 +13,9 @@ from cloformer_deploy.backends.coreml.describe import summarize as summarize_cor
 from cloformer_deploy.backends.coreml.interpreter import Package
 from cloformer_deploy.backends.description import GraphSummary
 from cloformer_deploy.backends.onnx.describe import summarize as summarize_onnx
-from cloformer_deploy.backends.registry import backend_of
-from cloformer_deploy.bundle.bundle import Bundle
 from tests.backends.coreml.interpreter.coreml_programs import build
 
 pytestmark = pytest.mark.integration
-
-PARAMETERS_XXS_10 = 3_905_227
-"""Parameters of the lowered xxs with 10 classes: the published ones without the folded ones and the normalization."""
-GIGA_MACS_XXS = 0.66
-TRANSPOSES = {".onnx": 12, ".mlpackage": 12, ".tflite": 44}
-"""Transposes in 12 blocks: of the keys; in TFLite, where images need none, of the heads of queries, keys and values."""
 
 
 def onnx_model(batch: int | str) -> onnx.ModelProto:
@@ -79,16 +71,3 @@ def test_core_ml(tmp_path: Path) -> None:
     assert found.macs == 6 * 3 * 5 * 2 * 9 + 2 * 6 * 5 * 5 * 3 + 30 * 7 * 5 + 30 * 30 * 3
     assert (found.transposes, found.max_rank) == (1, 4)
     assert found.parameters == 6 * 2 * 9 + 7 * 5 + 7
-
-
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_all_formats_agree_on_what_cloformer_costs(image_bundle: Bundle, precision: str) -> None:
-    paths = [image_bundle.path(item) for item in image_bundle.manifest.artifacts if item.precision == precision]
-    for path in paths:
-        graph = backend_of(path).describe(path).graph
-        assert graph.max_rank == 4, path
-        assert graph.macs is not None
-        assert round(graph.macs / 1e9, 2) == GIGA_MACS_XXS, path
-        assert abs(graph.parameters - PARAMETERS_XXS_10) < 1000, path
-        assert graph.transposes == TRANSPOSES[path.suffix], path
-    assert len(paths) == 3

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pytest
@@ -16,31 +15,30 @@ from cloformer_deploy.backends.tflite.describe import enum_names, operator_name
 from cloformer_deploy.backends.tflite.file import load_model as load_tflite
 from cloformer_deploy.backends.tflite.placement import Placement, placement
 from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import Preprocessing, make_calibration, open_calibration, probe_images
 from cloformer_deploy.data.calibration_making import RENDERED
 from cloformer_deploy.export.jobs import run
 from cloformer_deploy.networks import NETWORKS
-from cloformer_deploy.networks.cloformer import CloFormer
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.quantization.preparation import CalibrationBatches, observed, prepared
 from cloformer_deploy.quantization.simulation import Simulation
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
-from cloformer_deploy.weights.zoo import resolve_weights
 from tests.export.small_jobs import job, source_of
 from tests.tasks.comparing import compared
-from tests.tiny import tiny_checkpoint
+from tests.tiny import TRAINED, tiny_checkpoint
 
 pytestmark = pytest.mark.integration
 
 IMAGES = 8
-PUBLISHED_CLASSES = 1000
+SIZES = (("onnx", 0.3, 0.6), ("coreml", 0.3, 0.6), ("tflite", 0.3, 0.6))
 
 Files = dict[tuple[str, str, str], Path]
 """By format, target and precision."""
 
 
 def calibrate(side: int, folder: Path) -> Path:
-    """As `int8_bundle` is calibrated."""
+    """As `tiny_bundle` is calibrated."""
     path = folder / f"{side}.safetensors"
     make_calibration(RENDERED, 32, 0, Preprocessing.published(side, side), path, Silent())
     return path
@@ -58,13 +56,19 @@ def run_file(path: Path, images: NDArray[np.generic]) -> NDArray[np.float32]:
     return np.concatenate([session.run(feed)["logits"] for feed in feeds])
 
 
+def of(bundle: Bundle, format_name: str, precision: str = "int8") -> Artifact:
+    """Return an artifact of a bundle."""
+    (found,) = (item for item in bundle.manifest.artifacts if (item.format, item.precision) == (format_name, precision))
+    return found
+
+
 @pytest.mark.parametrize("format_name", BACKENDS)
-def test_a_file_agrees_with_the_simulation(int8_bundle: Bundle, tmp_path: Path, format_name: str) -> None:
-    (artifact,) = [item for item in int8_bundle.manifest.artifacts if item.format == format_name]
-    preprocessing = int8_bundle.manifest.preprocessing
+def test_a_file_agrees_with_the_simulation(tiny_bundle: Bundle, tmp_path: Path, format_name: str) -> None:
+    artifact = of(tiny_bundle, format_name)
+    preprocessing = tiny_bundle.manifest.preprocessing
     calibration = open_calibration(calibrate(224, tmp_path))
     images = CalibrationBatches(calibration, preprocessing, "int8", Silent())
-    reference = build_model(load_checkpoint(resolve_weights())).eval()
+    reference = build_model(load_checkpoint(TRAINED))
     target, network = target_of(format_name, artifact.target), NETWORKS["cloformer"]
     rewrites = [network.rewrites[name] for name in target.integer_rewrites]
     ready = prepared(observed(reference, network, rewrites, target.recipes["int8"], images), images)
@@ -72,7 +76,7 @@ def test_a_file_agrees_with_the_simulation(int8_bundle: Bundle, tmp_path: Path, 
     with torch.inference_mode():
         floats = reference(torch.from_numpy(shown)).numpy()
         simulated = Simulation(ready.traced, ready.plan).run(torch.from_numpy(shown)).numpy()
-    found = run_file(int8_bundle.path(artifact), shown)
+    found = run_file(tiny_bundle.path(artifact), shown)
     error_db = sqnr_db(floats, simulated)
     assert 25 < error_db < 60
     # One image may lie near a rounding boundary, from which floats that are added in another order tip over.
@@ -81,15 +85,15 @@ def test_a_file_agrees_with_the_simulation(int8_bundle: Bundle, tmp_path: Path, 
     assert sqnr_db(simulated, found) > error_db
 
 
-def test_tflite_is_one_partition(int8_bundle: Bundle) -> None:
-    (artifact,) = [item for item in int8_bundle.manifest.artifacts if item.format == "tflite"]
-    assert placement(int8_bundle.path(artifact)) == Placement(1, {})
+def test_tflite_is_one_partition(tiny_bundle: Bundle) -> None:
+    artifact = of(tiny_bundle, "tflite")
+    assert placement(tiny_bundle.path(artifact)) == Placement(1, {})
 
 
-def test_exp_without_a_maximum_reads_products_of_integers(int8_bundle: Bundle) -> None:
+def test_exp_without_a_maximum_reads_products_of_integers(tiny_bundle: Bundle) -> None:
     """The file meets the premise of `quantization.bounds`: q and k are integers, which cannot leave their ranges."""
-    (artifact,) = [item for item in int8_bundle.manifest.artifacts if item.format == "tflite"]
-    model = load_tflite(int8_bundle.path(artifact))
+    artifact = of(tiny_bundle, "tflite")
+    model = load_tflite(tiny_bundle.path(artifact))
     graph = model.subgraphs[0]
     names = [operator_name(model.operatorCodes[operator.opcodeIndex]) for operator in graph.operators]
     makers = {int(output): index for index, operator in enumerate(graph.operators) for output in operator.outputs}
@@ -109,19 +113,17 @@ def test_exp_without_a_maximum_reads_products_of_integers(int8_bundle: Bundle) -
         assert [origins(int(tensor)) for tensor in graph.operators[index].inputs] == [{"DEQUANTIZE"}] * 2
 
 
-@pytest.mark.parametrize("format_name", BACKENDS)
-def test_files_are_about_a_third_of_the_size(int8_bundle: Bundle, format_name: str) -> None:
-    """Also with the published number of classes, though the head stays float."""
-    (artifact,) = [item for item in int8_bundle.manifest.artifacts if item.format == format_name]
-    model = cast(CloFormer, build_model(load_checkpoint(resolve_weights())))
-    more_classes = 4 * (PUBLISHED_CLASSES - model.num_classes) * (model.head.in_features + 1)
-    float32_bytes = 4 * sum(parameter.numel() for parameter in model.parameters())
-    assert artifact.bytes + more_classes <= 0.37 * (float32_bytes + more_classes)
+@pytest.mark.parametrize(
+    ("format_name", "low", "high"), [("onnx", 0.3, 0.6), ("coreml", 0.3, 0.6), ("tflite", 0.3, 0.6)]
+)
+def test_files_are_smaller(tiny_bundle: Bundle, format_name: str, low: float, high: float) -> None:
+    """Of a published network they are 0.29 to 0.30 of the float32 file (docs/int8.md); here the graph weighs more."""
+    assert low < of(tiny_bundle, format_name).bytes / of(tiny_bundle, format_name, "fp32").bytes < high
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Files, dict[tuple[str, str, str], float]]:
-    """Return files of the kinds that `int8_bundle` lacks, and the SQNR that each had when it was run back."""
+    """Return files of the kinds that `tiny_bundle` lacks, and the SQNR that each had when it was run back."""
     folder = tmp_path_factory.mktemp("integers")
     asked: list[tuple[str, str, tuple[str, ...], InputKind, int]] = [
         ("onnx", "cpu", ("int8", "w8"), "image", 64),
@@ -163,7 +165,7 @@ def test_every_other_precision_computes_the_model(files: tuple[Files, dict[tuple
         ("tflite", "ethos-u", "w8a16"): 28.0,
     }
     assert set(files[1]) == set(floors_db)
-    assert {key: sqnr for key, sqnr in files[1].items() if not floors_db[key] < sqnr < 70} == {}
+    assert {key: sqnr for key, sqnr in files[1].items() if not floors_db[key] < sqnr < 75} == {}
 
 
 @pytest.mark.parametrize("format_name", ["onnx", "tflite"])

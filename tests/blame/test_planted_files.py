@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,10 @@ import torch
 from cloformer_deploy.blame import Blame, Reexported, blame, propose, reexport
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
-from cloformer_deploy.data import Preprocessing, make_calibration, probe_images
-from cloformer_deploy.data.calibration_making import RENDERED
+from cloformer_deploy.data import probe_images
 from cloformer_deploy.errors import BundleError, RequestError
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.progress import Silent
 from tests.blame.planting import plant, weight_of
-from tests.tiny import TRAINED
 
 pytestmark = pytest.mark.integration
 
@@ -30,17 +25,6 @@ Files = tuple[Bundle, Artifact, Reexported]
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The tiny weights in all formats, float and int8; of a size at which XNNPACK does not corrupt its heap."""
-    folder = tmp_path_factory.mktemp("tiny")
-    make_calibration(RENDERED, 16, 0, Preprocessing.published(224, 224), folder / CALIBRATION, Silent())
-    asked = ExportRequest(
-        ("onnx", "coreml", "tflite"), ("fp32", "fp16", "int8"), weights=str(TRAINED), calibration=folder / CALIBRATION
-    )
-    return export(replace(asked, output=folder / "bundle"), Silent()).bundle
 
 
 @pytest.fixture(scope="module")

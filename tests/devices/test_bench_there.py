@@ -17,7 +17,7 @@ from cloformer_deploy.bench import Protocol
 from cloformer_deploy.bench.devices import Request
 from cloformer_deploy.bench.devices.remote import UNPACK, Connection, measure_there, sent
 from cloformer_deploy.bench.measure import load
-from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.bundle import MANIFEST_NAME, Bundle
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.progress import Silent
 from tests.bench.conftest import FAST, SLOW, MakeBundle, make_bundle, onnx_bundle
@@ -206,9 +206,14 @@ def test_a_program_for_another_processor(android: Device, make_bundle: MakeBundl
     nothing_left(android)
 
 
-def test_arm_board(arm_board: Device, int8_bundle: Bundle, tmp_path: Path, command: Bench) -> None:
+def test_arm_board(arm_board: Device, tiny_bundle: Bundle, tmp_path: Path, command: Bench) -> None:
     """Numbers, not times. Of logits over 10: where attention is float, rounding may move an integer by a step."""
-    bundle = Bundle.open(Path(shutil.copytree(int8_bundle.root, tmp_path / "bundle")))
+    integers = tuple(item for item in tiny_bundle.manifest.artifacts if item.precision == "int8")
+    copied = Path(shutil.copytree(tiny_bundle.root, tmp_path / "bundle"))
+    (copied / MANIFEST_NAME).write_text(
+        tiny_bundle.manifest.model_copy(update={"artifacts": integers}).model_dump_json()
+    )
+    bundle = Bundle.open(copied)
     answer = answered(command(arm_board, bundle), 0)
     found = {item["format"]: item for item in answer["results"]}
     assert "aarch64" in found["onnx"]["machine"]

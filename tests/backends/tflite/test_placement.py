@@ -58,4 +58,4 @@ def test_the_lowered_graph_is_one_partition_and_the_plain_one_is_not(tmp_path: P
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_exports_are_one_partition(image_bundle: Bundle, precision: str) -> None:
     """But for the cast of the pixels, which comes before it: XNNPACK has none from uint8."""
-    assert placement(image_bundle.root / f"cloformer_xxs-{precision}.tflite") == Placement(1, {"CAST": 1})
+    assert placement(image_bundle.root / f"cloformer_custom-{precision}.tflite") == Placement(1, {"CAST": 1})
