@@ -24,13 +24,15 @@ from tests.tiny import TRAINED
 
 ROOT = Path(__file__).resolve().parents[1]
 
+LONGEST = "test_reference_weights.py"
+"""The file that takes the longest: its tests evaluate 1,000 images each."""
 GoldenStateDict = Callable[..., dict[str, Tensor]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with long tests first: of what runs side by side, short ones are to be last."""
+    """Files with long tests first, the longest of all before them: of what runs side by side, short ones are last."""
     long = {item.path for item in items if item.get_closest_marker("integration")}
-    items.sort(key=lambda item: item.path not in long)
+    items.sort(key=lambda item: (item.path.name != LONGEST, item.path not in long))
 
 
 @pytest.fixture
