@@ -20,6 +20,8 @@ from cloformer_deploy.backends.tflite.quantize import _finished
 from cloformer_deploy.bundle.bundle import Bundle
 from tests.backends.coreml.interpreter.coreml_programs import build
 
+pytestmark = pytest.mark.integration
+
 Value = NDArray[Any] | np.generic | TensorProto | None
 WEIGHT = QuantizedTensor("w", "int8", True, (0.25, 0.5), 2, 0, -64.0, 63.5, None)
 
@@ -190,7 +192,6 @@ def test_core_ml(ios: int, weights: Any, tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.integration
 def test_every_share_in_a_files_metadata_is_of_a_tensor_that_it_has(tiny_bundle: Bundle) -> None:
     for artifact in (item for item in tiny_bundle.manifest.artifacts if item.precision == "int8"):
         path = tiny_bundle.path(artifact)

@@ -14,6 +14,8 @@ from cloformer_deploy.errors import ToolError
 from cloformer_deploy.quantization.observers import BINS, SMALLEST_SCALE, Histogram, Range, observe, percentile
 from tests.quantization.small_models import Traced, noise
 
+pytestmark = pytest.mark.integration
+
 FLOATS = st.floats(-1e6, 1e6, width=32).map(lambda value: value if abs(value) > 1e-30 else 0.0)
 VALUES = st.lists(FLOATS, min_size=1, max_size=40)
 

@@ -21,6 +21,8 @@ from cloformer_deploy.quantization.plan import (
 )
 from tests.quantization.small_models import Traced, noise, observed_by
 
+pytestmark = pytest.mark.integration
+
 MIX = target_of("onnx", "cpu").recipes["int8"]
 CONV = target_of("coreml", "ane").recipes["int8"]
 FULL = target_of("tflite", "ethos-u").recipes["int8"]
@@ -120,7 +122,6 @@ def test_steps_of_tanh_and_sigmoid_are_powers_of_two(bits: int) -> None:
     assert sigmoid_range(bits).grid(bits) == (2.0**-bits, 0)
 
 
-@pytest.mark.integration
 def test_an_npu_computes_everything_in_integers(ethos_u: Traced) -> None:
     planned = quantized_operators(ethos_u.module, FULL)
     floats = [node for node in ethos_u.operators() if node.name not in planned]

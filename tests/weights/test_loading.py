@@ -10,6 +10,8 @@ from cloformer_deploy.networks.cloformer import VARIANTS, create_model
 from cloformer_deploy.weights.checkpoints import WRAPPER_KEYS, build_model
 from tests.weights.weights_files import CONTAINERS, COUNTER, Weights, assert_same, load, safe, torch_zip
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_containers(container: str, xxs_weights: Weights, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from cloformer_deploy.report.cells import short_name
 from cloformer_deploy.report.html import Report, page
 from tests.report.html.report_examples import HOSTILE, LABELS, artifacts, measured, report
 
+pytestmark = pytest.mark.integration
+
 VOID = {"meta", "br"}
 TWENTY = 20
 BROKEN = (4, 7)

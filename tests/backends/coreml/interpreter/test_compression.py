@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from cloformer_deploy.backends.coreml.interpreter import Program
 from tests.backends.coreml.interpreter.coreml_programs import build
 
+pytestmark = pytest.mark.integration
+
 RNG = np.random.default_rng(3)
 
 

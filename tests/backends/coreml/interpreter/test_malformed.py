@@ -11,6 +11,8 @@ from cloformer_deploy.backends.coreml.interpreter import Program
 from cloformer_deploy.errors import ToolError
 from tests.backends.coreml.interpreter.coreml_programs import assert_rejected, build, edit, operations
 
+pytestmark = pytest.mark.integration
+
 
 def set_weight(spec: Any, field: str, value: Any) -> None:
     """Change the position or the declared type of the convolution's weight."""

@@ -12,6 +12,8 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 from cloformer_deploy.backends.coreml.interpreter import Program
 from tests.backends.coreml.interpreter.coreml_programs import Case, build, cast, check, random_arrays, weights
 
+pytestmark = pytest.mark.integration
+
 BINARY: list[Case] = [
     ("add", lambda mb, x, y: mb.add(x=x, y=y), lambda x, y: x + y),
     ("sub", lambda mb, x, y: mb.sub(x=x, y=y), lambda x, y: x - y),

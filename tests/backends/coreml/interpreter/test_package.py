@@ -26,6 +26,8 @@ from tests.backends.coreml.interpreter.coreml_programs import (
     operations,
 )
 
+pytestmark = pytest.mark.integration
+
 FLOAT32 = DTYPES[11]
 
 

@@ -13,6 +13,8 @@ from cloformer_deploy.backends.coreml.interpreter import Feature, Package, Progr
 from cloformer_deploy.errors import BundleError, RequestError, ToolError
 from tests.backends.coreml.interpreter.coreml_programs import build, coremltools, edit, operations
 
+pytestmark = pytest.mark.integration
+
 LABELS = ["cat", "dog", "fish"]
 MIX = np.array([[0.01, 0, 0], [0, 0.02, 0], [0, 0, 0.03]], np.float32)
 

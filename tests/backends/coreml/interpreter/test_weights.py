@@ -12,6 +12,8 @@ from cloformer_deploy.backends.coreml.interpreter import Program, compare_weight
 from cloformer_deploy.backends.coreml.palettes import palette
 from tests.backends.coreml.interpreter.coreml_programs import WEIGHTS, build
 
+pytestmark = pytest.mark.integration
+
 Weights = dict[str, NDArray[Any]]
 
 

@@ -11,6 +11,8 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from tests.backends.coreml.interpreter.coreml_programs import Case, cast, check, weights
 
+pytestmark = pytest.mark.integration
+
 
 def conv_case(name: str, torch_arguments: dict[str, Any], pads: tuple[int, ...] | None = None, **mil: Any) -> Case:
     """Return a case with a convolution of x.

@@ -37,6 +37,8 @@ from cloformer_deploy.networks.cloformer.lowering.residual_stream import SHRINK,
 from cloformer_deploy.networks.cloformer.lowering.scales import fold_scales
 from tests.tiny import TINY, as_trained
 
+pytestmark = pytest.mark.integration
+
 TOLERANCE = 1e-5
 SMALL = (
     configured((16, 24, 32, 48), ((3, 1), (2, 2), (2, 2), (1, 3)), depths=(1, 1, 2, 1)),
@@ -85,7 +87,7 @@ def names(rewrites: Sequence[Rewrite]) -> str:
 
 @pytest.mark.parametrize(
     "rewrites",
-    [*EACH, *(pytest.param(each, marks=pytest.mark.integration) for each in WHOLE)],
+    [*EACH, *(pytest.param(each) for each in WHOLE)],
     ids=names,
 )
 @settings(max_examples=6, deadline=None)
@@ -191,7 +193,6 @@ def test_hidden_groups_are_small_and_even(variant: str) -> None:
     assert len(grouped) + len(small) == 12
 
 
-@pytest.mark.integration
 def test_separate_branches_split_and_concatenate_nothing() -> None:
     """The only exception are keys and values, which are small."""
     model = lower(as_trained(SMALL[0].of_classes(5), seed=9), "onnx", "cpu")
