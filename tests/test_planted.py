@@ -20,6 +20,8 @@ from cloformer_deploy.networks.cloformer import CloFormer
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 from cloformer_deploy.weights.zoo import resolve_weights
 
+pytestmark = pytest.mark.integration
+
 Weights = NDArray[np.float32]
 SMALL = Preprocessing.published(64, 64)
 
@@ -47,7 +49,6 @@ def logits_of(model: CloFormer) -> Weights:
 EDITED = [fault for fault in FAULTS if fault.edit is not None]
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("fault", EDITED, ids=lambda fault: fault.name)
 def test_a_fault_changes_the_layers_it_names_and_the_logits(fault: Fault, trained: CloFormer) -> None:
     edited = copy.deepcopy(trained)

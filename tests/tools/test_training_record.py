@@ -8,6 +8,8 @@ from PIL import Image
 from tests.tools.samples import tiny_recipe
 from tools.training.record import Log, draw_curve, images_per_second
 
+pytestmark = pytest.mark.integration
+
 LINES = [
     {"step": 2, "size": 32, "loss": 0.9, "images_per_s": 10.0},
     {"step": 4, "size": 32, "loss": 0.8, "images_per_s": 30.0},

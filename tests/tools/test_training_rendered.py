@@ -10,6 +10,8 @@ from cloformer_deploy.data.rendered import SIZE, VERSION, label, render
 from tools.training import rendered as module
 from tools.training.rendered import RenderedSource
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

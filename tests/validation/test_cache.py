@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from cloformer_deploy.validation.cache import Cache, default_folder, key
 
+pytestmark = pytest.mark.integration
+
 
 def test_values_are_found_by_another_cache_of_the_same_folder(tmp_path: Path) -> None:
     values = {key("a", str(index)): bytes([index % 256]) * 100 for index in range(1200)}

@@ -28,6 +28,8 @@ from tests.weights.weights_files import (
     torch_zip,
 )
 
+pytestmark = pytest.mark.integration
+
 
 class Call:
     """An object that is pickled as a call of `function`."""

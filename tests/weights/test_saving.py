@@ -10,6 +10,8 @@ import safetensors.torch
 from cloformer_deploy.weights.checkpoints import load_checkpoint, save_checkpoint
 from tests.weights.weights_files import LABELS, Weights, assert_same, load, safe, torch_zip
 
+pytestmark = pytest.mark.integration
+
 
 def test_saved_checkpoint_comes_back(xxs_weights: Weights, tmp_path: Path) -> None:
     labels = ("tench", "Größe", 'a "quoted" one', *LABELS[3:])

@@ -25,6 +25,8 @@ from tests.weights.weights_files import (
     torch_zip,
 )
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize(
     ("content", "words"),

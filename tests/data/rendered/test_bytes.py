@@ -12,6 +12,8 @@ import pytest
 
 from cloformer_deploy.data.rendered import CLASSES, SIZE, SPLITS, label, render
 
+pytestmark = pytest.mark.integration
+
 PINNED = json.loads(Path(__file__).with_name("sha256.json").read_text())
 """SHA-256 digests of the first 20 test images."""
 

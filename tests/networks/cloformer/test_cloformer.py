@@ -17,6 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import cloformer_deploy.networks.cloformer as architecture
 from cloformer_deploy.networks.cloformer import VARIANTS, CloAttention, create_model
 
+pytestmark = pytest.mark.integration
+
 TOLERANCE = 2e-5
 PARAMETERS = {"xxs": 4_166_728, "xs": 7_172_216, "s": 12_345_576}
 GIGA_MACS = {"xxs": 0.66, "xs": 1.22, "s": 2.17}

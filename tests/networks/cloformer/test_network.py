@@ -26,6 +26,8 @@ from cloformer_deploy.networks.cloformer.body import ConvFFN
 from cloformer_deploy.networks.cloformer.identification import COUNTER
 from cloformer_deploy.networks.cloformer.network import CloFormerNetwork
 
+pytestmark = pytest.mark.integration
+
 NETWORK = CloFormerNetwork()
 BLOCKS = 12
 TARGETS = [(name, target) for name, item in BACKENDS.items() for target in item.targets]
