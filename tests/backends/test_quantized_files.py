@@ -117,7 +117,7 @@ def test_exp_without_a_maximum_reads_products_of_integers(tiny_bundle: Bundle) -
     ("format_name", "low", "high"), [("onnx", 0.3, 0.6), ("coreml", 0.3, 0.6), ("tflite", 0.3, 0.6)]
 )
 def test_files_are_smaller(tiny_bundle: Bundle, format_name: str, low: float, high: float) -> None:
-    """A published network has 0.29 to 0.30 of the float32 size (docs/int8.md); in the small one the graph weighs more."""
+    """A published network has 0.29 to 0.30 of the float32 size (docs/int8.md); here the graph weighs more."""
     assert low < of(tiny_bundle, format_name).bytes / of(tiny_bundle, format_name, "fp32").bytes < high
 
 
