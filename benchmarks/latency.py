@@ -82,12 +82,12 @@ def timed_model(name: str) -> CloFormer:
 
 def export(variant: str, folder: Path) -> dict[str, Path]:
     """The files of `timed_model`: plain as a user gets them, and lowered."""
-    name = Path(variant).stem
+    stem = Path(variant).stem
     files = {
-        "onnx plain": folder / f"{name}-plain.onnx",
-        "tflite plain": folder / f"{name}-plain.tflite",
-        "onnx": folder / f"{name}.onnx",
-        "tflite": folder / f"{name}.tflite",
+        "onnx plain": folder / f"{stem}-plain.onnx",
+        "tflite plain": folder / f"{stem}-plain.tflite",
+        "onnx": folder / f"{stem}.onnx",
+        "tflite": folder / f"{stem}.tflite",
     }
     # The published form with default options: what torch.onnx.export gives to someone with the authors' repository.
     torch.onnx.export(

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LONGEST = "test_reference_weights.py"
 """The file that takes the longest: its tests evaluate 1,000 images each."""
+
 GoldenStateDict = Callable[..., dict[str, Tensor]]
 
 

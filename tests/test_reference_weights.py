@@ -2,14 +2,17 @@
 
 import re
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from cloformer_deploy.export.pipeline import export
 from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.networks.cloformer import CloFormer
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.validation import Validation, validate
-from cloformer_deploy.weights.zoo import bundled_checkpoints
+from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
+from cloformer_deploy.weights.zoo import bundled_checkpoints, resolve_weights
 
 TOLERANCE = 0.002
 """Two images of the 1,000, near the boundary between two classes, may fall either way on another processor."""
@@ -42,6 +45,12 @@ def test_xxs_rendered(tmp_path: Path) -> None:
     made = export(ExportRequest(("onnx",), ("int8",), weights="xxs-rendered", output=tmp_path / "bundle"), Silent())
     result = validate(made.bundle, None, 1000, Silent())
     assert result.images == "rendered test 0-999"
+    (artifact,) = made.bundle.manifest.artifacts
+    # About a third of the size, also with the published number of classes, though the head stays float.
+    model = cast(CloFormer, build_model(load_checkpoint(resolve_weights("xxs-rendered"))))
+    more_classes = 4 * (1000 - model.num_classes) * (model.head.in_features + 1)
+    float32_bytes = 4 * sum(parameter.numel() for parameter in model.parameters())
+    assert artifact.bytes + more_classes <= 0.37 * (float32_bytes + more_classes)
     assert 0.90 <= stated("xxs-rendered")[0] <= 0.97
     holds(result, "xxs-rendered", INT8_TOLERANCE)
 

@@ -1,4 +1,4 @@
-"""A CloFormer of four blocks, one per stage, which converts in a third of the time of the smallest published one."""
+"""A CloFormer of four blocks, one per stage, which converts faster than the published ones of twelve."""
 
 import dataclasses
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from cloformer_deploy.data.rendered import CLASSES
 from cloformer_deploy.networks.cloformer import Architecture, CloFormer, configured
 from cloformer_deploy.weights.checkpoints import Checkpoint, save_checkpoint
 
@@ -35,11 +36,10 @@ def as_trained(architecture: Architecture, seed: int) -> CloFormer:
     return model
 
 
-def tiny_checkpoint(labels: tuple[str, ...] | None = None, **changes: object) -> Checkpoint:
+def tiny_checkpoint(**changes: object) -> Checkpoint:
     """Return seeded random weights of `TINY`, whose metadata says their configuration.
 
     Args:
-        labels: names of the classes.
         **changes: fields of `Checkpoint`.
     """
     model = as_trained(TINY, seed=0)
@@ -48,15 +48,20 @@ def tiny_checkpoint(labels: tuple[str, ...] | None = None, **changes: object) ->
         "0" * 64,
         TINY.variant,
         TINY.num_classes,
-        labels,
         architecture=TINY.as_json(),
         state_dict=model.state_dict(),
     )
     return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
 
 
-def save_tiny(folder: Path, labels: tuple[str, ...] | None = None) -> Path:
-    """Write `tiny_checkpoint` to `tiny.safetensors`."""
-    path = folder / "tiny.safetensors"
-    save_checkpoint(tiny_checkpoint(labels), path)
-    return path
+def save_untrained(path: Path) -> None:
+    """Write the weights from which `TRAINED` was trained: of `TINY` with the classes of the rendered task, seeded."""
+    architecture = TINY.of_classes(len(CLASSES))
+    torch.manual_seed(0)
+    made = tiny_checkpoint(
+        labels=CLASSES,
+        num_classes=architecture.num_classes,
+        architecture=architecture.as_json(),
+        state_dict=CloFormer(architecture).state_dict(),
+    )
+    save_checkpoint(made, path)

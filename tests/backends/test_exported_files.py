@@ -25,6 +25,7 @@ from tests.tiny import TINY, as_trained
 pytestmark = pytest.mark.integration
 
 OLD_RUNTIME_IMAGES = 8
+FP16_SIZES = [("onnx", 0.48, 0.56), ("coreml", 0.54, 0.6), ("tflite", 0.58, 0.65)]
 OLD_RUNTIME = """
 import sys
 import numpy
@@ -64,10 +65,13 @@ def test_every_file_carries_its_own_description(image_bundle: Bundle, format_nam
     assert (logits.shape, logits.dtype) == ((1, 20), "float32")
 
 
-@pytest.mark.parametrize("format_name", BACKENDS)
-def test_fp16_files_are_about_half_the_size(image_bundle: Bundle, format_name: str) -> None:
+@pytest.mark.parametrize(
+    ("format_name", "low", "high"), [("onnx", 0.48, 0.56), ("coreml", 0.54, 0.6), ("tflite", 0.58, 0.65)]
+)
+def test_fp16_files_are_about_half_the_size(image_bundle: Bundle, format_name: str, low: float, high: float) -> None:
+    """In a small network the graph, which is the same, weighs more than in a published one."""
     sizes = [find(image_bundle, format_name, precision).bytes for precision in ("fp16", "fp32")]
-    assert 0.48 < sizes[0] / sizes[1] < 0.66
+    assert low < sizes[0] / sizes[1] < high
 
 
 def test_the_onnx_file_is_opset_20_and_has_no_trace_of_its_making(image_bundle: Bundle) -> None:

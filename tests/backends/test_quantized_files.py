@@ -31,7 +31,7 @@ from tests.tiny import TRAINED, tiny_checkpoint
 pytestmark = pytest.mark.integration
 
 IMAGES = 8
-SIZES = (("onnx", 0.3, 0.6), ("coreml", 0.3, 0.6), ("tflite", 0.3, 0.6))
+SIZES = (("onnx", 0.38, 0.43), ("coreml", 0.4, 0.46), ("tflite", 0.31, 0.37))
 
 Files = dict[tuple[str, str, str], Path]
 """By format, target and precision."""
@@ -82,7 +82,7 @@ def test_a_file_agrees_with_the_simulation(tiny_bundle: Bundle, tmp_path: Path, 
     # One image may lie near a rounding boundary, from which floats that are added in another order tip over.
     each = [sqnr_db(simulated[index : index + 1], found[index : index + 1]) for index in range(IMAGES)]
     assert np.median(each) >= min(error_db + 10, 35)
-    assert sqnr_db(simulated, found) > error_db
+    assert sqnr_db(simulated, found) >= min(error_db + 10, 33)
 
 
 def test_tflite_is_one_partition(tiny_bundle: Bundle) -> None:

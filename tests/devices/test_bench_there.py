@@ -224,3 +224,15 @@ def test_arm_board(arm_board: Device, tiny_bundle: Bundle, tmp_path: Path, comma
     assert found["onnx"]["max_abs_diff"] <= 0.1
     assert found["tflite"]["max_abs_diff"] <= 1e-4
     nothing_left(arm_board)
+
+
+def test_emulated_times_are_not_shown(arm_board: Device, bundle: Bundle) -> None:
+    words = [sys.executable, "-m", "cloformer_deploy", "bench", str(bundle.root), "--device", arm_board.device]
+    shown = subprocess.run(
+        [*arm_board.command, *words], env={**os.environ, **arm_board.env}, capture_output=True, text=True, timeout=180
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "emulated" in shown.stdout
+    assert "No latency is given" in shown.stdout
+    assert "p50" not in shown.stdout
+    nothing_left(arm_board)

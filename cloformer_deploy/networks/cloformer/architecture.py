@@ -3,9 +3,13 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any, ClassVar
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Le, Len
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 CUSTOM = "custom"
 """The variant of a configuration that was not published."""
@@ -99,7 +103,7 @@ def parsed(values: Mapping[str, Any]) -> Architecture:
     Raises:
         ValueError: they are not complete, of a wrong type or out of bounds, or contradict one another.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     from cloformer_deploy.system.schema import first_error
 
@@ -108,9 +112,16 @@ def parsed(values: Mapping[str, Any]) -> Architecture:
         heads = [sum(split) if _are_numbers(split) else 0 for split in splits]
         values = {**values, "num_heads": heads}
     try:
-        return TypeAdapter(Architecture).validate_json(json.dumps(dict(values)))
+        return _adapter().validate_json(json.dumps(dict(values)))
     except ValidationError as error:
         raise ValueError(first_error(error)) from error
+
+
+@cache
+def _adapter() -> "TypeAdapter[Architecture]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Architecture)
 
 
 def _are_numbers(split: object) -> bool:
