@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from cloformer_deploy.errors import CheckpointError
-from cloformer_deploy.networks.base import Configuration, Shapes
+from cloformer_deploy.networks.base import INPUT_MULTIPLE, Configuration, Shapes
 from cloformer_deploy.networks.cloformer.architecture import VARIANTS, Architecture, parsed
 from cloformer_deploy.system.text import listed
 
@@ -60,6 +60,14 @@ def identified(
             f"the network takes images of {architecture.in_chans} channels, not {IMAGE_CHANNELS}",
             "pass weights of a network for RGB images",
         )
+    for stage, window in enumerate(architecture.window_sizes):
+        side = INPUT_MULTIPLE >> (stage + 2)
+        if architecture.group_splits[stage][-1] and side % window:
+            raise CheckpointError(
+                f"window_sizes {window} of stage {stage + 1} does not divide the side of its feature map, "
+                f"a multiple of {side}",
+                f"windows of {side} or its divisors are supported there",
+            )
     if variant not in (None, architecture.variant):
         raise CheckpointError(
             f"these are {architecture.variant} weights, not {variant}",

@@ -83,6 +83,8 @@ def test_another_text_says_nothing() -> None:
         ({"num_heads": [4, 4, 8]}, "num_heads has 3 entries for 4 stages"),
         ({"num_heads": [4, 4, 8, 15]}, "do not sum to the 15 heads of stage 4"),
         ({"window_sizes": [8, 4, 2, 0]}, "window_sizes.3"),
+        ({"window_sizes": [7, 4, 2, 1]}, "window_sizes 7 of stage 1 does not divide the side of its feature map"),
+        ({"window_sizes": [8, 4, 2, 2]}, "window_sizes 2 of stage 4 does not divide the side of its feature map"),
         ({"window_sizes": [8, 4, 2, "1"]}, "window_sizes.3"),
         ({"kernel_sizes": [[4], [5], [7], [9]]}, "the kernel size 4 of stage 1 is even"),
         ({"num_classes": 12}, "has shape"),
