@@ -38,9 +38,9 @@ from cloformer_deploy.validation.cache import Cache
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 
 BLAMED = 8
-"""ImageSet that `blame` looks at."""
+"""Images that `blame` looks at."""
 DARK, DARKER = 32, 16
-"""ImageSet of the stale calibration set, and by what their pixels are divided: nearly black."""
+"""Images of the stale calibration set, and by what their pixels are divided: nearly black."""
 PACKAGES = ("torch", "onnxruntime", "ai-edge-litert", "coremltools")
 
 

@@ -25,7 +25,7 @@ from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.errors import CheckFailedError, CloformerDeployError, MissingPartError, RequestError, ToolError
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.progress import Progress
-from cloformer_deploy.system.cores import usable_cores
+from cloformer_deploy.system.cores import threads_each, usable_cores
 from cloformer_deploy.system.schema import Strict
 from cloformer_deploy.system.subprocesses import Process, own_process
 from cloformer_deploy.tasks import TASKS
@@ -174,8 +174,7 @@ class _Workers:
     """The processes of an export; after `stop`, none goes on and none starts."""
 
     def __init__(self, count: int) -> None:
-        # Two processes with as many threads as there are cores are several times slower than one after the other.
-        self._environment = {"OMP_NUM_THREADS": str(max(1, usable_cores() // count))}
+        self._environment = {"OMP_NUM_THREADS": str(threads_each(count))}
         self._started: list[Process] = []
         self._stopped = False
 

@@ -25,9 +25,6 @@ pytestmark = pytest.mark.integration
 
 FORMATS = ("onnx", "coreml", "tflite")
 FP32_MAX_ABS_DIFF = 1e-4
-FP16_SQNR_DB = (50.0, 90.0)
-"""float16 that is better than its 11 bits allow has not been converted."""
-
 
 BLOCKS = 12
 PARAMETERS_XXS = 4_159_657
@@ -42,11 +39,7 @@ def check(bundle: Bundle, images: np.ndarray, expected: np.ndarray) -> None:
         found = runtime_for(artifact.format).open(bundle.path(artifact)).run({INPUT_NAME: images})
         drift = compared(expected, found["logits"])
         assert drift.max_abs_diff is not None
-        assert drift.sqnr_db is not None
-        if artifact.precision == "fp32":
-            assert drift.max_abs_diff <= FP32_MAX_ABS_DIFF, artifact.path
-        else:
-            assert FP16_SQNR_DB[0] <= drift.sqnr_db <= FP16_SQNR_DB[1], artifact.path
+        assert drift.max_abs_diff <= FP32_MAX_ABS_DIFF, artifact.path
         check_graph(bundle, artifact)
 
 
@@ -71,17 +64,16 @@ def check_graph(bundle: Bundle, artifact: Artifact) -> None:
 
 
 @pytest.mark.parametrize(
-    ("case", "formats", "precisions"),
+    ("case", "formats"),
     [
-        ("xxs_seed0_2x3x224x224", FORMATS, ("fp32", "fp16")),
-        ("xs_seed2_1x3x224x224", ("onnx",), ("fp32",)),
-        ("s_seed3_1x3x224x224", ("onnx",), ("fp32",)),
+        ("xxs_seed0_2x3x224x224", FORMATS),
+        ("xs_seed2_1x3x224x224", ("onnx",)),
+        ("s_seed3_1x3x224x224", ("onnx",)),
     ],
 )
 def test_golden_logits(
     case: str,
     formats: tuple[str, ...],
-    precisions: tuple[str, ...],
     shared: Path,
     golden_fill: ModuleType,
     golden_state_dict: Callable[[str], dict[str, Tensor]],
@@ -89,7 +81,7 @@ def test_golden_logits(
 ) -> None:
     variant, seed, shape = case.split("_")
     batch, _, height, width = (int(side) for side in shape.split("x"))
-    request = ExportRequest(formats, precisions, height=height, width=width, batch=batch)
+    request = ExportRequest(formats, height=height, width=width, batch=batch)
     made = export_weights(golden_state_dict(variant), request)
     images = golden_fill.image(int(seed.removeprefix("seed")), batch, height, width)
     check(made.bundle, images, np.load(shared / "golden" / f"{case}.npz")["logits"])

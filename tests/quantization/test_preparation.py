@@ -163,7 +163,7 @@ def test_the_bias_of_a_channel_without_weights_fits_32_bits() -> None:
 
 
 class Noise:
-    """ImageSet of noise, as a calibration set gives them."""
+    """Images of noise, as a calibration set gives them."""
 
     name = "noise"
     warnings: tuple[str, ...] = ()

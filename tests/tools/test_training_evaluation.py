@@ -14,7 +14,7 @@ from tools.training.evaluation import Accuracy, evaluate, published, whole
 
 
 class Reds:
-    """ImageSet whose red says their number."""
+    """Images whose red says their number."""
 
     identity = "reds"
     labels: Sequence[int] = (0, 1, 2, 1)

@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """ImageSet this small gain nothing from threads, which on a busy machine wait for one another for minutes."""
+    """Images this small gain nothing from threads, which on a busy machine wait for one another for minutes."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

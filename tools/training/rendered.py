@@ -1,4 +1,4 @@
-"""The rendered task as a source. ImageSet are rendered once, in chunks that are files, and read from there."""
+"""The rendered task as a source. Images are rendered once, in chunks that are files, and read from there."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from cloformer_deploy.system.cores import usable_cores
 from tools.training.progress import say
 
 CHUNK = 500
-"""ImageSet in a file (75 MB): what a kill can lose on each core."""
+"""Images in a file (75 MB): what a kill can lose on each core."""
 
 
 @dataclass(frozen=True)
