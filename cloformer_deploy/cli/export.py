@@ -22,8 +22,8 @@ def command(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Checkpoint file (.pth, .pt, .safetensors), or name of bundled weights.",
-            metavar="FILE|NAME",
+            help="Checkpoint file or folder (PyTorch, safetensors), or name of bundled weights.",
+            metavar="FILE|FOLDER|NAME",
             show_default=DEFAULT,
             rich_help_panel=_MODEL,
         ),
@@ -34,6 +34,15 @@ def command(
             help=f"Require weights of this variant: {', '.join(all_variants())}.",
             metavar="VARIANT",
             show_default="read from the weights",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    architecture: Annotated[
+        Path | None,
+        typer.Option(
+            help="Configuration of the network: JSON or YAML with the published keys.",
+            metavar="FILE",
+            show_default="what the weights say, else as published",
             rich_help_panel=_MODEL,
         ),
     ] = None,
@@ -170,6 +179,7 @@ def command(
         precisions=list(dict.fromkeys(precisions)),
         weights=weights,
         variant=variant,
+        architecture=architecture,
         target=target,
         input_kind=cast(InputKind, input_kind),
         height=height,

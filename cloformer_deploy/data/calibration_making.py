@@ -155,7 +155,8 @@ def _rendered(count: int, seed: int, preprocessing: Preprocessing) -> Source:
 
 
 def _folder(root: Path, seed: int, preprocessing: Preprocessing) -> Source:
-    flat, by_class = list_images(root)
+    listing = list_images(root)
+    flat, by_class = listing.flat, listing.by_class
     links = [name for name in by_class if (root / name).is_symlink()]
     listed = {UNLABELED: flat, **{name: paths for name, paths in by_class.items() if name not in links}}
     # numpy guarantees a bit generator's raw stream in all versions, but not the result of its shuffle.
@@ -170,8 +171,8 @@ def _folder(root: Path, seed: int, preprocessing: Preprocessing) -> Source:
     }
     if not groups:
         raise DataError(f"{root} holds images only behind links to folders", "pass the folder that a link points to")
-    warnings = (f"links to folders are ignored: {', '.join(map(_printable, links))}",) if links else ()
-    return Source(_printable(root.resolve().name), groups, warnings)
+    ignored = (f"links to folders are ignored: {', '.join(map(_printable, links))}",) if links else ()
+    return Source(_printable(root.resolve().name), groups, (*listing.warnings, *ignored))
 
 
 def _write(source: Source, draft: CalibrationManifest, output: Path, progress: Progress) -> int:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloformer_deploy.data.batches import Batch, stream
-from cloformer_deploy.data.preprocessing import IMAGE_SUFFIXES, Preprocessing, load_image
+from cloformer_deploy.data.class_names import check_no_splits, class_indices, comparable
+from cloformer_deploy.data.decoding import KINDS, is_image, is_unread_image
+from cloformer_deploy.data.preprocessing import Preprocessing, load_image
 from cloformer_deploy.errors import DataError
+from cloformer_deploy.system.text import listed
+
+SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"})
+"""Folders that operating systems and storage devices add."""
+_KINDS = ", ".join(kind.name for kind in KINDS)
 
 
 @dataclass(frozen=True)
@@ -69,11 +77,26 @@ class ImageFolder:
         return stream(self.paths, self.labels, lambda path: load_image(path, preprocessing), size)
 
 
+@dataclass(frozen=True)
+class Listing:
+    """The image files of a folder, sorted.
+
+    Attributes:
+        flat: images directly in the folder.
+        by_class: images of each sub-folder, at any depth, by its name; a sub-folder without images is empty.
+        warnings: what was left out.
+    """
+
+    flat: list[Path]
+    by_class: dict[str, list[Path]]
+    warnings: tuple[str, ...]
+
+
 def open_folder(root: Path, num_classes: int, labels: Sequence[str] | None) -> ImageFolder:
     """Open a folder with one sub-folder per class, or a flat folder of unlabeled images.
 
-    Sub-folders that are all named like labels of the model have the indices of these labels. Otherwise the sorted
-    sub-folders have the indices 0..N-1, with a warning unless the model has N classes without names.
+    Sub-folders are matched with classes as `class_names.class_indices` says. Sub-folders without images that are not
+    named like a label are left out, with a warning.
 
     Args:
         root: the folder.
@@ -82,88 +105,82 @@ def open_folder(root: Path, num_classes: int, labels: Sequence[str] | None) -> I
 
     Raises:
         DataError: the folder does not exist, is unreadable or has no images; has images beside sub-folders with images;
-            has more sub-folders than the model has classes; or only some sub-folders are named like labels.
+            or its sub-folders do not fit the classes.
     """
-    flat, by_class = list_images(root)
+    listing = list_images(root)
+    flat, by_class, warnings = listing.flat, listing.by_class, listing.warnings
     if flat and any(by_class.values()):
         raise DataError(
             f"{root} holds {len(flat)} images beside sub-folders with images",
             "use one sub-folder per class, or one flat folder",
         )
     if flat:
-        return ImageFolder(root, tuple(flat), None)
-    indices, warnings = _class_indices(root, list(by_class), num_classes, labels)
-    paths = [(path, index) for images, index in zip(by_class.values(), indices, strict=True) for path in images]
+        return ImageFolder(root, tuple(flat), None, warnings)
+    known = {comparable(label) for label in labels or ()}
+    # Without labels an empty folder can only be told to be a class by the number of folders.
+    all_classes = labels is None and len(by_class) == num_classes
+    kept = [name for name, images in by_class.items() if images or all_classes or comparable(name) in known]
+    left_out = [name for name in by_class if name not in kept]
+    if left_out:
+        warnings += (f"folders of {root} without images are left out: {listed(left_out)}",)
+    empty = [name for name in kept if not by_class[name]]
+    if empty:
+        warnings += (f"classes without images in {root}: {listed(empty)}",)
+    indices = class_indices(root, kept, num_classes, labels)
+    paths = [(path, index) for name, index in zip(kept, indices, strict=True) for path in by_class[name]]
     return ImageFolder(root, tuple(path for path, _ in paths), tuple(index for _, index in paths), warnings)
 
 
-def list_images(root: Path) -> tuple[list[Path], dict[str, list[Path]]]:
-    """List the image files of a folder, sorted.
+def list_images(root: Path) -> Listing:
+    """List the image files of a folder.
 
-    Hidden files and folders are ignored. A sub-folder may be a link; links to folders further down are not followed.
-
-    Returns:
-        The images directly in the folder, and those of each sub-folder, at any depth, by its name.
+    Hidden files and folders, and those of operating systems, are ignored. A sub-folder may be a link; links to folders
+    further down are not followed.
 
     Raises:
-        DataError: the folder does not exist, is unreadable, or has no images.
+        DataError: the folder does not exist, is unreadable, has no images, or has a sub-folder for each split.
     """
+    unread: Counter[str] = Counter()
     try:
         if not root.is_dir():
-            raise DataError(f"{root} is not a folder", "pass a folder of JPEG, PNG or WebP images")
-        flat = _images(root, recursive=False)
-        folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-        by_class = {folder.name: _images(folder, recursive=True) for folder in folders}
+            raise DataError(f"{root} is not a folder", f"pass a folder of images ({_KINDS})")
+        flat = _images(root, unread, recursive=False)
+        folders = sorted(path for path in root.iterdir() if path.is_dir() and not _is_system(path.name))
+        by_class = {folder.name: _images(folder, unread, recursive=True) for folder in folders}
     except OSError as error:
         raise DataError(
             f"{error.filename or root} cannot be read: {error.strerror}", "check its permissions"
         ) from error
+    told = ", ".join(f"{count} {suffix}" for suffix, count in sorted(unread.items()))
     if not flat and not any(by_class.values()):
-        raise DataError(f"{root} holds no JPEG, PNG or WebP images", "pass the folder that holds the images")
-    return flat, by_class
+        raise DataError(
+            f"{root} holds no images that are read" + (f" ({told} are not)" if told else ""),
+            f"pass the folder that holds the images ({_KINDS})",
+        )
+    check_no_splits(root, [name for name, images in by_class.items() if images])
+    warnings = (f"images of kinds that are not read are left out of {root}: {told}",) if told else ()
+    return Listing(flat, by_class, warnings)
 
 
-def _images(folder: Path, *, recursive: bool) -> list[Path]:
-    """Return the images in a folder, sorted, without hidden ones; links to folders are not followed."""
+def _is_system(name: str) -> bool:
+    return name.startswith(".") or name in SYSTEM_FOLDERS
+
+
+def _images(folder: Path, unread: Counter[str], *, recursive: bool) -> list[Path]:
+    """Return the images in a folder, sorted, without hidden ones; links to folders are not followed.
+
+    Args:
+        folder: the folder.
+        unread: receives the number of images of kinds that are not read, by suffix.
+        recursive: include sub-folders.
+    """
 
     def fail(error: OSError) -> None:  # without it os.walk, like Path.rglob, skips folders that it cannot read
         raise error
 
-    found = []
-    for parent, folders, files in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-        found += [Path(parent, name) for name in files if not name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-
-
-def _class_indices(
-    root: Path, names: list[str], num_classes: int, labels: Sequence[str] | None
-) -> tuple[list[int], tuple[str, ...]]:
-    known = {label: index for index, label in enumerate(labels or ())}
-    unknown = [name for name in names if name not in known]
-    if not unknown:
-        return [known[name] for name in names], ()
-    if len(unknown) < len(names):
-        raise DataError(
-            f"{root}: some sub-folders are labels of the model, but these are not: {', '.join(unknown[:3])}",
-            "rename these to labels, or rename all sub-folders so that their sorted order is the order of the classes",
-        )
-    if len(names) > num_classes:
-        raise DataError(
-            f"{root} has {len(names)} sub-folders, the model {num_classes} classes",
-            "use one sub-folder per class, or a flat folder of unlabeled images",
-        )
-    indices = list(range(len(names)))
-    if len(names) == num_classes and labels is None:
-        return indices, ()
-    if len(names) == num_classes:
-        warning = (
-            f"the sub-folders of {root} are not named like the model's labels: in sorted order, "
-            f"{names[0]} is taken as {next(iter(known))}, ..., {names[-1]} as {list(known)[-1]}"
-        )
-    else:
-        warning = (
-            f"{root} has {len(names)} sub-folders, the model {num_classes} classes: "
-            f"{names[0]} is taken as class 0, ..., {names[-1]} as class {len(names) - 1}"
-        )
-    return indices, (warning,)
+    files: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if recursive and not _is_system(name)]
+        files += [Path(parent, name) for name in names if not name.startswith(".")]
+    unread.update(path.suffix.lower() for path in files if is_unread_image(path))
+    return sorted(path for path in files if is_image(path) and path.is_file())

@@ -5,22 +5,16 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.WebPImagePlugin import WebPImageFile
+from PIL import Image
 from pydantic import Field, model_validator
 
+from cloformer_deploy.data.decoding import MAX_PIXELS, REPAIR, decode
 from cloformer_deploy.errors import DataError, RequestError
 from cloformer_deploy.networks.base import INPUT_MULTIPLE
 from cloformer_deploy.system.schema import Strict
 
 MAX_SIDE = 2048
 """Largest height and width of a model's input, pixels."""
-MAX_PIXELS = 100_000_000
-"""Largest number of pixels of an image file, and of an image while it is resized."""
-REPAIR = "repair it or remove it from the folder"
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 Triple = tuple[float, float, float]
 Side = Annotated[int, Field(ge=INPUT_MULTIPLE, le=MAX_SIDE, multiple_of=INPUT_MULTIPLE)]
@@ -103,57 +97,19 @@ class Preprocessing(Strict):
 
 
 def load_image(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Decode an image file and resize it to the model's input size.
-
-    EXIF orientation is applied, alpha is dropped, 16-bit channels keep their 8 high bits, and the first frame of an
-    animation is used. The format is told by the content of the file, not by its name.
+    """Decode an image file (see `decoding.decode`) and resize it to the model's input size.
 
     Returns:
         RGB, uint8, (3, H, W).
 
     Raises:
-        DataError: the file is not a JPEG, PNG or WebP image, is damaged, has more than 100 million pixels, or is too
-            narrow to be resized.
+        DataError: the file cannot be decoded, or the image is too narrow to be resized.
     """
-    try:
-        with _decoder(path)(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
-            upright = _rgb(image)
-    except DataError:
-        raise
-    except Exception as error:  # on damaged bytes the decoders raise nearly any class
-        raise DataError(f"{path} cannot be decoded: {error}", REPAIR) from error
+    upright = decode(path)
     try:
         return fit(upright, preprocessing)
     except ValueError as error:
         raise DataError(f"{path} cannot be used: {error}", REPAIR) from error
-
-
-def _decoder(path: Path) -> type[JpegImageFile | PngImageFile | WebPImageFile]:
-    """Return the decoder of a file, told by its first bytes.
-
-    Image.open is not used: some of its decoders run other programs (EPS), and for large images it raises a warning,
-    which cannot be suppressed for one thread alone.
-    """
-    with path.open("rb") as file:
-        start = file.read(12)
-    if start.startswith(b"\xff\xd8\xff"):
-        return JpegImageFile
-    if start.startswith(b"\x89PNG\r\n\x1a\n"):
-        return PngImageFile
-    if start.startswith(b"RIFF") and start.endswith(b"WEBP"):
-        return WebPImageFile
-    raise DataError(f"{path} is not a JPEG, PNG or WebP image", REPAIR)
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode == "P":  # Pillow warns when it converts a palette with alpha directly to RGB
-        upright = upright.convert("RGBA")
-    if upright.mode.startswith("I"):  # convert() clips 16-bit values at 255
-        upright = Image.fromarray((np.asarray(upright, np.int32) >> 8).clip(0, 255).astype(np.uint8))
-    return upright.convert("RGB")
 
 
 def fit(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:

@@ -29,9 +29,11 @@ from cloformer_deploy.export.float_layers import ExcludedLayers, check_fit, read
 from cloformer_deploy.export.jobs import AccuracyLimit, Check, Job, Source, registering_modules, run
 from cloformer_deploy.export.labels import read_labels
 from cloformer_deploy.export.request import ExportRequest, check_request
+from cloformer_deploy.networks import configuration_keys
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.packages import installed_version, require
 from cloformer_deploy.tasks import TASKS
+from cloformer_deploy.weights.configuration import read_configuration
 from cloformer_deploy.weights.zoo import bundled_checkpoints, resolve_weights
 
 if TYPE_CHECKING:
@@ -65,9 +67,12 @@ def export(request: ExportRequest, progress: Progress) -> Export:
     # Imported here: torch takes seconds to import, which a rejected request need not wait for.
     from cloformer_deploy.weights.checkpoints import checkpoint_bytes, load_checkpoint
 
-    checkpoint = load_checkpoint(weights_file, request.variant)
+    said = None if request.architecture is None else read_configuration(request.architecture, configuration_keys())
+    checkpoint = load_checkpoint(weights_file, request.variant, said)
+    for sentence in checkpoint.notes:
+        progress.step(f"{weights_file.name}: {sentence}")
     for sentence in checkpoint.assumed:
-        progress.warn(f"the weights do not say it, so this is assumed: {sentence}")
+        progress.warn(f"assumed, as the weights do not say it: {sentence} (--architecture FILE says otherwise)")
     if checkpoint.task not in TASKS:
         raise RequestError(f"{weights_file}: its task {checkpoint.task!r} is unknown", f"known: {', '.join(TASKS)}")
     if request.labels is not None:

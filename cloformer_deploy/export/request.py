@@ -27,6 +27,7 @@ class ExportRequest:
         precisions: of each format.
         weights: weights file, or name of bundled weights; None is the default bundled weights.
         variant: configuration that the weights must be of; None accepts any.
+        architecture: configuration file of the network; None takes what the weights say.
         target: of each format; None is each format's default.
         input_kind: see `backends.base.ExportSpec`.
         height, width: input size.
@@ -46,6 +47,7 @@ class ExportRequest:
     precisions: Sequence[str] = ("fp32",)
     weights: str | None = None
     variant: str | None = None
+    architecture: Path | None = None
     target: str | None = None
     input_kind: InputKind = "tensor"
     height: int = 224

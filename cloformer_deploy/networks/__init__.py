@@ -13,12 +13,17 @@ if TYPE_CHECKING:
 
 NETWORKS: dict[str, Network] = {item.name: item for item in (CloFormerNetwork(),)}
 
-__all__ = ["NETWORKS", "Network", "all_variants", "network_of"]
+__all__ = ["NETWORKS", "Network", "all_variants", "configuration_keys", "network_of"]
 
 
 def all_variants() -> tuple[str, ...]:
     """Return the names of all configurations of all families."""
     return tuple(dict.fromkeys(name for network in NETWORKS.values() for name in network.variants))
+
+
+def configuration_keys() -> tuple[str, ...]:
+    """Return the published configuration keys of all families."""
+    return tuple(dict.fromkeys(key for network in NETWORKS.values() for key in network.configuration_keys))
 
 
 def network_of(model: "nn.Module") -> Network:

@@ -1,6 +1,6 @@
 """The Protocol that every network family follows. Imports no torch, so that light commands stay light."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -91,11 +91,15 @@ class Network(Protocol):
         title: name of the family in prose.
         variants: names of the published configurations.
         rewrites: exact rewrites by name. A target lists the names it wants; names that a network lacks are skipped.
+        landmark: name of a tensor that every state dict of the family has, by which it is found in a file.
+        configuration_keys: the published keys of a configuration.
     """
 
     name: str
     title: str
     variants: tuple[str, ...]
+    landmark: str
+    configuration_keys: tuple[str, ...]
 
     @property
     def rewrites(self) -> Mapping[str, Rewrite]:
@@ -118,6 +122,28 @@ class Network(Protocol):
         Raises:
             CheckpointError: some tensors are this network's, but the state dict is not complete, or does not fit the
                 variant or the configuration; or the configuration contradicts itself.
+        """
+        ...
+
+    def own_names(self, names: Collection[str]) -> dict[str, str]:
+        """Return the published name of each name in a file, for files whose names differ in known ways.
+
+        Raises:
+            CheckpointError: they show a form of the network that is not read.
+        """
+        ...
+
+    def said(
+        self, mappings: Sequence[tuple[str, Mapping[str, Any]]], modules: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """Return what a file says of the configuration, under its published keys.
+
+        Args:
+            mappings: places and entries of mappings that have some of `configuration_keys`.
+            modules: attributes of the network's modules by their paths, where whole modules were saved.
+
+        Raises:
+            CheckpointError: the file says two things.
         """
         ...
 

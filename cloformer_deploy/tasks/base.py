@@ -26,8 +26,8 @@ class Output:
         name: in every artifact.
         axes: names of the axes in the network's own layout (channels first), such as ("batch", "classes").
         description: for the artifact's own metadata.
-        centered: distances are measured after subtracting each image's mean over the second axis, because a constant
-            added to all values changes no prediction.
+        centered: signal and cosine are measured after subtracting each image's mean over the second axis, unless that
+            axis has one value: a large mean would hide errors of the rest.
     """
 
     name: str

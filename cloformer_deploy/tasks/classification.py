@@ -61,14 +61,15 @@ class Classification:
         return RenderedImages("test", range(LABELED_COUNT if labeled else UNLABELED_COUNT), labeled)
 
     def evidence(self, outputs: Outputs, expected: Outputs) -> list[bytes]:
-        """See `Task.evidence`: the class with the largest logit."""
+        """See `Task.evidence`: the class with the largest logit; of a single logit whether it is positive."""
         import numpy as np
 
         from cloformer_deploy.tasks.distances import finite_images
 
         logits = outputs[LOGITS.name]
         finite = finite_images(outputs, self.outputs) & finite_images(expected, self.outputs)
-        classes = np.where(finite, logits.argmax(axis=1), _NOT_FINITE).astype("<i4")
+        answers = logits.argmax(axis=1) if logits.shape[1] > 1 else logits[:, 0] > 0
+        classes = np.where(finite, answers, _NOT_FINITE).astype("<i4")
         return [item.tobytes() for item in classes]
 
     def pseudo_targets(self, evidence: Sequence[bytes]) -> Sequence[Any]:

@@ -1,7 +1,8 @@
 """Numerical distances between an artifact's outputs and PyTorch's: SQNR, largest difference, cosine.
 
-Outputs that are marked `centered` (logits) are compared after each image's mean was subtracted: a constant added to
-all of them changes no prediction, and would hide in an uncentered cosine near 1.
+Of outputs that are marked `centered` (logits) the signal is what is left after each image's mean was subtracted: a
+large mean would hide errors of the rest. The noise is the whole difference, so that a constant added to all logits,
+which changes no prediction of a softmax, still shows. A single logit is its own signal.
 """
 
 import math
@@ -46,8 +47,13 @@ def centered(values: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def compared(outputs: Outputs, specs: Sequence[Output]) -> NDArray[np.float64]:
-    """Return the values that distances are measured on, (B, values), float64: all outputs side by side."""
-    parts = [centered(outputs[spec.name]) if spec.centered else outputs[spec.name].astype(np.float64) for spec in specs]
+    """Return the values that signal and cosine are measured on, (B, values), float64: all outputs side by side."""
+    parts = [
+        centered(outputs[spec.name])
+        if spec.centered and outputs[spec.name].shape[1] > 1
+        else outputs[spec.name].astype(np.float64)
+        for spec in specs
+    ]
     return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
 
@@ -71,7 +77,7 @@ def image_distances(expected: Outputs, found: Outputs, specs: Sequence[Output]) 
         )
         raw = [np.abs(expected[spec.name][finite].astype(np.float64) - found[spec.name][finite]) for spec in specs]
         rows[finite, 0] = (signal**2).sum(axis=1)
-        rows[finite, 1] = ((signal - other) ** 2).sum(axis=1)
+        rows[finite, 1] = np.sum([(part**2).reshape(len(part), -1).sum(axis=1) for part in raw], axis=0)
         rows[finite, 2] = np.max([part.reshape(len(part), -1).max(axis=1) for part in raw], axis=0)
         rows[finite, 3] = _cosines(signal, other)
     rows[~finite, 3] = np.nan

@@ -24,9 +24,15 @@ _SCHEMA = (
 _AT_ONCE = 500
 
 
-def default_folder() -> Path:
-    """Return `$XDG_CACHE_HOME/cloformer-deploy`, or the same in `~/.cache` without that variable."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cloformer-deploy"
+def default_folder() -> Path | None:
+    """Return `$XDG_CACHE_HOME/cloformer-deploy`, or the same in `~/.cache` without that variable.
+
+    None where the user has no home folder, as in a container that runs under an unknown user id.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cloformer-deploy"
+    except RuntimeError:
+        return None
 
 
 def key(*parts: str | bytes) -> bytes:
@@ -45,31 +51,38 @@ def _is_whole(item: object, value: object, checksum: object) -> bool:
     return isinstance(item, bytes) and isinstance(value, bytes) and checksum == key(item, value)
 
 
+def _discard(path: Path) -> None:
+    """Delete a database with the files beside it."""
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
 class Cache:
     """A store of bytes by key; several threads and processes may use it at once.
 
     If the folder cannot be used, nothing is kept and nothing is found, and no error is raised.
 
     Args:
-        folder: folder of `results.sqlite`; it is made if it does not exist.
+        folder: folder of `results.sqlite`; it is made if it does not exist. None keeps nothing.
         limit_bytes: see `LIMIT_BYTES`.
 
     Attributes:
         problem: reason why nothing is kept; None if all is well.
     """
 
-    def __init__(self, folder: Path, limit_bytes: int = LIMIT_BYTES) -> None:
-        self._path = folder / "results.sqlite"
+    def __init__(self, folder: Path | None, limit_bytes: int = LIMIT_BYTES) -> None:
         self._limit = limit_bytes
         self._lock = threading.Lock()
-        self.problem: str | None = None
-        self._connection = self._open()
+        self.problem: str | None = None if folder else "there is no home folder (--cache DIR names one)"
+        self._path = None if folder is None else folder / "results.sqlite"
+        self._connection = None if self._path is None else self._open(self._path)
 
-    def _open(self) -> sqlite3.Connection | None:
+    def _open(self, path: Path) -> sqlite3.Connection | None:
         for _ in range(2):
             try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                connection = sqlite3.connect(self._path, timeout=_WAIT_S, check_same_thread=False, isolation_level=None)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                connection = sqlite3.connect(path, timeout=_WAIT_S, check_same_thread=False, isolation_level=None)
                 connection.execute("pragma journal_mode = wal")
                 connection.execute("pragma synchronous = normal")
                 connection.execute(_SCHEMA)
@@ -78,7 +91,7 @@ class Cache:
                 self.problem = str(error)
                 return None
             except sqlite3.DatabaseError:  # the file is truncated or not a database
-                self._discard()
+                _discard(path)
             except OSError as error:
                 self.problem = str(error)
                 return None
@@ -140,13 +153,9 @@ class Cache:
             self.problem = self.problem or str(error)
         except sqlite3.DatabaseError:  # a page is damaged: start with a new file
             self.close()
-            self._discard()
-            self._connection = self._open()
-
-    def _discard(self) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            with contextlib.suppress(OSError):
-                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            if self._path is not None:
+                _discard(self._path)
+                self._connection = self._open(self._path)
 
     def close(self) -> None:
         """Close the file; nothing is kept or found after it."""

@@ -36,6 +36,8 @@ def opened(
     if not manifest.artifacts:
         raise BundleError(f"{bundle.root} lists no artifacts", "export into it")
     images = TASKS[manifest.task].open_data(data, manifest.num_classes, manifest.labels).limited(max_images)
+    for sentence in manifest.assumed:
+        progress.warn(f"assumed at the export, as the weights do not say it: {sentence}")
     for warning in images.warnings:
         progress.warn(warning)
     if data is not None:  # the bundled images are of another split than those that calibration takes

@@ -6,8 +6,9 @@ checked before memory is allocated for it.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,17 @@ from torch import Tensor, nn
 
 from cloformer_deploy.errors import CheckpointError
 from cloformer_deploy.networks import NETWORKS, all_variants
-from cloformer_deploy.networks.base import Configuration, Identity, Network
+from cloformer_deploy.networks.base import Network
 from cloformer_deploy.system.files import naming, replaced
 from cloformer_deploy.system.text import clipped, listed
-from cloformer_deploy.weights.files import COPY_AGAIN, GIVE_WEIGHTS, SAVE_AGAIN, parse, read, safetensors_bytes
+from cloformer_deploy.weights.files import Parsed, safetensors_bytes
+from cloformer_deploy.weights.finding import Found, configurations, state_dicts, tensor_names
+from cloformer_deploy.weights.records import Record, TensorRecord
+from cloformer_deploy.weights.sources import open_source
+from cloformer_deploy.weights.torch_files import COPY_AGAIN, GIVE_WEIGHTS, SAVE_AGAIN
 
-WRAPPER_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")
-"""Keys under which training scripts store the state dict; averaged (EMA) weights come first, as in timm."""
-
-_PREFIX = "module."
 _COUNTER = ".num_batches_tracked"
-_WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_WEIGHT_DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Checkpoint:
         task: task of the head, a key of `tasks.TASKS`.
         architecture: the configuration under its published keys, as JSON values.
         assumed: sentences on what the file does not say of the configuration.
+        notes: sentences on where in the file the weights were found, and on what was left out.
         state_dict: all entries of the network's state dict, in its order; float32 (counters: int64), contiguous and
             finite.
 
@@ -60,6 +62,7 @@ class Checkpoint:
     task: str = "classification"
     architecture: Mapping[str, Any] = field(kw_only=True)
     assumed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
     state_dict: dict[str, Tensor] = field(repr=False, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -76,14 +79,14 @@ class Checkpoint:
 def load_checkpoint(
     path: Path, variant: str | None = None, architecture: Mapping[str, Any] | None = None
 ) -> Checkpoint:
-    """Read a weights file: PyTorch (zip or legacy format) or safetensors; the content tells the format.
+    """Read weights: a PyTorch file (zip or legacy format), safetensors, or a folder or index of such files.
 
-    The state dict may be at the top of the file, or under one of `WRAPPER_KEYS`, of which the first one present is
-    used. Its keys may all have the prefix `module.`. Weights are converted to float32. Counters
-    (`num_batches_tracked`), which inference does not use, may be missing.
+    The state dict may lie anywhere in the file, under any prefix, and may be that of a whole saved module (see
+    `weights.finding`). Weights are converted to float32. Counters (`num_batches_tracked`), which inference does not
+    use, may be missing.
 
     Args:
-        path: the file.
+        path: the file or folder.
         variant: the expected variant; None accepts every variant.
         architecture: the configuration, under its published keys; None takes what the file says.
 
@@ -94,18 +97,25 @@ def load_checkpoint(
     if variant is not None and variant not in all_variants():
         raise CheckpointError(f"there is no variant {variant!r}", f"choose one of {', '.join(all_variants())}")
     with naming(path):
-        data = read(path)
-        parsed = parse(data)
-        tensors = {name: _usable(name, value, len(data)) for name, value in _state_dict(parsed.content).items()}
-        network, found = _identify(tensors, variant, architecture or parsed.configuration)
+        opened = open_source(path)
+        parsed = opened.parsed
+        network, source = _source(parsed)
+        names = network.own_names(source.entries)
+        values = {own: source.entries[name] for name, own in names.items()}
+        shapes = {name: _usable_shape(name, value, opened.bytes) for name, value in values.items()}
+        said = architecture or parsed.configuration or _said(network, parsed, source)
+        found = network.identify(shapes, variant, said)
+        if found is None:
+            raise AssertionError(f"a state dict with {network.landmark} is identified or refused")
         state_dict = {
-            name: _converted(name, tensors[name]) if name in tensors else torch.zeros(shape, dtype=torch.int64)
+            name: _converted(name, parsed.tensor(name, values[name]))
+            if name in values
+            else torch.zeros(shape, dtype=torch.int64)
             for name, shape in network.state_shapes(found.architecture).items()
         }
-        digest = hashlib.sha256(data).hexdigest()
         return Checkpoint(
             path.stem,
-            digest,
+            opened.sha256,
             found.variant,
             found.num_classes,
             parsed.labels,
@@ -113,6 +123,7 @@ def load_checkpoint(
             parsed.task or found.task,
             architecture=found.architecture,
             assumed=found.assumed,
+            notes=source.notes,
             state_dict=state_dict,
         )
 
@@ -173,28 +184,34 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _state_dict(content: Any) -> dict[str, Any]:
-    """Return the state dict in the content of a file, without wrapper and prefix; its values are not checked."""
-    # dict.items(x) and not x.items(): the restricted unpickler lets a file set attributes on an OrderedDict.
-    if not isinstance(content, dict):
-        raise CheckpointError(f"the file contains a {type(content).__name__}, not a dictionary of tensors", SAVE_AGAIN)
-    entries = dict(dict.items(content))
-    wrapped = next((entries[key] for key in WRAPPER_KEYS if isinstance(entries.get(key), dict)), None)
-    state = entries if wrapped is None else dict(dict.items(wrapped))
-    if not any(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(
-            f"the file contains no tensors at its top or under {', '.join(WRAPPER_KEYS)} (keys: {listed(state)})",
-            SAVE_AGAIN,
-        )
-    if not all(isinstance(name, str) for name in state):
-        raise CheckpointError("not all keys of the state dict are strings", SAVE_AGAIN)
-    if all(name.startswith(_PREFIX) for name in state):
-        return {name.removeprefix(_PREFIX): value for name, value in state.items()}
-    return state
+def _source(parsed: Parsed) -> tuple[Network, Found]:
+    """Return the network that has a state dict in the file, and the state dict to use.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    for network in NETWORKS.values():
+        found = state_dicts(parsed.content, network.landmark)
+        if found:
+            others = [f"{item.place or 'the top'}" for item in found[1:]]
+            notes = (f"other weights of the same kind are not used: {listed(others)}",) if others else ()
+            return network, replace(found[0], notes=(*found[0].notes, *notes))
+    names = tensor_names(parsed.content)
+    titles = " or ".join(network.title for network in NETWORKS.values())
+    if not names:
+        raise CheckpointError("the file contains no tensors", SAVE_AGAIN)
+    raise CheckpointError(
+        f"none of the {len(names)} tensors in the file belongs to {titles} ({listed(names)})", GIVE_WEIGHTS
+    )
 
 
-def _usable(name: str, value: Any, file_bytes: int) -> Tensor:
-    """Return an entry of a state dict as a plain dense tensor, after checking that it can be converted.
+def _said(network: Network, parsed: Parsed, source: Found) -> Mapping[str, Any] | None:
+    """Return the configuration that the file's objects, or the attributes of a saved module, say."""
+    return network.said(configurations(parsed.content, network.configuration_keys), source.modules) or None
+
+
+def _usable_shape(name: str, value: Any, file_bytes: int) -> tuple[int, ...]:
+    """Return the shape of an entry of a state dict, after checking that it can be read and converted.
 
     Args:
         name: of the entry.
@@ -205,41 +222,23 @@ def _usable(name: str, value: Any, file_bytes: int) -> Tensor:
         CheckpointError: the entry is no dense tensor of a supported dtype, or is larger than the file.
     """
     what = f"{clipped(name)} is"
-    if not isinstance(value, Tensor):
+    if isinstance(value, Record):
+        if value.name.startswith("torch._utils._rebuild"):
+            raise CheckpointError(f"{what} sparse, quantized, nested or without data, not a dense tensor", SAVE_AGAIN)
+        raise CheckpointError(f"{what} of type {clipped(value.name)}, not a tensor", SAVE_AGAIN)
+    if not isinstance(value, Tensor | TensorRecord):
         raise CheckpointError(f"{what} of type {type(value).__name__}, not a tensor", SAVE_AGAIN)
-    # The method is called through the class, because a file can give its tensors attributes that hide their methods.
-    tensor = Tensor.detach(value)
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type != "cpu":
-        raise CheckpointError(f"{what} sparse, quantized, nested or without data, not a dense tensor", SAVE_AGAIN)
-    counter = name.endswith(_COUNTER) and tensor.dtype == torch.int64
-    if tensor.dtype not in _WEIGHT_DTYPES and not counter:
+    dtype = str(value.dtype).removeprefix("torch.")
+    if dtype not in _WEIGHT_DTYPES and not (name.endswith(_COUNTER) and dtype == "int64"):
         raise CheckpointError(
-            f"{what} {str(tensor.dtype).removeprefix('torch.')}, not float32, float16, bfloat16 or float64",
-            "save the weights as float32",
+            f"{what} {clipped(dtype)}, not float32, float16, bfloat16 or float64", "save the weights as float32"
         )
+    shape = tuple(value.shape)
+    size = math.prod(shape) * getattr(torch, dtype).itemsize
     # With a stride of 0 a single stored number can be a tensor of any size.
-    if tensor.nbytes > file_bytes:
-        raise CheckpointError(f"{what} a tensor of {tensor.nbytes} bytes in a file of {file_bytes} bytes", SAVE_AGAIN)
-    return tensor
-
-
-def _identify(
-    tensors: dict[str, Tensor], variant: str | None, configuration: Configuration | None
-) -> tuple[Network, Identity]:
-    """Return the network that the tensors belong to, and its configuration.
-
-    Raises:
-        CheckpointError: the tensors belong to no known network, or are not complete.
-    """
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    for network in NETWORKS.values():
-        found = network.identify(shapes, variant, configuration)
-        if found is not None:
-            return network, found
-    titles = " or ".join(network.title for network in NETWORKS.values())
-    raise CheckpointError(
-        f"none of the {len(shapes)} tensors in the file belongs to {titles} ({listed(shapes)})", GIVE_WEIGHTS
-    )
+    if size > file_bytes:
+        raise CheckpointError(f"{what} a tensor of {size} bytes in a file of {file_bytes} bytes", SAVE_AGAIN)
+    return shape
 
 
 def _converted(name: str, tensor: Tensor) -> Tensor:

@@ -10,21 +10,21 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, features
 
+from cloformer_deploy.data import decoding as module
 from cloformer_deploy.data import load_image
-from cloformer_deploy.data import preprocessing as module
 from cloformer_deploy.errors import DataError
 from tests.data.image_files import NOISE, SMALL, encoded, png_claiming, refusal, save
 
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.parametrize("kind", ["GIF", "EPS", "TIFF", "BMP", "ICO", "PPM", "TGA", "JPEG2000"])
+@pytest.mark.parametrize("kind", ["EPS", "ICO", "PPM", "TGA", "JPEG2000"])
 def test_other_formats_are_refused_whatever_their_name(tmp_path: Path, kind: str) -> None:
     if kind == "JPEG2000" and not features.check("jpg_2000"):
         pytest.skip("this Pillow writes no JPEG 2000")
     path = tmp_path / "a.png"
     path.write_bytes(encoded(kind, Image.new("RGB", (64, 32))))
-    assert "not a JPEG, PNG or WebP" in refusal(path).message
+    assert "is no image of a kind that is read (JPEG, PNG, " in refusal(path).message
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_other_formats_are_refused_whatever_their_name(tmp_path: Path, kind: str
 def test_files_that_are_no_images(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
-    assert "not a JPEG, PNG or WebP" in refusal(path).message
+    assert "is no image of a kind that is read (JPEG, PNG, " in refusal(path).message
 
 
 @pytest.mark.parametrize("start", [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x20\0\0\0WEBP"])

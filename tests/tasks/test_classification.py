@@ -83,11 +83,10 @@ def test_figures_by_hand() -> None:
     assert found.drop_pp == 50
 
 
-def test_a_single_class_has_nothing_to_disagree_about() -> None:
-    found = compared(array([[3], [4]]), array([[5], [-1]]), np.array([0, 0]))
-    assert found.agreement == 1
-    assert found.score == 1
-    assert found.drop_pp == 0
+def test_a_single_logit_agrees_by_its_sign() -> None:
+    found = compared(array([[3], [-4]]), array([[5], [1]]))
+    assert found.agreement == 0.5
+    assert found.score is None
 
 
 def test_labels_are_optional() -> None:

@@ -121,3 +121,18 @@ def test_the_folder_follows_the_xdg_specification(monkeypatch: pytest.MonkeyPatc
     assert default_folder() == Path("/somewhere/cloformer-deploy")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert default_folder() == Path.home() / ".cache" / "cloformer-deploy"
+
+
+def test_without_a_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert default_folder() is None
+    cache = Cache(default_folder())
+    cache.put({b"a": b"1"})
+    assert cache.get([b"a"]) == {}
+    assert cache.problem is not None
+    assert "--cache DIR" in cache.problem
+    cache.close()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cloformer_deploy.networks.cloformer import VARIANTS, create_model
-from cloformer_deploy.weights.checkpoints import WRAPPER_KEYS, build_model
+from cloformer_deploy.weights.checkpoints import build_model
 from tests.weights.weights_files import CONTAINERS, COUNTER, Weights, assert_same, load, safe, torch_zip
 
 pytestmark = pytest.mark.integration
@@ -22,8 +22,8 @@ def test_containers(container: str, xxs_weights: Weights, tmp_path: Path) -> Non
     assert_same(checkpoint.state_dict, xxs_weights)
 
 
-@pytest.mark.parametrize("prefix", ["", "module."])
-@pytest.mark.parametrize("wrapper", WRAPPER_KEYS)
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "_orig_mod.module.", "net.backbone."])
+@pytest.mark.parametrize("wrapper", ["state_dict_ema", "model_ema", "state_dict", "model", "net", "ema", "module"])
 def test_wrappers_and_prefix(wrapper: str, prefix: str, xxs_weights: Weights, tmp_path: Path) -> None:
     state = OrderedDict((prefix + name, tensor) for name, tensor in xxs_weights.items())
     content = {"epoch": 3, "arch": "cloformer", "optimizer": {"state": {0: {"step": 1.0}}}, wrapper: state}

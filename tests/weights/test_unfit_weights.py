@@ -31,16 +31,13 @@ pytestmark = pytest.mark.integration
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        pytest.param([torch.zeros(1)], "contains a list, not a dictionary of tensors", id="list"),
-        pytest.param(torch.zeros(3), "contains a Tensor, not a dictionary of tensors", id="tensor"),
-        pytest.param(Namespace(model=1), "contains a Namespace, not a dictionary", id="namespace"),
+        pytest.param([torch.zeros(1)], "contains no tensors", id="list"),
+        pytest.param(torch.zeros(3), "contains no tensors", id="tensor"),
+        pytest.param(Namespace(model=1), "contains no tensors", id="namespace"),
         pytest.param({}, "contains no tensors", id="nothing"),
         pytest.param({"model": {}}, "contains no tensors", id="nothing wrapped"),
-        pytest.param(
-            {"net": TINY, "epoch": 3}, "state_dict_ema, model_ema, state_dict, model (keys: net, epoch)", id="wrapper"
-        ),
-        pytest.param({"epoch": 3, **TINY}, "epoch is of type int, not a tensor", id="number among tensors"),
-        pytest.param({1: torch.zeros(1)}, "not all keys", id="key"),
+        pytest.param({"net": TINY, "epoch": 3}, "(net.head.weight, net.head.bias)", id="wrapper"),
+        pytest.param({1: torch.zeros(1)}, "contains no tensors", id="key"),
         pytest.param(
             {"conv1.weight": torch.zeros(1), "fc.bias": torch.zeros(1)},
             "none of the 2 tensors in the file belongs to CloFormer",

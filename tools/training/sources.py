@@ -9,8 +9,8 @@ from typing import Protocol
 
 from PIL import Image, ImageOps
 
+from cloformer_deploy.data.decoding import MAX_PIXELS, REPAIR
 from cloformer_deploy.data.folders import open_folder
-from cloformer_deploy.data.preprocessing import MAX_PIXELS, REPAIR
 from cloformer_deploy.errors import DataError
 
 _FORMATS = ("JPEG", "PNG", "WEBP")

@@ -59,7 +59,7 @@ class OnnxBackend:
         """See `Backend.convert`."""
         import onnx
 
-        from cloformer_deploy.backends.onnx.quantize import quantized
+        from cloformer_deploy.backends.onnx.quantize import OPSET_OF_16_BITS, quantized
 
         exported = _export(spec)
         try:
@@ -74,6 +74,8 @@ class OnnxBackend:
                 made, clipped = quantized(model, spec, spec.quantized)
             made.metadata_props.clear()
             onnx.helper.set_model_props(made, metadata.prefixed(spec, precision, clipped))
+            # Of a newer version ONNX Runtime before 1.18 refuses files, even if it knows all their operators.
+            made.ir_version = 9 if made.opset_import[0].version < OPSET_OF_16_BITS else 10
             onnx.checker.check_model(made, full_check=True)
             onnx.save(made, path)
             yield precision

@@ -54,12 +54,15 @@ def find_binary(options: Options, lack: CloformerDeployError) -> Path:
     given = options.benchmark_binary or (Path(os.environ[VARIABLE]) if VARIABLE in os.environ else None)
     if given is not None:
         return given
-    kept = default_folder() / "android_aarch64_benchmark_model"
+    folder = default_folder()
+    hint = f"give Google's benchmark_model with --benchmark-binary FILE or {VARIABLE}, or allow --download"
+    if folder is None:
+        raise MissingPartError(f"{lack.message}; and there is no home folder to keep benchmark_model in", hint)
+    kept = folder / "android_aarch64_benchmark_model"
     checksum = kept.with_suffix(".sha256")
     if options.download and not kept.exists():
         download(NIGHTLY, kept, checksum)
     if not kept.exists():
-        hint = f"give Google's benchmark_model with --benchmark-binary FILE or {VARIABLE}, or allow --download"
         raise MissingPartError(f"{lack.message}; and benchmark_model is not there either", hint)
     if not checksum.exists() or checksum.read_text().strip() != hashlib.sha256(kept.read_bytes()).hexdigest():
         raise MissingPartError(f"{kept} is not what was downloaded", "delete it, and give --download again")

@@ -1,7 +1,7 @@
 """CloFormer as a `Network`: its weights, its rewrites, and the names of its blocks."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from cloformer_deploy.networks.base import (
@@ -15,6 +15,7 @@ from cloformer_deploy.networks.base import (
     SoftmaxProduct,
 )
 from cloformer_deploy.networks.cloformer.architecture import CUSTOM, VARIANTS, parsed
+from cloformer_deploy.networks.cloformer.evidence import KEYS, LANDMARK, own_names, said
 from cloformer_deploy.networks.cloformer.identification import identified, shapes_of
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class CloFormerNetwork:
     name = "cloformer"
     title = "CloFormer"
     variants = (*VARIANTS, CUSTOM)
+    landmark = LANDMARK
+    configuration_keys = KEYS
 
     @property
     def rewrites(self) -> Mapping[str, Rewrite]:
@@ -61,10 +64,24 @@ class CloFormerNetwork:
         if found is None:
             return None
         architecture, assumed = found
-        said = architecture.as_json()
         return Identity(
-            self.name, architecture.variant, said, "classification", architecture.num_classes, tuple(assumed)
+            self.name,
+            architecture.variant,
+            architecture.as_json(),
+            "classification",
+            architecture.num_classes,
+            tuple(assumed),
         )
+
+    def own_names(self, names: Collection[str]) -> dict[str, str]:
+        """See `Network.own_names`."""
+        return own_names(names)
+
+    def said(
+        self, mappings: Sequence[tuple[str, Mapping[str, Any]]], modules: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """See `Network.said`."""
+        return said(mappings, modules)
 
     def check(self, variant: str, architecture: Mapping[str, Any]) -> None:
         """See `Network.check`."""
