@@ -10,7 +10,7 @@ from cloformer_deploy.backends.target import Target
 from cloformer_deploy.errors import MissingPartError, ToolError
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.tasks import Output
-from cloformer_deploy.tasks.base import Outputs
+from cloformer_deploy.tasks.base import Outputs, Scores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +38,7 @@ class ExportSpec:
         title: network and task in a few words.
         outputs: names and meaning of what the model returns.
         class_logits: name of the output that has one logit per class; None where there is none.
+        scores: what turns these logits into scores.
         preprocessing: input size and normalization.
         input_kind: `tensor` takes the normalized image, `image` RGB 0..255 with the normalization in the graph.
         batch: batch size; None is dynamic.
@@ -51,6 +52,7 @@ class ExportSpec:
     title: str
     outputs: tuple[Output, ...]
     class_logits: str | None
+    scores: Scores
     preprocessing: "Preprocessing"
     input_kind: InputKind
     batch: int | None
@@ -62,7 +64,7 @@ class ExportSpec:
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Return the shape of the traced example, NCHW; a dynamic batch has 2, because 1 would be taken as fixed."""
-        return (2 if self.batch is None else self.batch, 3, self.preprocessing.height, self.preprocessing.width)
+        return (2 if self.batch is None else self.batch, *self.preprocessing.shape)
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,7 @@ class Backend(Protocol):
         suffix: ending of its files.
         extra: extra of this package that installs `packages`.
         packages: distributions that make the files.
+        image_colors: color of images that files with `--input image` can take; see `data.preprocessing.Color`.
         input_layout: layout of image tensors in its files.
         targets: targets that a graph can be lowered for, by name; the first is the default.
         dynamic_batch: files can leave the batch size open.
@@ -185,6 +188,7 @@ class Backend(Protocol):
     suffix: str
     extra: str
     packages: tuple[str, ...]
+    image_colors: tuple[str, ...]
     input_layout: Literal["NCHW", "NHWC"]
     targets: Mapping[str, Target]
     dynamic_batch: bool

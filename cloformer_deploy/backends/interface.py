@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cloformer_deploy.backends.base import INPUT_NAME, ExportSpec
 from cloformer_deploy.data import Preprocessing, probe_images
+from cloformer_deploy.tasks.base import Scores
 
 
 class NormalizedInput(nn.Module):
@@ -19,8 +20,8 @@ class NormalizedInput(nn.Module):
         self.model = model
         std = torch.tensor(preprocessing.std, dtype=torch.float64)
         mean = torch.tensor(preprocessing.mean, dtype=torch.float64)
-        self.register_buffer("pixel_scale", (1 / (255 * std)).float().reshape(1, 3, 1, 1))
-        self.register_buffer("pixel_shift", (-mean / std).float().reshape(1, 3, 1, 1))
+        self.register_buffer("pixel_scale", (1 / (255 * std)).float().reshape(1, -1, 1, 1))
+        self.register_buffer("pixel_shift", (-mean / std).float().reshape(1, -1, 1, 1))
         self.pixel_scale: Tensor
         self.pixel_shift: Tensor
 
@@ -30,23 +31,26 @@ class NormalizedInput(nn.Module):
 
 
 class WithProbabilities(nn.Module):
-    """A classifier that also returns a softmax, for formats whose classifier interface needs it.
+    """A classifier that also returns its scores, for formats whose classifier interface needs them.
 
     Args:
         model: returns one tensor or several.
         index: position among them of the logits, (B, classes).
+        scores: softmax or sigmoid.
     """
 
-    def __init__(self, model: nn.Module, index: int) -> None:
+    def __init__(self, model: nn.Module, index: int, scores: Scores) -> None:
         super().__init__()
         self.model = model
         self.index = index
+        self.scores = scores
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return the model's outputs, and behind them the probabilities (B, classes)."""
         found = self.model(image)
         outputs = found if isinstance(found, tuple) else (found,)
-        return (*outputs, outputs[self.index].softmax(dim=-1))
+        logits = outputs[self.index]
+        return (*outputs, logits.sigmoid() if self.scores == "sigmoid" else logits.softmax(dim=-1))
 
 
 def probe(spec: ExportSpec) -> tuple[Tensor, Mapping[str, NDArray[Any]]]:

@@ -17,7 +17,7 @@ from cloformer_deploy.errors import BundleError, RequestError
 from cloformer_deploy.export.float_layers import ExcludedLayers
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.packages import require
-from cloformer_deploy.tasks import TASKS
+from cloformer_deploy.tasks import task_of
 
 DEFAULT_IMAGES = 32
 """Default number of images; with fewer, one image may contribute half of the noise."""
@@ -111,7 +111,7 @@ def investigate(
     """
     bundle, artifact = locate(path)
     manifest = bundle.manifest
-    task = TASKS[manifest.task]
+    task = task_of(manifest)
     images = task.open_data(data, manifest.num_classes, manifest.labels).limited(max_images or DEFAULT_IMAGES)
     progress.step("Reading images")
     pixels = _pixels(images, bundle)

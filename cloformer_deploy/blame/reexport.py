@@ -14,7 +14,7 @@ from cloformer_deploy.export.jobs import Job, Source, registering_modules, run
 from cloformer_deploy.networks import NETWORKS, Network
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.packages import installed_version, require
-from cloformer_deploy.tasks import TASKS, Task
+from cloformer_deploy.tasks import Task, task_of
 from cloformer_deploy.validation.evaluation import reference_model
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def reexport(
     calibrated = backend.targets[artifact.target].calibrated(precision)
     images = _images(artifact, calibration) if calibrated else None
     source = Source.of(manifest, bundle.weights_path)
-    network, task = NETWORKS[source.network], TASKS[source.task]
+    network, task = NETWORKS[source.network], task_of(source)
     reference = reference_model(bundle)
     path = folder / artifact.path
     job = Job(
@@ -100,8 +100,7 @@ def reexport(
     if images is not None:
         traced, rounded = _observe(job, network, reference, images, progress)
     else:
-        size = (source.preprocessing.height, source.preprocessing.width)
-        traced = graph.trace(lower(reference, artifact.format, artifact.target), *size)
+        traced = graph.trace(lower(reference, artifact.format, artifact.target), *source.preprocessing.shape)
     if sound is None:
         run([job], progress)
     findings = tuple(_findings(artifact, images))

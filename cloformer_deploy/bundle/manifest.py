@@ -11,7 +11,7 @@ from cloformer_deploy.backends.target import ArtifactKey
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.system.schema import Sha256, Strict
-from cloformer_deploy.tasks import TASKS
+from cloformer_deploy.tasks import TASKS, Scores, takes_sigmoid
 
 MANIFEST_NAME = "manifest.json"
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=200)]
@@ -113,6 +113,7 @@ class Manifest(Strict):
         schema_version: of this schema.
         tool_version: version that wrote the manifest last.
         task: key of `tasks.TASKS`.
+        scores: what turns a classifier's logits into scores.
         network: key of `networks.NETWORKS`.
         variant: name of the network's configuration.
         architecture: the configuration under its published keys.
@@ -127,6 +128,7 @@ class Manifest(Strict):
     schema_version: Literal[2]
     tool_version: str
     task: str
+    scores: Scores = "softmax"
     network: str
     variant: str
     architecture: Mapping[str, Value]
@@ -142,6 +144,13 @@ class Manifest(Strict):
         """Outputs of the head."""
         return int(str(self.architecture["num_classes"]))
 
+    @property
+    def answers(self) -> tuple[str, ...] | None:
+        """Names of a classifier's answers, or None: its labels; with one logit also the negative answer, first."""
+        if self.labels is None or self.num_classes > 1:
+            return self.labels
+        return (f"not {self.labels[0]}", *self.labels)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for item in self.artifacts:
@@ -149,6 +158,8 @@ class Manifest(Strict):
                 raise ValueError(f"unknown kind of artifact: {item.format} {item.precision} for {item.target}")
         if self.task not in TASKS:
             raise ValueError(f"unknown task {self.task!r}")
+        if self.scores == "sigmoid" and not takes_sigmoid(self.task):
+            raise ValueError(f"scores of the task {self.task!r} are no sigmoid's")
         if self.network not in NETWORKS:
             raise ValueError(f"unknown network {self.network!r}")
         NETWORKS[self.network].check(self.variant, self.architecture)

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from cloformer_deploy.cli.options import JsonOption, parse_size, print_json, print_tables, progress
+from cloformer_deploy.cli.options import JsonOption, parse_color, parse_size, print_json, print_tables, progress
+from cloformer_deploy.networks.base import COLORS, PUBLISHED_COLOR
 
 
 def command(
@@ -25,6 +26,9 @@ def command(
     input_size: Annotated[
         str, typer.Option(help="Height and width in pixels, multiples of 32.", metavar="N|HxW")
     ] = "224",
+    color: Annotated[
+        str, typer.Option(help=f"Channels of the model's images: {', '.join(COLORS)}.", metavar="COLOR")
+    ] = PUBLISHED_COLOR,
     as_json: JsonOption = False,
 ) -> None:
     """Choose calibration images for quantization, and write their pixels to one file."""
@@ -33,7 +37,7 @@ def command(
     from cloformer_deploy.data import Preprocessing, make_calibration
     from cloformer_deploy.report import calibration_json, calibration_tables
 
-    preprocessing = Preprocessing.published(height, width)
+    preprocessing = Preprocessing.published(height, width, parse_color(color))
     with progress() as steps:
         made = make_calibration(images, count, seed, preprocessing, output, steps)
     if as_json:

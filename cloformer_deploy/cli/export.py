@@ -46,6 +46,22 @@ def command(
             rich_help_panel=_MODEL,
         ),
     ] = None,
+    head: Annotated[
+        str,
+        typer.Option(
+            help="keep, or none: features c2 to c5 of weights that have a head.",
+            metavar="keep|none",
+            rich_help_panel=_MODEL,
+        ),
+    ] = "keep",
+    scores: Annotated[
+        str,
+        typer.Option(
+            help="softmax (one class per image) or sigmoid (multi-label): how the logits are to be read.",
+            metavar="softmax|sigmoid",
+            rich_help_panel=_MODEL,
+        ),
+    ] = "softmax",
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -171,8 +187,9 @@ def command(
     batch_size = parse_batch(batch)
 
     from cloformer_deploy.export.pipeline import export
-    from cloformer_deploy.export.request import ExportRequest
+    from cloformer_deploy.export.request import ExportRequest, Head
     from cloformer_deploy.report import export_json, export_tables
+    from cloformer_deploy.tasks.base import Scores
 
     request = ExportRequest(
         formats=list(BACKENDS) if _ALL in formats else list(dict.fromkeys(formats)),
@@ -180,6 +197,8 @@ def command(
         weights=weights,
         variant=variant,
         architecture=architecture,
+        head=cast(Head, head),
+        scores=cast(Scores, scores),
         target=target,
         input_kind=cast(InputKind, input_kind),
         height=height,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cloformer_deploy.errors import RequestError
+from cloformer_deploy.networks.base import COLORS, Color
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -60,6 +61,18 @@ def parse_size(text: str) -> tuple[int, int]:
     if sides is None:
         raise RequestError(f"--input-size {text!r} is not a size", "give N or HxW, such as 224 or 256x192")
     return int(sides[1]), int(sides[2] or sides[1])
+
+
+def parse_color(text: str) -> Color:
+    """Parse the name of a color.
+
+    Raises:
+        RequestError: it is none of `COLORS`.
+    """
+    found = next((color for color in COLORS if color == text), None)
+    if found is None:
+        raise RequestError(f"--color {text!r} is unknown", f"choose one of {', '.join(COLORS)}")
+    return found
 
 
 def parse_batch(text: str) -> int | None:

@@ -4,7 +4,7 @@ from cloformer_deploy.data.batches import Batch, Dataset, ImageSet
 from cloformer_deploy.data.calibration import CalibrationSet, default_calibration, open_calibration
 from cloformer_deploy.data.calibration_making import MadeCalibration, make_calibration
 from cloformer_deploy.data.calibration_manifest import image_digest
-from cloformer_deploy.data.folders import ImageFolder, open_folder
+from cloformer_deploy.data.folders import ImageFolder, open_folder, open_images
 from cloformer_deploy.data.preprocessing import Preprocessing, load_image
 from cloformer_deploy.data.rendered import RenderedImages, probe_images
 
@@ -23,5 +23,6 @@ __all__ = [
     "make_calibration",
     "open_calibration",
     "open_folder",
+    "open_images",
     "probe_images",
 ]

@@ -48,8 +48,8 @@ class CalibrationManifest(Strict):
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Shape of the pixels: (n, 3, height, width)."""
-        return self.n, 3, self.preprocessing.height, self.preprocessing.width
+        """Shape of the pixels: (n, channels, height, width)."""
+        return self.n, self.preprocessing.channels, self.preprocessing.height, self.preprocessing.width
 
 
 def image_digest(pixels: NDArray[np.uint8]) -> str:

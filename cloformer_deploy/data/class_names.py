@@ -38,7 +38,8 @@ def class_indices(root: Path, names: list[str], num_classes: int, labels: Sequen
     """Return the index of the class that each sub-folder stands for.
 
     With labels every sub-folder must be named like one of them, but for Unicode form, case, `_`, `-` and space. Without
-    labels there must be as many sub-folders as classes, and their order as strings must be their natural order.
+    labels there must be as many sub-folders as classes, and their order as strings must be their natural order. For a
+    model with one logit the sub-folder of its label is 1, all others are 0.
 
     Args:
         root: the folder, for errors.
@@ -49,6 +50,8 @@ def class_indices(root: Path, names: list[str], num_classes: int, labels: Sequen
     Raises:
         DataError: the sub-folders do not fit the classes.
     """
+    if num_classes == 1:
+        return _of_one_logit(root, names, labels)
     if labels is not None:
         return _by_name(root, names, labels)
     if len(names) != num_classes:
@@ -65,6 +68,21 @@ def class_indices(root: Path, names: list[str], num_classes: int, labels: Sequen
             "export with --labels FILE, which names the classes in the order of the model",
         )
     return list(range(len(names)))
+
+
+def _of_one_logit(root: Path, names: list[str], labels: Sequence[str] | None) -> list[int]:
+    if labels is None:
+        raise DataError(
+            f"the model has one logit, and which sub-folder of {root} it is for is not known: {_shown(names)}",
+            "export with --labels FILE, of one line: the name of that sub-folder",
+        )
+    found = [int(comparable(name) == comparable(labels[0])) for name in names]
+    if sum(found) != 1:
+        raise DataError(
+            f"{sum(found)} sub-folders of {root} are named like the model's one label, {labels[0]!r}: {_shown(names)}",
+            "rename them, or export with --labels FILE that has the name of one",
+        )
+    return found
 
 
 def _by_name(root: Path, names: list[str], labels: Sequence[str]) -> list[int]:

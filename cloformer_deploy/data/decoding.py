@@ -97,11 +97,16 @@ def is_unread_image(path: Path) -> bool:
     return not is_image(path) and (known or raw or (mimetypes.guess_type(path.name)[0] or "").startswith("image/"))
 
 
-def decode(path: Path) -> Image.Image:
-    """Decode an image file to upright RGB.
+def decode(path: Path, color: str = "RGB") -> Image.Image:
+    """Decode an image file to an upright image.
 
-    EXIF orientation is applied, alpha is dropped, 16-bit channels keep their 8 high bits, and the first frame of an
-    animation is used. Texts and color profiles of PNG files that Pillow finds too large are passed over.
+    EXIF orientation is applied, alpha is dropped unless it is asked for, 16-bit channels keep their 8 high bits, and
+    the first frame of an animation is used. Texts and color profiles of PNG files that Pillow finds too large are
+    passed over.
+
+    Args:
+        path: the file.
+        color: Pillow's mode of the result. Alpha of files that have none is 255.
 
     Raises:
         DataError: the file is of no kind of `KINDS`, is damaged, or has more than `MAX_PIXELS` pixels.
@@ -109,24 +114,24 @@ def decode(path: Path) -> Image.Image:
     try:
         kind = _kind(path)
         try:
-            return _decoded(path, kind.open(path))
+            return _decoded(path, kind.open(path), color)
         except ValueError as error:
             if "MAX_TEXT" not in str(error):
                 raise
             essential = io.BytesIO(b"".join(_essential_chunks(path.read_bytes())))
-            return _decoded(path, PngImageFile(essential))
+            return _decoded(path, PngImageFile(essential), color)
     except DataError:
         raise
     except Exception as error:  # on damaged bytes the decoders raise nearly any class
         raise DataError(f"{path} cannot be decoded: {error}", REPAIR) from error
 
 
-def _decoded(path: Path, opened: Image.Image) -> Image.Image:
+def _decoded(path: Path, opened: Image.Image, color: str) -> Image.Image:
     with opened as image:
         if image.width * image.height > MAX_PIXELS:
             size = f"{image.width} x {image.height} pixels, more than the limit of {MAX_PIXELS:,}"
             raise DataError(f"{path} has {size}", "scale it down, or remove it from the folder")
-        return _rgb(image)
+        return _converted(image, color)
 
 
 def _kind(path: Path) -> Kind:
@@ -143,7 +148,7 @@ def _kind(path: Path) -> Kind:
     return kind
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _converted(image: Image.Image, color: str) -> Image.Image:
     upright = ImageOps.exif_transpose(image)
     if upright.mode == "F":
         raise ValueError("its pixels are floating-point numbers of no known range")
@@ -151,4 +156,4 @@ def _rgb(image: Image.Image) -> Image.Image:
         upright = upright.convert("RGBA")
     if upright.mode.startswith("I"):  # convert() clips 16-bit values at 255
         upright = Image.fromarray((np.asarray(upright, np.int32) >> 8).clip(0, 255).astype(np.uint8))
-    return upright.convert("RGB")
+    return upright.convert(color)

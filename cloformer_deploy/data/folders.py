@@ -131,6 +131,17 @@ def open_folder(root: Path, num_classes: int, labels: Sequence[str] | None) -> I
     return ImageFolder(root, tuple(path for path, _ in paths), tuple(index for _, index in paths), warnings)
 
 
+def open_images(root: Path) -> ImageFolder:
+    """Open all images of a folder and its sub-folders, unlabeled.
+
+    Raises:
+        DataError: the folder does not exist, is unreadable or has no images.
+    """
+    listing = list_images(root)
+    paths = sorted([*listing.flat, *(path for images in listing.by_class.values() for path in images)])
+    return ImageFolder(root, tuple(paths), None, listing.warnings)
+
+
 def list_images(root: Path) -> Listing:
     """List the image files of a folder.
 

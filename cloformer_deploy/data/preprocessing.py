@@ -10,13 +10,14 @@ from pydantic import Field, model_validator
 
 from cloformer_deploy.data.decoding import MAX_PIXELS, REPAIR, decode
 from cloformer_deploy.errors import DataError, RequestError
-from cloformer_deploy.networks.base import INPUT_MULTIPLE
+from cloformer_deploy.networks.base import COLORS, INPUT_MULTIPLE, PUBLISHED_COLOR, Color
 from cloformer_deploy.system.schema import Strict
 
 MAX_SIDE = 2048
 """Largest height and width of a model's input, pixels."""
 
-Triple = tuple[float, float, float]
+_GRAY_MEAN, _GRAY_STD = 0.449, 0.226
+"""Of channels that are no color: the averages of the published colors' figures."""
 Side = Annotated[int, Field(ge=INPUT_MULTIPLE, le=MAX_SIDE, multiple_of=INPUT_MULTIPLE)]
 CoverSide = Annotated[int, Field(ge=INPUT_MULTIPLE, le=2 * MAX_SIDE)]
 
@@ -47,7 +48,7 @@ class Preprocessing(Strict):
     Attributes:
         height: of the input, pixels; a multiple of 32.
         width: of the input, pixels; a multiple of 32.
-        color: order of the channels.
+        color: the channels and their order.
         mean: subtracted from each channel after scaling to [0, 1]: the input is (pixel / 255 - mean) / std.
         std: divides each channel after the mean is subtracted.
         resize: for images of other sizes.
@@ -55,26 +56,41 @@ class Preprocessing(Strict):
 
     height: Side
     width: Side
-    color: Literal["RGB"] = "RGB"
-    mean: Triple = (0.485, 0.456, 0.406)
-    std: Triple = (0.229, 0.224, 0.225)
+    color: Color = PUBLISHED_COLOR
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
     resize: Resize
 
     @model_validator(mode="after")
     def _usable(self) -> "Preprocessing":
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(f"mean {self.mean} and std {self.std} must have one value per channel of {self.color}")
         if min(self.std) <= 0:
             raise ValueError(f"std {self.std} must be positive")
         if self.resize.cover[0] < self.height or self.resize.cover[1] < self.width:
             raise ValueError(f"resize.cover {self.resize.cover} must be at least {self.height} x {self.width}")
         return self
 
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return len(self.color)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the input."""
+        return self.channels, self.height, self.width
+
     @classmethod
-    def published(cls, height: int, width: int) -> "Preprocessing":
+    def published(cls, height: int, width: int, color: Color = PUBLISHED_COLOR) -> "Preprocessing":
         """Return the evaluation preprocessing of the published models at this input size.
+
+        No published model takes other colors than RGB: mean and deviation of other channels are an assumption.
 
         Args:
             height: of the input, pixels.
             width: of the input, pixels.
+            color: the channels.
 
         Raises:
             RequestError: height or width is not a multiple of 32 from 32 to `MAX_SIDE`.
@@ -86,26 +102,36 @@ class Preprocessing(Strict):
                     f"input {name} {side} is not a multiple of {INPUT_MULTIPLE} from {INPUT_MULTIPLE} to {MAX_SIDE}",
                     f"the nearest valid {name} is {nearest}",
                 )
-        return cls(height=height, width=width, resize=Resize(cover=(height * 256 // 224, width * 256 // 224)))
+        resize = Resize(cover=(height * 256 // 224, width * 256 // 224))
+        colors = 3 if color.startswith("RGB") else 0
+        mean, std = (cls.model_fields[name].default[:colors] for name in ("mean", "std"))
+        others = len(color) - colors
+        mean, std = (*mean, *[_GRAY_MEAN] * others), (*std, *[_GRAY_STD] * others)
+        return cls(height=height, width=width, color=color, mean=mean, std=std, resize=resize)
 
     def normalize(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Convert images (B, 3, H, W), RGB 0..255, to the network's input: float32, of the same shape."""
-        mean = np.asarray(self.mean, np.float32).reshape(3, 1, 1)
-        std = np.asarray(self.std, np.float32).reshape(3, 1, 1)
+        """Convert images (B, C, H, W), 0..255, to the network's input: float32, of the same shape."""
+        mean = np.asarray(self.mean, np.float32).reshape(-1, 1, 1)
+        std = np.asarray(self.std, np.float32).reshape(-1, 1, 1)
         scaled: NDArray[np.float32] = (pixels.astype(np.float32) / np.float32(255) - mean) / std
         return scaled
+
+
+def color_of(channels: int) -> Color:
+    """Return the color of images with a number of channels, 1 to 4."""
+    return next(color for color in COLORS if len(color) == channels)
 
 
 def load_image(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """Decode an image file (see `decoding.decode`) and resize it to the model's input size.
 
     Returns:
-        RGB, uint8, (3, H, W).
+        uint8, (C, H, W).
 
     Raises:
         DataError: the file cannot be decoded, or the image is too narrow to be resized.
     """
-    upright = decode(path)
+    upright = decode(path, preprocessing.color)
     try:
         return fit(upright, preprocessing)
     except ValueError as error:
@@ -113,18 +139,24 @@ def load_image(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
 
 
 def fit(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Resize an RGB image to the model's input size; an image of exactly this size is not changed.
+    """Convert an image to the model's color and input size; an image of exactly this size is not resized.
 
     Returns:
-        RGB, uint8, (3, H, W), contiguous.
+        uint8, (C, H, W), contiguous.
 
     Raises:
         ValueError: the image is too narrow: scaled, it would have more than `MAX_PIXELS` pixels.
     """
     height, width = preprocessing.height, preprocessing.width
+    if image.mode != preprocessing.color:
+        image = image.convert(preprocessing.color)
     if image.size != (width, height):
-        image = _scaled_and_cropped(image, preprocessing)
-    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+        # Band by band where there is alpha: Pillow would weigh the colors with it.
+        parts = image.split() if image.mode.endswith("A") else (image,)
+        parts = tuple(_scaled_and_cropped(part, preprocessing) for part in parts)
+        image = Image.merge(image.mode, parts) if len(parts) > 1 else parts[0]
+    pixels = np.asarray(image)
+    return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 
 
 def _scaled_and_cropped(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:

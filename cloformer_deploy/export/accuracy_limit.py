@@ -11,7 +11,7 @@ from cloformer_deploy.errors import RequestError
 from cloformer_deploy.export.jobs import AccuracyLimit, Source
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.quantization.search import DEFAULT_BUDGET, SMALLEST_BUDGET
-from cloformer_deploy.tasks import TASKS
+from cloformer_deploy.tasks import task_of
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -65,7 +65,9 @@ def accuracy_limit(
     # Imported here: it takes torch, which a rejected request need not wait for.
     from cloformer_deploy.validation import check_no_leakage
 
-    task = TASKS[source.task]
+    task = task_of(source)
+    if task.metric is None:
+        raise RequestError(f"--max-drop needs a metric, and {task.name} has none here", f"give {task.labels_hint}")
     images = task.open_data(data, source.num_classes, source.labels)
     if images.labels is None:
         raise RequestError(f"{data} has no labels: there is no accuracy to measure", f"give {task.labels_hint}")

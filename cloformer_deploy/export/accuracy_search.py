@@ -24,7 +24,7 @@ from cloformer_deploy.quantization.search import Trial, largest_cost, search
 from cloformer_deploy.quantization.sensitivity import Sensitivity
 from cloformer_deploy.system.files import naming
 from cloformer_deploy.system.packages import installed_version
-from cloformer_deploy.tasks import TASKS
+from cloformer_deploy.tasks import task_of
 from cloformer_deploy.validation import artifact_outputs, reference_outputs
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class AccuracySearch:
         source = job.source
         self._job, self._limit, self._precision, self._reference = job, limit, precision, reference
         self._write, self._progress = write, progress
-        self._task = TASKS[source.task]
+        self._task = task_of(source)
         self._images = self._task.open_data(limit.data, source.num_classes, source.labels)
         self._sensitivity = Sensitivity(NETWORKS[source.network], base, self._task.outputs)
         self._state_path = job.states[precision]

@@ -28,10 +28,10 @@ from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.cores import threads_each, usable_cores
 from cloformer_deploy.system.schema import Strict
 from cloformer_deploy.system.subprocesses import Process, own_process
-from cloformer_deploy.tasks import TASKS
+from cloformer_deploy.tasks import Scores, task_of
 
 LOG_LINES_SHOWN = 3
-_OF_MANIFEST = ("network", "variant", "architecture", "task", "labels", "preprocessing")
+_OF_MANIFEST = ("network", "variant", "architecture", "task", "scores", "labels", "preprocessing")
 
 
 class AccuracyLimit(Strict):
@@ -65,6 +65,7 @@ class Source(Strict):
     variant: str
     architecture: Mapping[str, Any]
     task: str
+    scores: Scores
     labels: tuple[str, ...] | None
     preprocessing: Preprocessing
 
@@ -89,6 +90,7 @@ class Source(Strict):
         return {
             "tool_version": self.tool_version,
             "task": self.task,
+            "scores": self.scores,
             "variant": self.variant,
             "target": target,
             "weights_name": self.weights_name,
@@ -138,7 +140,7 @@ class Job(Strict):
 
 def registering_modules(format_name: str, source: Source) -> tuple[str, ...]:
     """Return the modules that define a format, a network and a task, wherever they were registered from."""
-    entries = (BACKENDS[format_name], NETWORKS[source.network], TASKS[source.task])
+    entries = (BACKENDS[format_name], NETWORKS[source.network], task_of(source))
     return tuple(dict.fromkeys(type(entry).__module__ for entry in entries))
 
 

@@ -22,6 +22,7 @@ from cloformer_deploy.bundle.manifest import (
 )
 from cloformer_deploy.data import CalibrationSet, Preprocessing, open_calibration
 from cloformer_deploy.data.calibration import rendered_calibration
+from cloformer_deploy.data.preprocessing import color_of
 from cloformer_deploy.data.rendered import CLASSES
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.export.accuracy_limit import accuracy_limit, state_path
@@ -30,9 +31,10 @@ from cloformer_deploy.export.jobs import AccuracyLimit, Check, Job, Source, regi
 from cloformer_deploy.export.labels import read_labels
 from cloformer_deploy.export.request import ExportRequest, check_request
 from cloformer_deploy.networks import configuration_keys
+from cloformer_deploy.networks.base import PUBLISHED_COLOR
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.packages import installed_version, require
-from cloformer_deploy.tasks import TASKS
+from cloformer_deploy.tasks import TASKS, takes_sigmoid, task_of
 from cloformer_deploy.weights.configuration import read_configuration
 from cloformer_deploy.weights.zoo import bundled_checkpoints, resolve_weights
 
@@ -58,7 +60,7 @@ def export(request: ExportRequest, progress: Progress) -> Export:
         CheckFailedError: a file cannot meet `max_drop_pp`.
     """
     check_request(request)
-    preprocessing = Preprocessing.published(request.height, request.width)
+    Preprocessing.published(request.height, request.width)  # rejects other sizes
     weights_file = resolve_weights(request.weights, request.variant)
     for name in request.formats:
         backend = BACKENDS[name]
@@ -68,17 +70,23 @@ def export(request: ExportRequest, progress: Progress) -> Export:
     from cloformer_deploy.weights.checkpoints import checkpoint_bytes, load_checkpoint
 
     said = None if request.architecture is None else read_configuration(request.architecture, configuration_keys())
-    checkpoint = load_checkpoint(weights_file, request.variant, said)
+    checkpoint = load_checkpoint(weights_file, request.variant, said, headless=request.head == "none")
+    preprocessing, assumed = _preprocessing(request, checkpoint)
     for sentence in checkpoint.notes:
         progress.step(f"{weights_file.name}: {sentence}")
-    for sentence in checkpoint.assumed:
-        progress.warn(f"assumed, as the weights do not say it: {sentence} (--architecture FILE says otherwise)")
+    for sentence in assumed:
+        hint = " (--architecture FILE says otherwise)" if sentence in checkpoint.assumed else ""
+        progress.warn(f"assumed, as the weights do not say it: {sentence}{hint}")
     if checkpoint.task not in TASKS:
         raise RequestError(f"{weights_file}: its task {checkpoint.task!r} is unknown", f"known: {', '.join(TASKS)}")
+    if request.scores == "sigmoid" and not takes_sigmoid(checkpoint.task):
+        raise RequestError(f"--scores sigmoid is for classifiers, not for {checkpoint.task}", "leave --scores out")
+    if request.labels is not None and not checkpoint.num_classes:
+        raise RequestError("features have no classes that could be named", "leave --labels out")
     if request.labels is not None:
         checkpoint = dataclasses.replace(checkpoint, labels=read_labels(request.labels, checkpoint.num_classes))
     copy = checkpoint_bytes(checkpoint)
-    head = _head(checkpoint, preprocessing, hashlib.sha256(copy).hexdigest())
+    head = _head(request, checkpoint, preprocessing, assumed, hashlib.sha256(copy).hexdigest())
     calibration = _calibration(request, checkpoint, preprocessing, progress)
     if calibration is not None:
         images = CalibrationImages(sha256=calibration.sha256, images=calibration.image_digests)
@@ -106,16 +114,37 @@ def export(request: ExportRequest, progress: Progress) -> Export:
         return made
 
 
-def _head(checkpoint: "Checkpoint", preprocessing: Preprocessing, copy_sha256: str) -> Manifest:
+def _preprocessing(request: ExportRequest, checkpoint: "Checkpoint") -> tuple[Preprocessing, tuple[str, ...]]:
+    """Return the preprocessing, and what is assumed of it and of the network."""
+    found = Preprocessing.published(request.height, request.width, color_of(checkpoint.channels))
+    if found.color == PUBLISHED_COLOR:
+        return found, checkpoint.assumed
+    for name in request.formats if request.input_kind == "image" else ():
+        if found.color not in BACKENDS[name].image_colors:
+            raise RequestError(
+                f"{name} files take no images of {found.channels} channels ({found.color})", "use --input tensor"
+            )
+    sentence = f"{found.color} images with mean {list(found.mean)} and deviation {list(found.std)}"
+    return found, (*checkpoint.assumed, sentence)
+
+
+def _head(
+    request: ExportRequest,
+    checkpoint: "Checkpoint",
+    preprocessing: Preprocessing,
+    assumed: tuple[str, ...],
+    copy_sha256: str,
+) -> Manifest:
     """Return the manifest without artifacts."""
     return Manifest(
         schema_version=2,
         tool_version=__version__,
         task=checkpoint.task,
+        scores=request.scores,
         network=checkpoint.network,
         variant=checkpoint.variant,
         architecture=checkpoint.architecture,
-        assumed=checkpoint.assumed,
+        assumed=assumed,
         labels=checkpoint.labels,
         weights=Weights(
             name=checkpoint.name,
@@ -176,10 +205,11 @@ def _calibration(
     found = open_calibration(request.calibration)
     make = "make one with: cloformer-deploy calibrate IMAGES --output FILE, then give --calibration FILE"
     bundled = resolve_weights(request.weights, request.variant) in bundled_checkpoints().values()
-    if request.calibration is None and not (bundled and checkpoint.labels == CLASSES):
+    of_rendered = CLASSES in (checkpoint.labels, checkpoint.trained_labels)
+    if request.calibration is None and not (bundled and of_rendered):
         raise RequestError(f"integer activations need a calibration set of images like {checkpoint.name}'s", make)
     rendered = found.manifest.source == rendered_calibration(found.n, found.seed).name
-    if rendered and checkpoint.labels != CLASSES:
+    if rendered and not of_rendered:
         raise RequestError(f"images of the rendered task do not fit {checkpoint.name}", make)
     found.batches(preprocessing, 1)  # rejects another input size
     for warning in found.warnings:
@@ -201,7 +231,7 @@ def _artifact(job: Job, check: Check, calibration: CalibrationSet | None) -> Art
     if calibration is not None and backend.targets[job.target].calibrated(precision):
         used = Calibration(sha256=calibration.sha256, n=calibration.n, seed=calibration.seed)
     path = job.paths[precision]
-    names = {output.name for output in TASKS[job.source.task].outputs}
+    names = {output.name for output in task_of(job.source).outputs}
     outputs = [item for item in backend.describe(path).outputs if item.name in names]
     return Artifact(
         path=path.name,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
@@ -14,8 +14,10 @@ from cloformer_deploy.errors import RequestError
 from cloformer_deploy.export.accuracy_limit import check_limit
 from cloformer_deploy.quantization.search import DEFAULT_BUDGET
 from cloformer_deploy.system.schema import Strict
+from cloformer_deploy.tasks.base import Scores
 
 MAX_BATCH = 256
+Head = Literal["keep", "none"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class ExportRequest:
         weights: weights file, or name of bundled weights; None is the default bundled weights.
         variant: configuration that the weights must be of; None accepts any.
         architecture: configuration file of the network; None takes what the weights say.
+        head: `none` leaves the head out; the files give features.
+        scores: what turns a classifier's logits into scores.
         target: of each format; None is each format's default.
         input_kind: see `backends.base.ExportSpec`.
         height, width: input size.
@@ -48,6 +52,8 @@ class ExportRequest:
     weights: str | None = None
     variant: str | None = None
     architecture: Path | None = None
+    head: Head = "keep"
+    scores: Scores = "softmax"
     target: str | None = None
     input_kind: InputKind = "tensor"
     height: int = 224
@@ -99,13 +105,13 @@ def check_request(request: ExportRequest) -> None:
     for name in request.formats:
         if name not in BACKENDS:
             raise RequestError(f"there is no format {name!r}", f"choose from {', '.join(BACKENDS)}")
-    known = {option for backend in BACKENDS.values() for option in backend.options.model_fields}
-    if unknown := sorted(request.options.keys() - known):
-        raise RequestError(f"no format has an option {unknown[0]!r}", f"choose from {', '.join(sorted(known))}")
-    for name in BACKENDS:  # a wrong value is an error even if no requested format has the option
-        request.options_of(name)
-    if request.input_kind not in get_args(InputKind):
-        raise RequestError(f"there is no input kind {request.input_kind!r}", "choose tensor or image")
+    for option, value, choices in (
+        ("--input", request.input_kind, get_args(InputKind)),
+        ("--head", request.head, get_args(Head)),
+        ("--scores", request.scores, get_args(Scores)),
+    ):
+        if value not in choices:
+            raise RequestError(f"{option} {value!r} is unknown", f"choose {' or '.join(choices)}")
     if request.batch is not None and not 1 <= request.batch <= MAX_BATCH:
         raise RequestError(f"batch {request.batch} must be 1 to {MAX_BATCH}", "leave it out for 1")
     for precision in request.precisions:

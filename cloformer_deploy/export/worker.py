@@ -22,7 +22,7 @@ from cloformer_deploy.export.jobs import Accuracy, Check, Job
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.subprocesses import end_with_parent
-from cloformer_deploy.tasks import TASKS
+from cloformer_deploy.tasks import task_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -87,7 +87,7 @@ class _Conversion:
         torch.manual_seed(0)
         source = job.source
         self.job, self.events = job, events
-        self.network, self.task = NETWORKS[source.network], TASKS[source.task]
+        self.network, self.task = NETWORKS[source.network], task_of(source)
         self.reference = build_from_copy(source.weights, source.network, source.architecture)
 
     def run(self) -> None:
@@ -105,6 +105,7 @@ class _Conversion:
             title=f"{self.network.title}-{job.source.variant}, {self.task.name}",
             outputs=self.task.outputs,
             class_logits=self.task.class_logits,
+            scores=job.source.scores,
             preprocessing=job.source.preprocessing,
             input_kind=job.input_kind,
             batch=job.batch,
@@ -122,9 +123,9 @@ class _Conversion:
         job = self.job
         target = target_of(job.format, job.target)
         recipe, path = target.recipes[precision], job.paths[precision]
-        size = (job.source.preprocessing.height, job.source.preprocessing.width)
+        shape = job.source.preprocessing.shape
         if not recipe.needs_calibration:
-            made = preparation.weights_only(lower(self.reference, job.format, job.target), recipe, size)
+            made = preparation.weights_only(lower(self.reference, job.format, job.target), recipe, shape)
             self._write(self._spec(made.model, made), {precision: path})
             return
         calibration = open_calibration(job.calibration)
@@ -132,7 +133,7 @@ class _Conversion:
             calibration, job.source.preprocessing, f"{job.format} {precision}", self.events
         )
         if job.observed is not None:
-            base = preparation.load_observed(job.observed, recipe, size)
+            base = preparation.load_observed(job.observed, recipe, shape)
         else:
             known = self.network.rewrites
             rewrites = [known[name] for name in target.integer_rewrites if name in known]

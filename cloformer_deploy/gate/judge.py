@@ -18,7 +18,7 @@ from cloformer_deploy.gate.config import DriftConfig
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.tasks import Comparison
 from cloformer_deploy.validation.cache import Cache, key
-from cloformer_deploy.validation.checks import Check, against_pytorch
+from cloformer_deploy.validation.checks import Check, against_pytorch, at_chance
 from cloformer_deploy.validation.diagnosis import diagnose
 from cloformer_deploy.validation.evaluation import Candidate, Evaluated, Evaluation, Results
 from cloformer_deploy.validation.images import opened
@@ -133,7 +133,7 @@ def gate(
         metric=task.metric,
         metric_title=task.metric_title,
         reference=results.reference,
-        labels=bundle.manifest.labels,
+        labels=bundle.manifest.answers,
         cells=cells,
         absent=tuple(old for old in known if old.key not in kinds),
         new_baseline=_new_baseline(bundle, identities, cells),
@@ -168,6 +168,9 @@ class _Judge:
         operators = self._operators(artifact)
         checks = list(_weights(item.weight_failures))
         non_finite = self._results.reference.non_finite
+        chance = at_chance(self._results.reference)
+        if chance is not None:
+            checks.append(Check("reference", "failed", chance))
         checks += against_pytorch(item.comparison, limits.model_dump(), task.metric_title, non_finite)
         before = self._baseline.artifact(artifact.key) if self._baseline else None
         if self._baseline is not None and before is not None:

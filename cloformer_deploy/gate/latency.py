@@ -17,7 +17,7 @@ from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.gate.config import DriftConfig, Limits
 from cloformer_deploy.progress import Progress
-from cloformer_deploy.tasks import TASKS
+from cloformer_deploy.tasks import task_of
 from cloformer_deploy.validation.checks import Check
 
 TIMEOUT_S = 1800.0
@@ -41,7 +41,7 @@ def latency_checks(
         MissingPartError: nothing can be measured on this machine.
         ToolError: the measurement failed.
     """
-    task = TASKS[bundle.manifest.task]
+    task = task_of(bundle.manifest)
     limits = {item.path: config.limits_of(item, task) for item in bundle.manifest.artifacts}
     limited = [item for item in bundle.manifest.artifacts if _is_limited(limits[item.path])]
     if not limited:

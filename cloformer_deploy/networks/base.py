@@ -2,13 +2,19 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 if TYPE_CHECKING:
     from torch import nn
 
 INPUT_MULTIPLE = 32
 """Input height and width must be multiples of this: the coarsest feature map has stride 32."""
+
+Color = Literal["L", "LA", "RGB", "RGBA"]
+"""Channels of an image by Pillow's names of modes: L is gray, A is alpha, or whatever a last channel holds."""
+COLORS: tuple[Color, ...] = get_args(Color)
+PUBLISHED_COLOR: Color = "RGB"
+"""Of every published model."""
 
 Rewrite = Callable[[Any], None]
 """Change a model in evaluation mode in place; its float32 outputs move by rounding only (at most 1e-5)."""
@@ -27,8 +33,10 @@ class Identity:
         variant: name of the published configuration; `custom` where it is another.
         architecture: the configuration under its published keys, as JSON values.
         task: the task of the head, a key of `tasks.TASKS`.
-        num_classes: outputs of the head.
+        num_classes: outputs of the head; 0 is no head.
+        channels: of the input image, 1 to 4.
         assumed: sentences on what neither the state dict nor a given configuration says.
+        notes: sentences on what of the state dict is not used.
     """
 
     network: str
@@ -36,7 +44,9 @@ class Identity:
     architecture: Mapping[str, Any]
     task: str
     num_classes: int
+    channels: int
     assumed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,14 +101,14 @@ class Network(Protocol):
         title: name of the family in prose.
         variants: names of the published configurations.
         rewrites: exact rewrites by name. A target lists the names it wants; names that a network lacks are skipped.
-        landmark: name of a tensor that every state dict of the family has, by which it is found in a file.
+        landmarks: names of tensors, by one of which a state dict of the family is found in a file.
         configuration_keys: the published keys of a configuration.
     """
 
     name: str
     title: str
     variants: tuple[str, ...]
-    landmark: str
+    landmarks: tuple[str, ...]
     configuration_keys: tuple[str, ...]
 
     @property
@@ -107,7 +117,7 @@ class Network(Protocol):
         ...
 
     def identify(
-        self, shapes: Shapes, variant: str | None, configuration: Configuration | None = None
+        self, shapes: Shapes, variant: str | None, configuration: Configuration | None = None, *, headless: bool = False
     ) -> Identity | None:
         """Identify a state dict by the names and shapes of its tensors.
 
@@ -115,6 +125,7 @@ class Network(Protocol):
             shapes: of the state dict.
             variant: the configuration that it must be of; None accepts any.
             configuration: what is said of the configuration; None is nothing.
+            headless: leave the head out.
 
         Returns:
             None where no tensor is this network's.

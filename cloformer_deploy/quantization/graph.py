@@ -47,10 +47,10 @@ NORMALIZATIONS = ("GroupNorm", "TwoStepNorm", "PooledNorm")
 DEPTHWISE = "depthwise"
 
 
-def trace(model: nn.Module, height: int, width: int) -> fx.GraphModule:
-    """Trace a model of images (B, 3, height, width), for any B; the graph shares the model's parameters."""
+def trace(model: nn.Module, channels: int, height: int, width: int) -> fx.GraphModule:
+    """Trace a model of images (B, channels, height, width), for any B; the graph shares the model's parameters."""
     dynamic = ({0: torch.export.Dim("batch")},)
-    return torch.export.export(model, (torch.zeros(2, 3, height, width),), dynamic_shapes=dynamic).module()
+    return torch.export.export(model, (torch.zeros(2, channels, height, width),), dynamic_shapes=dynamic).module()
 
 
 def kind(node: fx.Node) -> str:

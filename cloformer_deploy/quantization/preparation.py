@@ -62,7 +62,7 @@ class Observed:
     traced: fx.GraphModule
     seen: Mapping[str, Histogram]
     recipe: Recipe
-    size: tuple[int, int]
+    shape: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -106,15 +106,15 @@ def observed(
         recipe: the recipe that is prepared for.
         images: the calibration set.
     """
-    size = (images.preprocessing.height, images.preprocessing.width)
+    shape = images.preprocessing.shape
     model = copy.deepcopy(reference)
     fold_batch_norm(model)
     equalize(network, model, images("Equalizing channels"))
     lowered = lower(model, rewrites)
-    traced = graph.trace(lowered, *size)
+    traced = graph.trace(lowered, *shape)
     rounded = tensors(traced, recipe, quantized_operators(traced, recipe))
     seen = observe(traced, rounded, images("Measuring ranges"))
-    return Observed(lowered, traced, seen, recipe, size)
+    return Observed(lowered, traced, seen, recipe, shape)
 
 
 def save_observed(base: Observed, path: Path) -> None:
@@ -122,25 +122,25 @@ def save_observed(base: Observed, path: Path) -> None:
     torch.save((base.model, dict(base.seen)), path)
 
 
-def load_observed(path: Path, recipe: Recipe, size: tuple[int, int]) -> Observed:
+def load_observed(path: Path, recipe: Recipe, shape: tuple[int, int, int]) -> Observed:
     """Read what `save_observed` wrote for the same recipe and size. Never for foreign files: they could run code."""
     model, seen = torch.load(path, weights_only=False)
-    return Observed(model, graph.trace(model, *size), seen, recipe, size)
+    return Observed(model, graph.trace(model, *shape), seen, recipe, shape)
 
 
 def prepared(base: Observed, images: CalibrationBatches, excluded_layers: Collection[str] = ()) -> Prepared:
     """Plan a copy of an observed model, and correct its biases; modules that match `excluded_layers` stay float."""
     model = copy.deepcopy(base.model)
-    traced = graph.trace(model, *base.size)
+    traced = graph.trace(model, *base.shape)
     chosen = plan(traced, base.recipe, base.seen, excluded_layers)
     if leave_out_maxima(model, traced, chosen):
-        traced = graph.trace(model, *base.size)
+        traced = graph.trace(model, *base.shape)
         chosen = plan(traced, base.recipe, base.seen, excluded_layers)
     hold_biases(traced, chosen)
     correct_biases(traced, chosen, images("Correcting biases"))
     return Prepared(model, traced, chosen, base.seen)
 
 
-def weights_only(lowered: nn.Module, recipe: Recipe, size: tuple[int, int]) -> Prepared:
+def weights_only(lowered: nn.Module, recipe: Recipe, shape: tuple[int, int, int]) -> Prepared:
     """Return what a recipe without integer activations needs: the lowered model as it is, and no operator planned."""
-    return Prepared(lowered, graph.trace(lowered, *size), Plan(recipe, frozenset(), {}), {})
+    return Prepared(lowered, graph.trace(lowered, *shape), Plan(recipe, frozenset(), {}), {})

@@ -144,9 +144,9 @@ def bundle_tables(bundle: "Bundle", inspected: "Sequence[Inspection]") -> Render
     """Yield a bundle: its model, one row per artifact, and what is wrong with one."""
     manifest = bundle.manifest
     size = f"{manifest.preprocessing.height} x {manifest.preprocessing.width}"
-    classes = counted(manifest.num_classes, "class", "classes")
+    classes = f", {counted(manifest.num_classes, 'class', 'classes')}" if manifest.num_classes else ""
     yield (
-        f"{bundle.root!s}: {NETWORKS[manifest.network].title}-{manifest.variant}, {manifest.task}, {classes}, "
+        f"{bundle.root!s}: {NETWORKS[manifest.network].title}-{manifest.variant}, {manifest.task}{classes}, "
         f"input {size}, weights {manifest.weights.name} ({manifest.weights.sha256[:12]})"
     )
     table = new_table("artifact", "MB", "input", "operators", "transposes", "sha256", numeric=(1, 3, 4))

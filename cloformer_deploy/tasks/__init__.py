@@ -3,9 +3,39 @@
 To add a task: a file with an object that follows `base.Task`, and an entry in `TASKS`.
 """
 
-from cloformer_deploy.tasks.base import ClassChange, Comparison, Output, Outputs, Task
+from typing import Protocol
+
+from cloformer_deploy.tasks.base import ClassChange, Comparison, Output, Outputs, Scores, Task
 from cloformer_deploy.tasks.classification import Classification
+from cloformer_deploy.tasks.features import Features
+from cloformer_deploy.tasks.multi_label import MultiLabel
 
-TASKS: dict[str, Task] = {item.name: item for item in (Classification(),)}
+TASKS: dict[str, Task] = {item.name: item for item in (Classification(), Features())}
+_OF_SIGMOID: dict[str, Task] = {"classification": MultiLabel()}
 
-__all__ = ["TASKS", "ClassChange", "Comparison", "Output", "Outputs", "Task"]
+
+class Described(Protocol):
+    """Something that says its task, such as a manifest."""
+
+    @property
+    def task(self) -> str:
+        """Key of `TASKS`."""
+        ...
+
+    @property
+    def scores(self) -> Scores:
+        """What turns logits into scores."""
+        ...
+
+
+def task_of(described: Described) -> Task:
+    """Return the task of a manifest or of a source."""
+    return _OF_SIGMOID[described.task] if described.scores == "sigmoid" else TASKS[described.task]
+
+
+def takes_sigmoid(task: str) -> bool:
+    """Tell whether scores of a task may be a sigmoid's."""
+    return task in _OF_SIGMOID
+
+
+__all__ = ["TASKS", "ClassChange", "Comparison", "Output", "Outputs", "Scores", "Task", "takes_sigmoid", "task_of"]

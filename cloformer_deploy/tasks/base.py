@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Outputs: TypeAlias = Mapping[str, "NDArray[np.float32]"]
 """Output arrays of a network or artifact by name; the first axis of each is the batch."""
+Scores = Literal["softmax", "sigmoid"]
+"""What turns the logits of a classifier into scores: of one class among all, or of each class by itself."""
 Interval = tuple[float, float]
 """Ends of a two-sided 95 % interval."""
 
@@ -69,6 +71,7 @@ class Comparison:
         drop_pp: fall of the metric against PyTorch, percentage points (negative: a gain); paired.
         drop_ci95_pp: its 95 % interval.
         drop_detail: the counts behind it, in words.
+        chance: score that answers in the same proportions, independent of the images, would have (Cohen 1960), 0..1.
         classes: classes that changed, the surest loss first.
         non_finite: images with NaN or infinity in an output.
         first_non_finite: index of the first of them.
@@ -87,6 +90,7 @@ class Comparison:
     drop_pp: float | None = None
     drop_ci95_pp: Interval | None = None
     drop_detail: str = ""
+    chance: float | None = None
     classes: tuple[ClassChange, ...] = ()
     non_finite: int = 0
     first_non_finite: int | None = None

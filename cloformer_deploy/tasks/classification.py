@@ -102,6 +102,7 @@ class Classification:
             drop_pp=100 * (lost - gained) / n,
             drop_ci95_pp=paired_difference_ci95_pp(lost, gained, n),
             drop_detail=f"{lost} lost, {gained} gained of {n}",
+            chance=_chance(after, labels),
             classes=tuple(_class_changes(labels, right_before, right_after)),
         )
 
@@ -138,6 +139,13 @@ def _classes(evidence: Sequence[bytes]) -> "NDArray[np.int32]":
     import numpy as np
 
     return np.frombuffer(b"".join(evidence), "<i4").astype(np.int32)
+
+
+def _chance(answers: "NDArray[np.int32]", labels: "NDArray[Any]") -> float:
+    """Return the share that would be right if the answers did not depend on the images."""
+    import numpy as np
+
+    return float(sum(float((answers == index).mean() * (labels == index).mean()) for index in np.unique(labels)))
 
 
 def _class_changes(

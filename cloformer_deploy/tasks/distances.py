@@ -2,7 +2,8 @@
 
 Of outputs that are marked `centered` (logits) the signal is what is left after each image's mean was subtracted: a
 large mean would hide errors of the rest. The noise is the whole difference, so that a constant added to all logits,
-which changes no prediction of a softmax, still shows. A single logit is its own signal.
+which changes no prediction of a softmax, still shows. A single logit is its own signal. The SQNR of several outputs is
+that of the worst, and so is the cosine: one with large values must not hide the others.
 """
 
 import math
@@ -18,7 +19,9 @@ from cloformer_deploy.tasks.base import Interval, Output, Outputs
 SQNR_CEILING_DB = 200.0
 """Reported where all values are equal to the last bit (infinity is no JSON number)."""
 _RESAMPLES = 2000
-_FIELDS = ("signal", "noise", "max_abs_diff", "cosine", "finite")
+_FIELDS = ("max_abs_diff", "cosine", "finite")
+"""Distances of an image over all outputs; the energies of signal and noise of each output follow."""
+_LARGEST, _COSINE, _FINITE = range(len(_FIELDS))
 
 
 def named_outputs(value: Any, specs: Sequence[Output]) -> Outputs:
@@ -46,15 +49,15 @@ def centered(values: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(wide - wide.mean(axis=1, keepdims=True), np.float64)
 
 
+def measured(values: NDArray[np.floating], spec: Output) -> NDArray[np.float64]:
+    """Return the values of an output that signal and cosine are measured on, (B, values), float64."""
+    kept = centered(values) if spec.centered and values.shape[1] > 1 else values.astype(np.float64)
+    return kept.reshape(len(kept), -1)
+
+
 def compared(outputs: Outputs, specs: Sequence[Output]) -> NDArray[np.float64]:
-    """Return the values that signal and cosine are measured on, (B, values), float64: all outputs side by side."""
-    parts = [
-        centered(outputs[spec.name])
-        if spec.centered and outputs[spec.name].shape[1] > 1
-        else outputs[spec.name].astype(np.float64)
-        for spec in specs
-    ]
-    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+    """Return `measured` of all outputs side by side."""
+    return np.concatenate([measured(outputs[spec.name], spec) for spec in specs], axis=1)
 
 
 def finite_images(outputs: Outputs, specs: Sequence[Output]) -> NDArray[np.bool_]:
@@ -63,24 +66,29 @@ def finite_images(outputs: Outputs, specs: Sequence[Output]) -> NDArray[np.bool_
     return np.asarray(np.logical_and.reduce(parts), np.bool_)
 
 
+def distance_bytes(specs: Sequence[Output]) -> int:
+    """Return the length of one image's distances."""
+    return 8 * (len(_FIELDS) + 2 * len(specs))
+
+
 def image_distances(expected: Outputs, found: Outputs, specs: Sequence[Output]) -> list[bytes]:
-    """Return the distances of each image in few bytes; `summarize` reads them.
+    """Return the distances of each image in few bytes (`distance_bytes`); `summarize` reads them.
 
     Images with NaN or infinity on either side have no distances and are counted.
     """
     finite = finite_images(expected, specs) & finite_images(found, specs)
-    rows = np.zeros((len(finite), len(_FIELDS)))
-    rows[:, 4] = finite_images(found, specs)
-    if finite.any():
-        signal, other = (
-            compared({name: values[finite] for name, values in side.items()}, specs) for side in (expected, found)
-        )
-        raw = [np.abs(expected[spec.name][finite].astype(np.float64) - found[spec.name][finite]) for spec in specs]
-        rows[finite, 0] = (signal**2).sum(axis=1)
-        rows[finite, 1] = np.sum([(part**2).reshape(len(part), -1).sum(axis=1) for part in raw], axis=0)
-        rows[finite, 2] = np.max([part.reshape(len(part), -1).max(axis=1) for part in raw], axis=0)
-        rows[finite, 3] = _cosines(signal, other)
-    rows[~finite, 3] = np.nan
+    rows = np.zeros((len(finite), len(_FIELDS) + 2 * len(specs)))
+    rows[:, _FINITE] = finite_images(found, specs)
+    rows[:, _COSINE] = np.where(finite, 1.0, np.nan)
+    for place, spec in enumerate(specs):
+        ours, theirs = expected[spec.name][finite], found[spec.name][finite]
+        signal, other = measured(ours, spec), measured(theirs, spec)
+        raw = np.abs(ours.astype(np.float64) - theirs).reshape(len(ours), -1)
+        first = len(_FIELDS) + 2 * place
+        rows[finite, first] = (signal**2).sum(axis=1)
+        rows[finite, first + 1] = (raw**2).sum(axis=1)
+        rows[finite, _LARGEST] = np.maximum(rows[finite, _LARGEST], raw.max(axis=1, initial=0.0))
+        rows[finite, _COSINE] = np.minimum(rows[finite, _COSINE], _cosines(signal, other))
     return [row.tobytes() for row in rows]
 
 
@@ -112,18 +120,21 @@ def summarize(distances: Sequence[bytes], *, interval: bool = True) -> DistanceF
         interval: compute the interval of the SQNR, for which SciPy's statistics take more than a second to import.
     """
     rows = np.stack([np.frombuffer(row) for row in distances])
-    broken = np.flatnonzero(rows[:, 4] == 0)
+    broken = np.flatnonzero(rows[:, _FINITE] == 0)
     first = int(broken[0]) if broken.size else None
-    measured = rows[~np.isnan(rows[:, 3])]
-    if not len(measured):
+    kept = rows[~np.isnan(rows[:, _COSINE])]
+    if not len(kept):
         return DistanceFigures(int(broken.size), first)
+    pairs = [(kept[:, place], kept[:, place + 1]) for place in range(len(_FIELDS), kept.shape[1], 2)]
+    ratios = [sqnr_db(float(signal.sum()), float(noise.sum())) for signal, noise in pairs]
+    worst = pairs[int(np.argmin(ratios))]
     return DistanceFigures(
         non_finite=int(broken.size),
         first_non_finite=first,
-        max_abs_diff=float(measured[:, 2].max()),
-        sqnr_db=sqnr_db(float(measured[:, 0].sum()), float(measured[:, 1].sum())),
-        sqnr_ci95_db=_sqnr_ci95_db(measured[:, 0], measured[:, 1]) if interval else None,
-        cosine_min=float(measured[:, 3].min()),
+        max_abs_diff=float(kept[:, _LARGEST].max()),
+        sqnr_db=min(ratios),
+        sqnr_ci95_db=_sqnr_ci95_db(*worst) if interval else None,
+        cosine_min=float(kept[:, _COSINE].min()),
     )
 
 

@@ -1,6 +1,7 @@
 """Intervals of shares and of paired differences."""
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 
 from cloformer_deploy.tasks.base import Interval
@@ -14,6 +15,20 @@ def share_ci95(count: int, n: int) -> Interval:
 
     found = binomtest(count, n).proportion_ci(0.95, "exact")
     return float(found.low), float(found.high)
+
+
+def mean_share_ci95(shares: Sequence[float]) -> Interval:
+    """Return the interval of the mean of one share per image, 0..1 (Clopper and Pearson, for a count of any size).
+
+    It is that of images that are right or wrong as a whole, which vary more than shares of the same mean: never too
+    narrow, and with a width where all shares are 1.
+    """
+    from scipy.stats import beta
+
+    n, count = len(shares), math.fsum(shares)
+    low = float(beta.ppf(0.025, count, n - count + 1)) if count > 0 else 0.0
+    high = float(beta.ppf(0.975, count + 1, n - count)) if count < n else 1.0
+    return low, high
 
 
 def paired_difference_ci95_pp(lost: int, gained: int, n: int) -> Interval:

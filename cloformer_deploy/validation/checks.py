@@ -65,6 +65,21 @@ def against_pytorch(
         yield at_most("drop_pp", found.drop_pp, limits["drop_pp"], found.drop_ci95_pp, found.n, text)
 
 
+def at_chance(reference: Comparison) -> str | None:
+    """Return a sentence if PyTorch's own score is no better than chance; None where so few images could not tell."""
+    from cloformer_deploy.tasks.statistics import share_ci95
+
+    if reference.score is None or reference.chance is None:
+        return None
+    n, chance = reference.n, reference.chance
+    if share_ci95(n, n)[0] <= chance or share_ci95(round(reference.score * n), n)[0] > chance:
+        return None
+    return (
+        f"PyTorch's own score is {reference.score:.1%} on {n} images, where chance gives {chance:.1%}: the data do not "
+        "fit the weights (other classes, another order of them, or another preprocessing)"
+    )
+
+
 def at_least(name: str, value: float, limit: float, interval: Interval, n: int, text: str) -> Check:
     """Check a figure that must reach a limit."""
     return _decided(name, value, limit, interval, n, text, reached=value >= limit, beyond=interval[1] < limit)

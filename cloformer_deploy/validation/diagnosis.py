@@ -108,11 +108,13 @@ def _mistakes(
     preprocessing: Preprocessing, pixels: NDArray[np.uint8]
 ) -> Iterator[tuple[str, str, NDArray[np.float32]]]:
     """Yield mistakes: the mistake in words, how PyTorch was fed, and the images it was fed (B, 3, H, W)."""
-    mean, std = (np.asarray(each, np.float32).reshape(3, 1, 1) for each in (preprocessing.mean, preprocessing.std))
+    mean, std = (np.asarray(each, np.float32).reshape(-1, 1, 1) for each in (preprocessing.mean, preprocessing.std))
     images, raw = preprocessing.normalize(pixels), pixels.astype(np.float32)
-    yield "the file takes BGR", "with the channels swapped", images[:, ::-1].copy()
-    swapped = preprocessing.normalize(pixels[:, ::-1])
-    yield "the file takes BGR", "with the channels swapped before mean and deviation", swapped
+    if preprocessing.channels >= 3:
+        order = [2, 1, 0, *range(3, preprocessing.channels)]
+        yield "the file takes BGR", "with the channels swapped", images[:, order]
+        swapped = preprocessing.normalize(pixels[:, order])
+        yield "the file takes BGR", "with the channels swapped before mean and deviation", swapped
     yield "the images are normalized twice", "with mean and deviation applied twice", (images - mean) / std
     yield "mean and deviation are left out", "on pixels of 0 to 1", raw / np.float32(255)
     yield "the images are not normalized", "on pixels of 0 to 255", raw

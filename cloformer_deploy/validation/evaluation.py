@@ -25,17 +25,14 @@ from cloformer_deploy.errors import MissingPartError
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.files import naming
 from cloformer_deploy.system.text import counted
-from cloformer_deploy.tasks import TASKS, Comparison, Outputs, Task
-from cloformer_deploy.tasks.distances import image_distances, summarize
+from cloformer_deploy.tasks import Comparison, Outputs, Task, task_of
+from cloformer_deploy.tasks.distances import distance_bytes, image_distances, summarize
 from cloformer_deploy.validation.cache import Cache, key
 from cloformer_deploy.validation.cached_inference import Subject, results
 from cloformer_deploy.validation.inference import artifact_outputs, reference_outputs
 
 if TYPE_CHECKING:
     from torch import nn
-
-_DISTANCE_BYTES = 40
-"""Length of one image's distances (`tasks.distances`), which precede its evidence in the cache."""
 
 
 class Candidate:
@@ -127,7 +124,8 @@ class Evaluation:
     def __init__(self, bundle: Bundle, images: Dataset, cache: Cache | None = None) -> None:
         self.bundle, self.images, self._cache = bundle, images, cache
         self.candidates = [Candidate(bundle, artifact) for artifact in bundle.manifest.artifacts]
-        self.task: Task = TASKS[bundle.manifest.task]
+        self.task: Task = task_of(bundle.manifest)
+        self._distance_bytes = distance_bytes(self.task.outputs)
 
     @cached_property
     def model(self) -> "nn.Module":
@@ -154,7 +152,7 @@ class Evaluation:
         progress.step(f"Comparing {counted(len(executed), 'artifact')} with PyTorch")
         found = self._found(executed, progress)
         labels = self.images.labels
-        evidence = [item[_DISTANCE_BYTES:] for item in found[0]]
+        evidence = [item[self._distance_bytes :] for item in found[0]]
         lots = iter(found[1:])
         artifacts = [
             self._evaluated(item, evidence, next(lots) if item.lack is None else None, failed)
@@ -195,13 +193,13 @@ class Evaluation:
         if packed is None:
             return Evaluated(candidate, None, (), failures)
         compared = self._compared(expected, packed, self.images.labels)
-        return Evaluated(candidate, compared, tuple(item[_DISTANCE_BYTES:] for item in packed), failures)
+        return Evaluated(candidate, compared, tuple(item[self._distance_bytes :] for item in packed), failures)
 
     def _compared(
         self, expected: Sequence[bytes], packed: Sequence[bytes], targets: Sequence[int] | None
     ) -> Comparison:
-        figures = summarize([item[:_DISTANCE_BYTES] for item in packed])
-        found = self.task.compare(expected, [item[_DISTANCE_BYTES:] for item in packed], targets)
+        figures = summarize([item[: self._distance_bytes] for item in packed])
+        found = self.task.compare(expected, [item[self._distance_bytes :] for item in packed], targets)
         return replace(found, **asdict(figures))
 
     def _weight_failures(self, candidate: Candidate) -> list[str]:
@@ -234,7 +232,13 @@ class Evaluation:
     def _reference_key(self) -> bytes:
         manifest = self.bundle.manifest
         return key(
-            "reference", manifest.task, manifest.weights.file_sha256, __version__, version("torch"), platform.machine()
+            "reference",
+            manifest.task,
+            manifest.scores,
+            manifest.weights.file_sha256,
+            __version__,
+            version("torch"),
+            platform.machine(),
         )
 
 

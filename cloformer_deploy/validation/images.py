@@ -8,7 +8,7 @@ from cloformer_deploy.bundle.manifest import Manifest
 from cloformer_deploy.data import Dataset, image_digest
 from cloformer_deploy.errors import BundleError
 from cloformer_deploy.progress import Progress
-from cloformer_deploy.tasks import TASKS
+from cloformer_deploy.tasks import task_of
 from cloformer_deploy.validation.cache import Cache, key
 from cloformer_deploy.validation.cached_inference import Subject, results
 from cloformer_deploy.validation.leakage import check_no_leakage
@@ -35,7 +35,7 @@ def opened(
     manifest = bundle.manifest
     if not manifest.artifacts:
         raise BundleError(f"{bundle.root} lists no artifacts", "export into it")
-    images = TASKS[manifest.task].open_data(data, manifest.num_classes, manifest.labels).limited(max_images)
+    images = task_of(manifest).open_data(data, manifest.num_classes, manifest.labels).limited(max_images)
     for sentence in manifest.assumed:
         progress.warn(f"assumed at the export, as the weights do not say it: {sentence}")
     for warning in images.warnings:

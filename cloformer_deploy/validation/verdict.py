@@ -9,7 +9,7 @@ from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.errors import MissingPartError
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.tasks import Comparison, Task
-from cloformer_deploy.validation.checks import against_pytorch
+from cloformer_deploy.validation.checks import against_pytorch, at_chance
 from cloformer_deploy.validation.evaluation import Evaluated, Evaluation
 from cloformer_deploy.validation.images import opened
 
@@ -98,6 +98,9 @@ def validate(bundle: Bundle, data: Path | None, max_images: int | None, progress
     images = opened(bundle, data, max_images, progress)
     evaluation = Evaluation(bundle, images)
     results, task = evaluation.run(progress), evaluation.task
+    chance = at_chance(results.reference)
+    if chance is not None:
+        progress.warn(chance)
     return Validation(
         images=images.name,
         task=task.name,

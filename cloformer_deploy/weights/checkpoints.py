@@ -22,7 +22,7 @@ from cloformer_deploy.networks.base import Network
 from cloformer_deploy.system.files import naming, replaced
 from cloformer_deploy.system.text import clipped, listed
 from cloformer_deploy.weights.files import Parsed, safetensors_bytes
-from cloformer_deploy.weights.finding import Found, configurations, state_dicts, tensor_names
+from cloformer_deploy.weights.finding import Found, configurations, outline, state_dicts, tensor_names
 from cloformer_deploy.weights.records import Record, TensorRecord
 from cloformer_deploy.weights.sources import open_source
 from cloformer_deploy.weights.torch_files import COPY_AGAIN, GIVE_WEIGHTS, SAVE_AGAIN
@@ -43,8 +43,10 @@ class Checkpoint:
         labels: name of each class, in the order of the head's rows; None if the file has no labels.
         network: network family, a key of `networks.NETWORKS`.
         task: task of the head, a key of `tasks.TASKS`.
+        channels: of the input image, 1 to 4.
         architecture: the configuration under its published keys, as JSON values.
         assumed: sentences on what the file does not say of the configuration.
+        trained_labels: labels of the file, also where the head is left out.
         notes: sentences on where in the file the weights were found, and on what was left out.
         state_dict: all entries of the network's state dict, in its order; float32 (counters: int64), contiguous and
             finite.
@@ -60,8 +62,10 @@ class Checkpoint:
     labels: tuple[str, ...] | None = None
     network: str = "cloformer"
     task: str = "classification"
+    channels: int = 3
     architecture: Mapping[str, Any] = field(kw_only=True)
     assumed: tuple[str, ...] = ()
+    trained_labels: tuple[str, ...] | None = field(default=None, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
     state_dict: dict[str, Tensor] = field(repr=False, compare=False, kw_only=True)
 
@@ -77,7 +81,7 @@ class Checkpoint:
 
 
 def load_checkpoint(
-    path: Path, variant: str | None = None, architecture: Mapping[str, Any] | None = None
+    path: Path, variant: str | None = None, architecture: Mapping[str, Any] | None = None, *, headless: bool = False
 ) -> Checkpoint:
     """Read weights: a PyTorch file (zip or legacy format), safetensors, or a folder or index of such files.
 
@@ -89,6 +93,7 @@ def load_checkpoint(
         path: the file or folder.
         variant: the expected variant; None accepts every variant.
         architecture: the configuration, under its published keys; None takes what the file says.
+        headless: leave the head out, for a feature extractor.
 
     Raises:
         CheckpointError: the file cannot be read, or does not contain the weights of a known network (or of the expected
@@ -104,9 +109,9 @@ def load_checkpoint(
         values = {own: source.entries[name] for name, own in names.items()}
         shapes = {name: _usable_shape(name, value, opened.bytes) for name, value in values.items()}
         said = architecture or parsed.configuration or _said(network, parsed, source)
-        found = network.identify(shapes, variant, said)
+        found = network.identify(shapes, variant, said, headless=headless)
         if found is None:
-            raise AssertionError(f"a state dict with {network.landmark} is identified or refused")
+            raise AssertionError(f"a state dict with one of {network.landmarks} is identified or refused")
         state_dict = {
             name: _converted(name, parsed.tensor(name, values[name]))
             if name in values
@@ -118,12 +123,14 @@ def load_checkpoint(
             opened.sha256,
             found.variant,
             found.num_classes,
-            parsed.labels,
+            parsed.labels if found.num_classes else None,
             network.name,
-            parsed.task or found.task,
+            (parsed.task if found.num_classes else None) or found.task,
+            found.channels,
             architecture=found.architecture,
             assumed=found.assumed,
-            notes=source.notes,
+            trained_labels=parsed.labels,
+            notes=(*source.notes, *found.notes),
             state_dict=state_dict,
         )
 
@@ -191,7 +198,7 @@ def _source(parsed: Parsed) -> tuple[Network, Found]:
         CheckpointError: there is none.
     """
     for network in NETWORKS.values():
-        found = state_dicts(parsed.content, network.landmark)
+        found = state_dicts(parsed.content, network.landmarks)
         if found:
             others = [f"{item.place or 'the top'}" for item in found[1:]]
             notes = (f"other weights of the same kind are not used: {listed(others)}",) if others else ()
@@ -199,7 +206,7 @@ def _source(parsed: Parsed) -> tuple[Network, Found]:
     names = tensor_names(parsed.content)
     titles = " or ".join(network.title for network in NETWORKS.values())
     if not names:
-        raise CheckpointError("the file contains no tensors", SAVE_AGAIN)
+        raise CheckpointError(f"the file contains no tensors: it is {clipped(outline(parsed.content))}", SAVE_AGAIN)
     raise CheckpointError(
         f"none of the {len(names)} tensors in the file belongs to {titles} ({listed(names)})", GIVE_WEIGHTS
     )

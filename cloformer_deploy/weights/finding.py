@@ -1,13 +1,13 @@
 """Finding a network's state dict, and what is said of its configuration, in whatever a training script saved."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-from cloformer_deploy.system.text import clipped, counted
+from cloformer_deploy.system.text import clipped, counted, listed
 from cloformer_deploy.weights.records import Record, TensorRecord
 
 WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
@@ -46,18 +46,19 @@ def walk(content: Any) -> Iterator[Any]:
         yield from (inner for _, inner in _children(value))
 
 
-def state_dicts(content: Any, landmark: str) -> list[Found]:
+def state_dicts(content: Any, landmarks: Sequence[str]) -> list[Found]:
     """Return the state dicts of a network, the one to use first: averaged weights, then the least deeply nested.
 
     Args:
         content: of a file, unpickled.
-        landmark: a name that every state dict of the network has, perhaps after a prefix.
+        landmarks: names of which every state dict of the network has one at least, perhaps after a prefix.
     """
     found = []
     for place, value in _with_places(content):
         entries, modules = _named(value)
-        names = [name for name in entries if name.endswith(landmark) and name[: -len(landmark)][-1:] in ("", ".")]
-        found += [_below(place, name.removesuffix(landmark), entries, modules) for name in names]
+        before = [name.removesuffix(mark) for mark in landmarks for name in entries if name.endswith(mark)]
+        prefixes = dict.fromkeys(prefix for prefix in before if prefix[-1:] in ("", "."))
+        found += [_below(place, prefix, entries, modules) for prefix in prefixes]
     swapped = isinstance(content, dict) and "message_hub" in content  # mmengine saves the average as `state_dict`
     return sorted(found, key=lambda item: (not item.averaged or swapped, item.place.count("."), len(item.prefix)))
 
@@ -93,6 +94,15 @@ def tensor_names(content: Any) -> list[str]:
             if isinstance(inner, Tensor | TensorRecord)
         ]
     return found
+
+
+def outline(content: Any) -> str:
+    """Return in a few words what the content of a file is."""
+    if isinstance(content, dict):
+        return f"a dictionary of {listed([str(key) for key in content])}" if content else "an empty dictionary"
+    if isinstance(content, Record):
+        return f"an object of {content.name}, whose code is never run"
+    return f"of type {type(content).__name__}"
 
 
 def _with_places(content: Any) -> Iterator[tuple[str, Any]]:

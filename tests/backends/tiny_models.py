@@ -141,6 +141,7 @@ def _spec(case: Case) -> ExportSpec:
         PREPROCESSING,
         outputs=model.outputs,
         class_logits="classes" if "classes" in names else None,
+        scores="softmax",
         input_kind=case.input_kind,
         labels=("ant", "bee", "cat") if case.labels else None,
         quantized=_prepared(case, model) if case.precision == "int8" else None,
@@ -149,7 +150,7 @@ def _spec(case: Case) -> ExportSpec:
 
 def _prepared(case: Case, model: nn.Module) -> Prepared:
     recipe = target_of(case.format, default_target(case.format)).recipes[case.precision]
-    traced = graph.trace(model, *SIDES)
+    traced = graph.trace(model, 3, *SIDES)
     read = tensors(traced, recipe, quantized_operators(traced, recipe))
     images = torch.from_numpy(PREPROCESSING.normalize(probe_images(8, PREPROCESSING)))
     seen = observe(traced, read, [images])

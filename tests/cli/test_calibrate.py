@@ -84,7 +84,7 @@ CASES = [
     refused("missing-folder", "fotos", told="fotos is not a folder"),
     refused("no-such-folder-called-rendered", "./rendered", told="rendered is not a folder"),
     refused("a-file", "photos/a/0.png", told="not a folder"),
-    refused("no-images", "photos", told="no JPEG, PNG or WebP", make=lambda folder: (folder / "photos").mkdir()),
+    refused("no-images", "photos", told="no images that are read", make=lambda folder: (folder / "photos").mkdir()),
     refused("output-is-something-else", "photos", told="is not a calibration set", make=taken),
     refused("size", "photos", "--input-size", "33", told="33"),
     refused("size-text", "photos", "--input-size", "big", told="'big'"),

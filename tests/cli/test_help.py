@@ -43,9 +43,9 @@ OPTIONS = {
     "export": (
         *("--variant", "--weights", "--format", "--precision", "--target", "--input", "--input-size", "--batch"),
         *("--output", "--overwrite", "--json", "--labels", "--ios", "--max-drop", "--data", "--budget"),
-        *("--recipe", "--calibration"),
+        *("--recipe", "--calibration", "--architecture", "--head", "--scores"),
     ),
-    "calibrate": ("IMAGES", "--count", "--seed", "--input-size", "--output", "--json"),
+    "calibrate": ("IMAGES", "--count", "--seed", "--input-size", "--color", "--output", "--json"),
     "validate": ("BUNDLE", "--data", "--limit", "--json"),
     "bench": (
         *("[BUNDLE]", "--device", "--threads", "--cores", "--mlperf", "--python", "--adb", "--benchmark-binary"),

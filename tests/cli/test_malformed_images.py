@@ -49,9 +49,10 @@ def huge_png() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
 
 
-def gif_called_jpg(folder: Path) -> None:
-    image(folder / "data" / "x.gif")
-    (folder / "data" / "x.gif").rename(folder / "data" / "x.jpg")
+def eps_called_jpg(folder: Path) -> None:
+    """A kind that Pillow would open with another program."""
+    image(folder / "data" / "x.eps")
+    (folder / "data" / "x.eps").rename(folder / "data" / "x.jpg")
 
 
 def only_text(folder: Path) -> None:
@@ -69,15 +70,15 @@ IMAGES = [
     images("empty-file", written("empty.png", b""), "data/empty.png"),
     images("truncated-png", truncated("half.png"), "data/half.png"),
     images("truncated-jpeg", truncated("half.jpg"), "data/half.jpg"),
-    images("truncated-in-class", truncated("tench/half.png"), "data/tench/half.png"),
-    images("another-format", gif_called_jpg, "data/x.jpg"),
+    images("truncated-in-class", truncated("arrow/half.png"), "data/arrow/half.png"),
+    images("another-format", eps_called_jpg, "data/x.jpg"),
     images("too-many-pixels", written("huge.png", huge_png()), "data/huge.png"),
-    images("empty-folder", lambda folder: (folder / "data").mkdir(), "no JPEG, PNG or WebP images"),
-    images("only-other-files", only_text, "no JPEG, PNG or WebP images"),
+    images("empty-folder", lambda folder: (folder / "data").mkdir(), "no images that are read"),
+    images("only-other-files", only_text, "no images that are read"),
     images("missing-folder", lambda folder: None, "not a folder"),
     images("a-file", lambda folder: (folder / "data").touch(), "not a folder"),
     images("mixed-layout", files("a.png", "b.png", "class/c.png"), "2 images beside sub-folders"),
-    images("too-many-classes", MANY_FOLDERS, f"{CLASSES + 1} sub-folders", f"{CLASSES} classes"),
+    images("too-many-classes", MANY_FOLDERS, f"{CLASSES + 1} of {CLASSES + 1} sub-folders", "labels"),
     images("only-some-labels-known", files("fish/a.png", "carp/a.png"), "carp"),
 ]
 

@@ -22,6 +22,7 @@ def source_of(checkpoint: Checkpoint, folder: Path, side: int) -> Source:
         variant=checkpoint.variant,
         architecture=checkpoint.architecture,
         task=checkpoint.task,
+        scores="softmax",
         labels=checkpoint.labels,
         preprocessing=Preprocessing.published(side, side),
     )

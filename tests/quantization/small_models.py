@@ -98,4 +98,4 @@ def values_of(module: fx.GraphModule, images: Tensor) -> dict[str, Tensor]:
 def traced(format_name: str, target: str, seed: int = 0) -> Traced:
     """Anew: bias correction changes it."""
     lowered = lower(small_model(seed), format_name, target, integer=True)
-    return Traced(lowered, graph.trace(lowered, SIDE, SIDE))
+    return Traced(lowered, graph.trace(lowered, 3, SIDE, SIDE))

@@ -59,7 +59,7 @@ def bounded(small: Traced, plan: Plan) -> bool:
 def test_small_logits_need_no_maximum(small: Traced, planned: Plan) -> None:
     model = copy.deepcopy(small.model)
     assert leave_out_maxima(model, small.module, planned)
-    after = graph.trace(model, SIDE, SIDE)
+    after = graph.trace(model, 3, SIDE, SIDE)
     assert not any(node.target is torch.ops.aten.amax.default for node in after.graph.nodes)
     assert sum(node.target is torch.ops.aten.amax.default for node in small.module.graph.nodes) == 2
     with torch.inference_mode():

@@ -225,7 +225,7 @@ def test_a_prepared_model_is_the_reference_but_for_its_biases() -> None:
 @pytest.mark.integration
 def test_weights_alone_leave_the_lowered_model_as_it_is() -> None:
     reference = small_model(6)
-    made = weights_only(lower(reference, "onnx", "cpu"), CPU.recipes["w8"], (SIDE, SIDE))
+    made = weights_only(lower(reference, "onnx", "cpu"), CPU.recipes["w8"], (3, SIDE, SIDE))
     with torch.inference_mode():
         torch.testing.assert_close(made.model(noise(0)), reference(noise(0)), rtol=0, atol=1e-5)
     assert (made.plan.operators, made.plan.ranges, made.seen) == (frozenset(), {}, {})

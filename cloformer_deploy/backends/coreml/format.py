@@ -44,6 +44,7 @@ class CoreMLBackend:
     suffix = ".mlpackage"
     extra = "coreml"
     packages: tuple[str, ...] = ("coremltools",)
+    image_colors: tuple[str, ...] = ("RGB",)
     input_layout: Literal["NCHW", "NHWC"] = "NCHW"
     targets = TARGETS
     dynamic_batch = False
@@ -184,7 +185,7 @@ def _interface(spec: ExportSpec) -> tuple["nn.Module", dict[str, Any]]:
         }
     if _is_classifier(spec):
         names = [output.name for output in spec.outputs]
-        module = WithProbabilities(module, names.index(str(spec.class_logits))).eval()
+        module = WithProbabilities(module, names.index(str(spec.class_logits)), spec.scores).eval()
         outputs.append(ct.TensorType(name=PROBABILITIES_NAME, dtype=np.float32))
     image = ct.ImageType(name=INPUT_NAME, shape=spec.shape, color_layout=ct.colorlayout.RGB)
     return module, {"inputs": [image], "outputs": outputs}

@@ -14,6 +14,7 @@ from cloformer_deploy.backends.onnx.runtime import OnnxRuntime
 from cloformer_deploy.backends.onnx.targets import TARGETS
 from cloformer_deploy.backends.target import Target
 from cloformer_deploy.errors import ToolError
+from cloformer_deploy.networks.base import COLORS
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.subprocesses import own_process
 
@@ -37,6 +38,7 @@ class OnnxBackend:
     suffix = ".onnx"
     extra = "onnx"
     packages: tuple[str, ...] = ("onnx", "onnxruntime", "onnxsim", "onnxscript")
+    image_colors: tuple[str, ...] = COLORS
     input_layout: Literal["NCHW", "NHWC"] = "NCHW"
     targets = TARGETS
     dynamic_batch = True

@@ -14,6 +14,7 @@ from cloformer_deploy.backends.target import Target
 from cloformer_deploy.backends.tflite.runtime import LiteRT
 from cloformer_deploy.backends.tflite.targets import TARGETS
 from cloformer_deploy.errors import ToolError
+from cloformer_deploy.networks.base import COLORS
 from cloformer_deploy.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class TFLiteBackend:
     suffix = ".tflite"
     extra = "tflite"
     packages: tuple[str, ...] = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer")
+    image_colors: tuple[str, ...] = COLORS
     input_layout: Literal["NCHW", "NHWC"] = "NHWC"
     targets = TARGETS
     dynamic_batch = False

@@ -28,7 +28,7 @@ class Architecture:
 
     Attributes:
         in_chans: channels of the input image.
-        num_classes: rows of the classifier's head.
+        num_classes: rows of the classifier's head; 0 is no head.
         embed_dims: channels of each stage.
         depths: blocks of each stage.
         num_heads: attention heads of each stage, in all groups together.
@@ -41,7 +41,7 @@ class Architecture:
     """
 
     in_chans: Annotated[int, Ge(1), Le(4)]
-    num_classes: Annotated[int, Ge(1), Le(1_000_000)]
+    num_classes: Annotated[int, Ge(0), Le(1_000_000)]
     embed_dims: Annotated[tuple[_Width, ...], Len(1, 8)]
     depths: tuple[Annotated[int, Ge(1), Le(256)], ...]
     num_heads: tuple[Annotated[int, Ge(1), Le(1024)], ...]

@@ -7,7 +7,7 @@ from typing import Any
 from cloformer_deploy.errors import CheckpointError
 from cloformer_deploy.networks.cloformer.architecture import Architecture
 
-LANDMARK = "patch_embed.conv1.conv.0.weight"
+LANDMARKS: tuple[str, ...] = ("patch_embed.conv1.conv.0.weight", "patch_embed.conv2.conv.0.weight")
 KEYS = tuple(item.name for item in fields(Architecture))
 STAGES = 4
 _TELLING = ("group_splits", "window_sizes")

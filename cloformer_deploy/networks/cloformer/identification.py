@@ -18,7 +18,6 @@ from cloformer_deploy.system.text import listed
 COUNTER = ".num_batches_tracked"
 """Ending of BatchNorm's counters, which inference does not use: a weights file may leave them out."""
 STAGES = 4
-IMAGE_CHANNELS = 3
 WINDOWS = (8, 4, 2, 1)
 """Pooling windows of every published configuration."""
 HEAD_WIDTH = 16
@@ -36,8 +35,8 @@ def identified(
     An error about missing or unknown tensors is told against the wanted variant, else against the nearest.
     """
     head = shapes.get("head.weight", ())
-    num_classes = head[0] if head else 1
-    if num_classes == 0:
+    num_classes = head[0] if head else int(any(name.startswith("head.") for name in shapes))
+    if head and num_classes == 0:
         raise CheckpointError("head.weight has 0 rows, so the network has no classes", _GIVE)
     differing = {name: _differing(shapes_of(item.of_classes(num_classes)), shapes) for name, item in VARIANTS.items()}
     nearest = min(differing, key=lambda name: len(differing[name]))
@@ -55,11 +54,6 @@ def identified(
         told = variant if variant in VARIANTS else nearest
         _check_complete(told, shapes_of(VARIANTS[told].of_classes(num_classes)), shapes)
         raise AssertionError(f"these weights are {told} and were not identified")
-    if architecture.in_chans != IMAGE_CHANNELS:
-        raise CheckpointError(
-            f"the network takes images of {architecture.in_chans} channels, not {IMAGE_CHANNELS}",
-            "pass weights of a network for RGB images",
-        )
     for stage, window in enumerate(architecture.window_sizes):
         side = INPUT_MULTIPLE >> (stage + 2)
         if architecture.group_splits[stage][-1] and side % window:
@@ -78,25 +72,28 @@ def identified(
 
 def shapes_of(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """Return the names and shapes of the complete state dict, in its order."""
+    known = _shapes_of_few_classes(architecture.of_classes(min(architecture.num_classes, 1)))
     return {
         name: (architecture.num_classes, *shape[1:]) if name.startswith("head.") else shape
-        for name, shape in _shapes_of_one_class(architecture.of_classes(1)).items()
+        for name, shape in known.items()
     }
 
 
 @lru_cache(maxsize=16)
-def _shapes_of_one_class(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+def _shapes_of_few_classes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     import torch
 
-    from cloformer_deploy.networks.cloformer.classifier import CloFormer
+    from cloformer_deploy.networks.cloformer.pyramid import network
 
     with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in CloFormer(architecture).state_dict().items()}
+        return {name: tuple(tensor.shape) for name, tensor in network(architecture).state_dict().items()}
 
 
 def _given(said: Mapping[str, Any], inferred: Architecture | None) -> Architecture:
     """Return the configuration that is said; keys that are not said are as the shapes show them, or assumed."""
     shown = {} if inferred is None else inferred.as_json()
+    if shown.get("num_classes") == 0:  # the configuration may be that of the network with its head
+        said = {**said, "num_classes": 0}
     if "group_splits" in said:
         shown.pop("num_heads", None)
     try:

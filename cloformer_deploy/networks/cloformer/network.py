@@ -15,8 +15,9 @@ from cloformer_deploy.networks.base import (
     SoftmaxProduct,
 )
 from cloformer_deploy.networks.cloformer.architecture import CUSTOM, VARIANTS, parsed
-from cloformer_deploy.networks.cloformer.evidence import KEYS, LANDMARK, own_names, said
+from cloformer_deploy.networks.cloformer.evidence import KEYS, LANDMARKS, own_names, said
 from cloformer_deploy.networks.cloformer.identification import identified, shapes_of
+from cloformer_deploy.system.text import listed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from cloformer_deploy.networks.cloformer.attention import CloAttention
     from cloformer_deploy.networks.cloformer.body import ConvFFN
 
+_BODY = ("patch_embed.", "layers.")
 _STAGE = r"layers\.\d+"
 _BLOCK = rf"{_STAGE}\.blocks\.\d+"
 _BRANCHES = (
@@ -46,7 +48,7 @@ class CloFormerNetwork:
     name = "cloformer"
     title = "CloFormer"
     variants = (*VARIANTS, CUSTOM)
-    landmark = LANDMARK
+    landmarks = LANDMARKS
     configuration_keys = KEYS
 
     @property
@@ -57,9 +59,16 @@ class CloFormerNetwork:
         return REWRITES
 
     def identify(
-        self, shapes: Shapes, variant: str | None, configuration: Configuration | None = None
+        self, shapes: Shapes, variant: str | None, configuration: Configuration | None = None, *, headless: bool = False
     ) -> Identity | None:
-        """See `Network.identify`."""
+        """See `Network.identify`. Weights without any tensor of a head are a body, whatever else they have."""
+        notes: tuple[str, ...] = ()
+        if headless or not any(name.startswith("head.") for name in shapes):
+            body = {name: shape for name, shape in shapes.items() if name.startswith(_BODY)}
+            others = sorted(shapes.keys() - body.keys())
+            unused = f"; not used: {listed(others)}" if others else ""
+            notes = (f"the network is taken without a head, its outputs are features{unused}",)
+            shapes = body
         found = identified(shapes, variant, configuration)
         if found is None:
             return None
@@ -68,9 +77,11 @@ class CloFormerNetwork:
             self.name,
             architecture.variant,
             architecture.as_json(),
-            "classification",
+            "classification" if architecture.num_classes else "features",
             architecture.num_classes,
+            architecture.in_chans,
             tuple(assumed),
+            notes,
         )
 
     def own_names(self, names: Collection[str]) -> dict[str, str]:
@@ -98,9 +109,9 @@ class CloFormerNetwork:
 
     def build(self, architecture: Mapping[str, Any]) -> "nn.Module":
         """See `Network.build`."""
-        from cloformer_deploy.networks.cloformer.classifier import CloFormer
+        from cloformer_deploy.networks.cloformer.pyramid import network
 
-        return CloFormer(parsed(architecture))
+        return network(parsed(architecture))
 
     def scale_pairs(self, model: "nn.Module") -> Iterator[ScalePair]:
         """See `Network.scale_pairs`."""

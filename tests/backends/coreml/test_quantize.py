@@ -194,7 +194,7 @@ def test_convolutions_of_a_whole_model_in_integers(
 ) -> None:
     lowered = lower(reference, "coreml", "ane", integer=True)
     with quiet():
-        traced = trace(lowered, 64, 64)
+        traced = trace(lowered, 3, 64, 64)
     read = tensors(traced, W8A8, quantized_operators(traced, W8A8))
     images = torch.from_numpy(preprocessing.normalize(probe_images(8, preprocessing)))
     seen = observers.observe(traced, read, [images])
@@ -223,7 +223,7 @@ def test_weights_of_a_whole_model_in_few_bits(
 ) -> None:
     lowered = lower(reference, "coreml", "ane")
     with quiet():
-        traced = trace(lowered, 64, 64)
+        traced = trace(lowered, 3, 64, 64)
     ready = Prepared(lowered, traced, Plan(recipe, frozenset(), {}), {})
     asked = spec("coreml", lowered, preprocessing, quantized=ready)
     programs = [convert(asked, tmp_path / f"{index}.mlpackage") for index in range(2)]

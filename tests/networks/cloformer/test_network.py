@@ -58,7 +58,7 @@ def test_the_right_variant_is_found(variant: str, num_classes: int) -> None:
     shapes = {name: tuple(value.shape) for name, value in on_meta(variant, num_classes).state_dict().items()}
     said = published(variant, num_classes)
     assert list(NETWORK.state_shapes(said).items()) == list(shapes.items())
-    expected = Identity("cloformer", variant, said, "classification", num_classes)
+    expected = Identity("cloformer", variant, said, "classification", num_classes, 3)
     assert NETWORK.identify(shapes, None, variant) == NETWORK.identify(shapes, variant, said) == expected
     bare = NETWORK.identify(shapes, None)
     assert bare is not None

@@ -7,6 +7,7 @@ from torch import nn
 from cloformer_deploy.lowering.normalization import PooledNorm
 from cloformer_deploy.networks.cloformer.body import CloFormerBody
 from cloformer_deploy.networks.cloformer.classifier import CloFormer
+from cloformer_deploy.networks.cloformer.pyramid import CloFormerPyramid
 
 
 def affine_readers(model: CloFormerBody) -> list[tuple[str, list[nn.Linear | nn.Conv2d]]]:
@@ -17,6 +18,12 @@ def affine_readers(model: CloFormerBody) -> list[tuple[str, list[nn.Linear | nn.
 def stream_norms(model: CloFormerBody) -> list[nn.GroupNorm]:
     """Return the GroupNorms of the head that read the residual stream."""
     return [cast(nn.GroupNorm, model.norm)] if isinstance(model, CloFormer) else []
+
+
+def restore_stream(model: CloFormerBody, factor: float) -> None:
+    """Multiply outputs that are maps of the residual stream, in place."""
+    if isinstance(model, CloFormerPyramid):
+        model.stream_scale *= factor
 
 
 def pool_before_norm(model: CloFormerBody, *, float16: bool) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cloformer_deploy.networks.cloformer.body import CloFormerBody, ConvFFN
-from cloformer_deploy.networks.cloformer.lowering.head import stream_norms
+from cloformer_deploy.networks.cloformer.lowering.head import restore_stream, stream_norms
 
 SHRINK = 8
 
@@ -33,6 +33,7 @@ def shrink_residual_stream(model: CloFormerBody) -> None:
         _shrink(conv.bias)
     for norm in norms:
         cast(nn.GroupNorm, norm).eps /= SHRINK**2
+    restore_stream(model, SHRINK)
 
 
 def _shrink(parameter: Tensor | None) -> None:
