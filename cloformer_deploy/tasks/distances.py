@@ -80,7 +80,7 @@ def image_distances(expected: Outputs, found: Outputs, specs: Sequence[Output]) 
     rows = np.zeros((len(finite), len(_FIELDS) + 2 * len(specs)))
     rows[:, _FINITE] = finite_images(found, specs)
     rows[:, _COSINE] = np.where(finite, 1.0, np.nan)
-    for place, spec in enumerate(specs):
+    for place, spec in enumerate(specs if finite.any() else ()):
         ours, theirs = expected[spec.name][finite], found[spec.name][finite]
         signal, other = measured(ours, spec), measured(theirs, spec)
         raw = np.abs(ours.astype(np.float64) - theirs).reshape(len(ours), -1)

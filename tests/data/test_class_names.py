@@ -94,3 +94,11 @@ def test_names_that_differ_in_form_compare_equal(name: str, change: str) -> None
 def test_numbers_sort_as_numbers(numbers: list[int]) -> None:
     names = sorted((f"class{number}" for number in numbers), key=natural)
     assert names == [f"class{number}" for number in sorted(numbers)]
+
+
+def test_one_logit_is_for_the_folder_of_its_label(tmp_path: Path) -> None:
+    assert class_indices(tmp_path, ["Hot-Dog", "other", "pizza"], 1, ["hot dog"]) == [1, 0, 0]
+    with pytest.raises(DataError, match=r"one logit.*not known: no, yes"):
+        class_indices(tmp_path, ["no", "yes"], 1, None)
+    with pytest.raises(DataError, match=r"0 sub-folders of .* are named like .* 'cat'"):
+        class_indices(tmp_path, ["no", "yes"], 1, ["cat"])

@@ -231,7 +231,7 @@ MAP, BOXES = (
 )
 
 
-def test_all_outputs_count_and_only_those_marked_are_centered() -> None:
+def test_the_worst_output_counts_and_only_those_marked_are_centered() -> None:
     rng = np.random.default_rng(0)
     expected = {
         "map": rng.standard_normal((3, 4, 2, 5)).astype(np.float32),
@@ -250,10 +250,15 @@ def test_all_outputs_count_and_only_those_marked_are_centered() -> None:
 
     before, after = plain(expected), plain(found)
     np.testing.assert_array_equal(compared_values(expected, (MAP, BOXES)), before)
-    noise = sum(float(((expected[name].astype(np.float64) - found[name]) ** 2).sum()) for name in expected)
-    assert figures.sqnr_db == pytest.approx(10 * math.log10(float((before**2).sum()) / noise))
-    cosines = (before * after).sum(axis=1) / np.linalg.norm(before, axis=1) / np.linalg.norm(after, axis=1)
-    assert figures.cosine_min == pytest.approx(cosines.min())
+    ratios, cosines = [], []
+    for name, columns in (("map", slice(0, 40)), ("boxes", slice(40, None))):
+        ours, theirs = before[:, columns], after[:, columns]
+        noise = float(((expected[name].astype(np.float64) - found[name]) ** 2).sum())
+        ratios.append(10 * math.log10(float((ours**2).sum()) / noise))
+        norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+        cosines.append(float(((ours * theirs).sum(axis=1) / norms).min()))
+    assert figures.sqnr_db == pytest.approx(min(ratios))
+    assert figures.cosine_min == pytest.approx(min(cosines))
     raw = max(float(np.abs(expected[name].astype(np.float64) - found[name]).max()) for name in expected)
     assert figures.max_abs_diff == raw
 
