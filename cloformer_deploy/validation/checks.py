@@ -66,13 +66,17 @@ def against_pytorch(
 
 
 def at_chance(reference: Comparison) -> str | None:
-    """Return a sentence if PyTorch's own score is no better than chance; None where so few images could not tell."""
+    """Return a sentence if PyTorch's own score is no better than chance.
+
+    The 95 % interval of the score must hold no score halfway from chance to 1: few images cannot tell.
+    """
     from cloformer_deploy.tasks.statistics import share_ci95
 
     if reference.score is None or reference.chance is None:
         return None
     n, chance = reference.n, reference.chance
-    if share_ci95(n, n)[0] <= chance or share_ci95(round(reference.score * n), n)[0] > chance:
+    low, high = share_ci95(round(reference.score * n), n)
+    if low > chance or high > (1 + chance) / 2:
         return None
     return (
         f"PyTorch's own score is {reference.score:.1%} on {n} images, where chance gives {chance:.1%}: the data do not "

@@ -58,7 +58,9 @@ def state_dicts(content: Any, landmarks: Sequence[str]) -> list[Found]:
         entries, modules = _named(value)
         before = [name.removesuffix(mark) for mark in landmarks for name in entries if name.endswith(mark)]
         prefixes = dict.fromkeys(prefix for prefix in before if prefix[-1:] in ("", "."))
-        found += [_below(place, prefix, entries, modules) for prefix in prefixes]
+        wrappers = [wrapper for wrapper in WRAPPERS if prefixes and any(wrapper in name for name in _text_keys(value))]
+        notes = [f"the wrapper {wrapper} in their names is removed" for wrapper in wrappers]
+        found += [_below(place, prefix, entries, modules, notes) for prefix in prefixes]
     swapped = isinstance(content, dict) and "message_hub" in content  # mmengine saves the average as `state_dict`
     return sorted(found, key=lambda item: (not item.averaged or swapped, item.place.count("."), len(item.prefix)))
 
@@ -186,8 +188,18 @@ def _is_remark(name: str, value: Any) -> bool:
     return "." not in name and not isinstance(value, Tensor | TensorRecord | Record)
 
 
-def _below(place: str, prefix: str, entries: dict[str, Any], modules: dict[str, Mapping[str, Any]]) -> Found:
-    """Return the entries whose names begin with a prefix, without it."""
+def _text_keys(value: Any) -> Iterator[str]:
+    return (key for key in value if isinstance(key, str)) if isinstance(value, dict) else iter(())
+
+
+def _below(
+    place: str,
+    prefix: str,
+    entries: dict[str, Any],
+    modules: dict[str, Mapping[str, Any]],
+    wrapped: Sequence[str],
+) -> Found:
+    """Return the entries whose names begin with a prefix, without it; `wrapped` are notes on wrappers."""
     counters = {name for name in entries if name.rpartition(".")[2] in COUNTERS}
     own = {
         name.removeprefix(prefix): value
@@ -198,6 +210,7 @@ def _below(place: str, prefix: str, entries: dict[str, Any], modules: dict[str, 
     others = len(entries) - len(own) - len(counters)
     notes = [f"the weights are those at {place}" + (", a moving average" if averaged else "")] if place else []
     notes += ["they are of a whole module, whose code is not run"] if modules else []
+    notes += wrapped
     notes += [f"the prefix {prefix} of their names is removed"] if prefix else []
     notes += [f"{counted(len(counters), 'counter')} of profilers or averages left out"] if counters else []
     notes += [f"{counted(others, 'entry', 'entries')} of other parts left out"] if others else []

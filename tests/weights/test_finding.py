@@ -32,7 +32,10 @@ PLACES: dict[str, tuple[Callable[[Weights], Any], list[str]]] = {
     "wrapper": (lambda w: {"net": w, "epoch": 3}, ["the weights are those at net"]),
     "deeper": (lambda w: {"a": [{"b": {"weights": w}}]}, ["the weights are those at a.b.weights"]),
     "prefix": (lambda w: prefixed("model.backbone.", w), ["the prefix model.backbone. of their names is removed"]),
-    "compiled": (lambda w: prefixed("_orig_mod.module.", w), ["the prefix module. of their names is removed"]),
+    "compiled": (
+        lambda w: prefixed("_orig_mod.module.", w),
+        ["the wrapper _orig_mod. in their names is removed", "the prefix module. of their names is removed"],
+    ),
     "checkpointed": (wrapped_blocks, []),
     "counters": (
         lambda w: {**w, "total_ops": torch.zeros(1), "layers.0.total_params": torch.zeros(1)},
