@@ -14,11 +14,11 @@ from cloformer_deploy.backends.base import INPUT_NAME
 from cloformer_deploy.backends.coreml.targets import IOS_TARGETS
 from cloformer_deploy.backends.registry import BACKENDS, backend_of, default_target, runtime_for
 from cloformer_deploy.bundle.bundle import Bundle
-from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import probe_images
 from cloformer_deploy.errors import BundleError
 from cloformer_deploy.export.pipeline import Export
 from cloformer_deploy.export.request import ExportRequest
+from tests.artifacts import artifact_of
 from tests.tasks.comparing import compared
 from tests.tiny import TINY, as_trained
 
@@ -38,17 +38,12 @@ numpy.save(sys.argv[3], interpreter.get_tensor(interpreter.get_output_details()[
 """
 
 
-def find(bundle: Bundle, format_name: str, precision: str) -> Artifact:
-    (found,) = [a for a in bundle.manifest.artifacts if (a.format, a.precision) == (format_name, precision)]
-    return found
-
-
 @pytest.mark.parametrize("format_name", BACKENDS)
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_every_file_carries_its_own_description(image_bundle: Bundle, format_name: str, precision: str) -> None:
     manifest = image_bundle.manifest
-    description = backend_of(image_bundle.path(find(image_bundle, format_name, precision))).describe(
-        image_bundle.path(find(image_bundle, format_name, precision))
+    description = backend_of(image_bundle.path(artifact_of(image_bundle, format_name, precision))).describe(
+        image_bundle.path(artifact_of(image_bundle, format_name, precision))
     )
     metadata = description.metadata
     assert description.precision == precision
@@ -70,14 +65,14 @@ def test_every_file_carries_its_own_description(image_bundle: Bundle, format_nam
 )
 def test_fp16_files_are_about_half_the_size(image_bundle: Bundle, format_name: str, low: float, high: float) -> None:
     """In a small network the graph, which is the same, weighs more than in a published one."""
-    sizes = [find(image_bundle, format_name, precision).bytes for precision in ("fp16", "fp32")]
+    sizes = [artifact_of(image_bundle, format_name, precision).bytes for precision in ("fp16", "fp32")]
     assert low < sizes[0] / sizes[1] < high
 
 
 def test_the_onnx_file_is_opset_20_and_has_no_trace_of_its_making(image_bundle: Bundle) -> None:
     import onnx
 
-    path = image_bundle.path(find(image_bundle, "onnx", "fp32"))
+    path = image_bundle.path(artifact_of(image_bundle, "onnx", "fp32"))
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     assert [(item.domain, item.version) for item in model.opset_import] == [("", 20)]
@@ -89,7 +84,7 @@ def test_the_onnx_file_is_opset_20_and_has_no_trace_of_its_making(image_bundle: 
 def test_the_core_ml_file_is_a_classifier_for_vision(image_bundle: Bundle) -> None:
     from cloformer_deploy.backends.coreml.interpreter import Program
 
-    path = image_bundle.path(find(image_bundle, "coreml", "fp16"))
+    path = image_bundle.path(artifact_of(image_bundle, "coreml", "fp16"))
     assert sorted(item.name for item in path.iterdir()) == ["Data", "Manifest.json"]
     pixels = probe_images(1, image_bundle.manifest.preprocessing)
     found = Program.load(path).run({"image": pixels})
@@ -106,7 +101,7 @@ def test_the_core_ml_file_is_a_classifier_for_vision(image_bundle: Bundle) -> No
 def test_tflite_runtime_2_14_gives_the_same_logits(
     image_bundle: Bundle, old_runtime_python: Path, tmp_path: Path, precision: str
 ) -> None:
-    path = image_bundle.path(find(image_bundle, "tflite", precision))
+    path = image_bundle.path(artifact_of(image_bundle, "tflite", precision))
     pixels = probe_images(1, image_bundle.manifest.preprocessing)
     given, answer = tmp_path / "image.npy", tmp_path / "logits.npy"
     np.save(given, np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)))
@@ -118,7 +113,7 @@ def test_tflite_runtime_2_14_gives_the_same_logits(
 
 def test_tflite_runtime_2_14_agrees_on_int8(tiny_bundle: Bundle, old_runtime_python: Path, tmp_path: Path) -> None:
     """Its kernels round a few steps otherwise."""
-    path = tiny_bundle.path(find(tiny_bundle, "tflite", "int8"))
+    path = tiny_bundle.path(artifact_of(tiny_bundle, "tflite", "int8"))
     pixels = probe_images(OLD_RUNTIME_IMAGES, tiny_bundle.manifest.preprocessing)
     images = tiny_bundle.manifest.preprocessing.normalize(pixels)
     given, answer = tmp_path / "image.npy", tmp_path / "logits.npy"
@@ -136,7 +131,7 @@ def test_tflite_runtime_2_14_agrees_on_int8(tiny_bundle: Bundle, old_runtime_pyt
 
 
 def test_tflite_files_use_built_in_operators_only(image_bundle: Bundle) -> None:
-    description = BACKENDS["tflite"].describe(image_bundle.path(find(image_bundle, "tflite", "fp32")))
+    description = BACKENDS["tflite"].describe(image_bundle.path(artifact_of(image_bundle, "tflite", "fp32")))
     assert not any("CUSTOM" in name or "FLEX" in name.upper() for name in description.operators)
 
 
@@ -174,7 +169,7 @@ def test_core_ml_files_for_the_oldest_and_newest_ios(
 
 def test_a_package_without_its_weights_is_refused(image_bundle: Bundle, tmp_path: Path) -> None:
     copy = tmp_path / "a.mlpackage"
-    shutil.copytree(image_bundle.path(find(image_bundle, "coreml", "fp16")), copy)
+    shutil.copytree(image_bundle.path(artifact_of(image_bundle, "coreml", "fp16")), copy)
     next(copy.rglob("weight.bin")).unlink()
     with pytest.raises(BundleError, match=r"a\.mlpackage: the package has no file 'weights/weight\.bin'"):
         BACKENDS["coreml"].describe(copy)

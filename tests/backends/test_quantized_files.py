@@ -15,7 +15,6 @@ from cloformer_deploy.backends.tflite.describe import enum_names, operator_name
 from cloformer_deploy.backends.tflite.file import load_model as load_tflite
 from cloformer_deploy.backends.tflite.placement import Placement, placement
 from cloformer_deploy.bundle.bundle import Bundle
-from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import Preprocessing, make_calibration, open_calibration, probe_images
 from cloformer_deploy.data.calibration_making import RENDERED
 from cloformer_deploy.export.jobs import run
@@ -24,6 +23,7 @@ from cloformer_deploy.progress import Silent
 from cloformer_deploy.quantization.preparation import CalibrationBatches, observed, prepared
 from cloformer_deploy.quantization.simulation import Simulation
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
+from tests.artifacts import artifact_of
 from tests.export.small_jobs import job, source_of
 from tests.tasks.comparing import compared
 from tests.tiny import TRAINED, tiny_checkpoint
@@ -56,15 +56,9 @@ def run_file(path: Path, images: NDArray[np.generic]) -> NDArray[np.float32]:
     return np.concatenate([session.run(feed)["logits"] for feed in feeds])
 
 
-def of(bundle: Bundle, format_name: str, precision: str = "int8") -> Artifact:
-    """Return an artifact of a bundle."""
-    (found,) = (item for item in bundle.manifest.artifacts if (item.format, item.precision) == (format_name, precision))
-    return found
-
-
 @pytest.mark.parametrize("format_name", BACKENDS)
 def test_a_file_agrees_with_the_simulation(tiny_bundle: Bundle, tmp_path: Path, format_name: str) -> None:
-    artifact = of(tiny_bundle, format_name)
+    artifact = artifact_of(tiny_bundle, format_name, "int8")
     preprocessing = tiny_bundle.manifest.preprocessing
     calibration = open_calibration(calibrate(224, tmp_path))
     images = CalibrationBatches(calibration, preprocessing, "int8", Silent())
@@ -86,13 +80,13 @@ def test_a_file_agrees_with_the_simulation(tiny_bundle: Bundle, tmp_path: Path, 
 
 
 def test_tflite_is_one_partition(tiny_bundle: Bundle) -> None:
-    artifact = of(tiny_bundle, "tflite")
+    artifact = artifact_of(tiny_bundle, "tflite", "int8")
     assert placement(tiny_bundle.path(artifact)) == Placement(1, {})
 
 
 def test_exp_without_a_maximum_reads_products_of_integers(tiny_bundle: Bundle) -> None:
     """The file meets the premise of `quantization.bounds`: q and k are integers, which cannot leave their ranges."""
-    artifact = of(tiny_bundle, "tflite")
+    artifact = artifact_of(tiny_bundle, "tflite", "int8")
     model = load_tflite(tiny_bundle.path(artifact))
     graph = model.subgraphs[0]
     names = [operator_name(model.operatorCodes[operator.opcodeIndex]) for operator in graph.operators]
@@ -118,7 +112,11 @@ def test_exp_without_a_maximum_reads_products_of_integers(tiny_bundle: Bundle) -
 )
 def test_files_are_smaller(tiny_bundle: Bundle, format_name: str, low: float, high: float) -> None:
     """A published network has 0.29 to 0.30 of the float32 size (docs/int8.md); here the graph weighs more."""
-    assert low < of(tiny_bundle, format_name).bytes / of(tiny_bundle, format_name, "fp32").bytes < high
+    assert (
+        low
+        < artifact_of(tiny_bundle, format_name, "int8").bytes / artifact_of(tiny_bundle, format_name, "fp32").bytes
+        < high
+    )
 
 
 @pytest.fixture(scope="module")

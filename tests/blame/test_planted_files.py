@@ -13,6 +13,7 @@ from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import probe_images
 from cloformer_deploy.errors import BundleError, RequestError
 from cloformer_deploy.progress import Silent
+from tests.artifacts import artifact_of
 from tests.blame.planting import plant, weight_of
 
 pytestmark = pytest.mark.integration
@@ -34,11 +35,7 @@ def sound(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Call
 
     def find(format_name: str, precision: str) -> Files:
         if (format_name, precision) not in known:
-            (artifact,) = (
-                item
-                for item in tiny_bundle.manifest.artifacts
-                if (item.format, item.precision) == (format_name, precision)
-            )
+            artifact = artifact_of(tiny_bundle, format_name, precision)
             calibration = tiny_bundle.root.parent / CALIBRATION if precision == "int8" else None
             folder = tmp_path_factory.mktemp("reexported")
             reexported = reexport(

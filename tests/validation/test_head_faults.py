@@ -26,6 +26,7 @@ from cloformer_deploy.networks.cloformer import CloFormer
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.validation import validate
 from cloformer_deploy.validation.evaluation import reference_model
+from tests.artifacts import artifact_of
 from tests.tiny import TINY, as_trained
 
 pytestmark = pytest.mark.integration
@@ -63,7 +64,7 @@ def one_logit(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 def spoiled(bundle: Bundle, format_name: str, scores: str, fault: str, folder: Path) -> Bundle:
     """Return a bundle of one float32 artifact whose head has a fault; `none` leaves it as it is."""
-    (artifact,) = (item for item in bundle.manifest.artifacts if (item.format, item.precision) == (format_name, "fp32"))
+    artifact = artifact_of(bundle, format_name, "fp32")
     folder.mkdir()
     path = folder / artifact.path
     (shutil.copytree if bundle.path(artifact).is_dir() else shutil.copy)(bundle.path(artifact), path)
