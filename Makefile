@@ -1,8 +1,10 @@
 # `make demo` and `make test` set up all they need; `make install` is what both build on.
 PYTHON ?= python3.11
 VENV ?= .venv
-# Old devices run tflite-runtime 2.14, which needs numpy 1: the tests keep it in an environment of its own.
-OLD_VENV ?= .venv-tflite-runtime
+# Runtimes of old devices and apps, which need numpy 1: the tests keep each in an environment of its own, made of the
+# requirements file of its name.
+OLD_RUNTIMES = tflite-runtime onnxruntime-1.16 onnxruntime-1.17
+OLD_VENVS = $(OLD_RUNTIMES:%=.venv-%)
 # Programs of Debian that the device tests run: adb and adbd, ssh and sshd, an emulated ARM64 board.
 DEVICE_PARTS ?= .device-parts
 # timm needs torchvision, and with it a torch that may be another than the project's: 6 GB with CUDA.
@@ -28,10 +30,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python $(PIP) --constraint constraints.txt --editable '.[all,dev]'
 	touch $@
 
-$(OLD_VENV)/.installed: tests/requirements-tflite-runtime.txt
-	$(PYTHON) -m venv $(OLD_VENV)
-	$(OLD_VENV)/bin/python $(PIP) --requirement $< && touch $@ \
-	  || (rm -rf $(OLD_VENV) && echo "tflite-runtime could not be installed (there are Linux wheels only): its tests will skip")
+$(OLD_VENVS:%=%/.installed): .venv-%/.installed: tests/requirements-%.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python $(PIP) --requirement $< && touch $@ \
+	  || (rm -rf .venv-$* && echo "$* could not be installed (some have Linux wheels only): its tests will skip")
 
 # Without them (no apt, not Linux on x86-64) the script says why, and the tests that need them skip.
 $(DEVICE_PARTS)/.installed: tests/devices/fetch_parts.py constraints.txt | $(VENV)/.installed
@@ -45,7 +47,7 @@ demo: install
 # run in the order in which tests/conftest.py has them.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-test: lint $(OLD_VENV)/.installed $(DEVICE_PARTS)/.installed
+test: lint $(OLD_VENVS:%=%/.installed) $(DEVICE_PARTS)/.installed
 	$(PYTEST) --maxprocesses 4
 
 test-fast: install
@@ -77,4 +79,4 @@ peers: install $(PEERS_VENV)/.installed
 	  --plot docs/peers.svg --page docs/peers.md
 
 clean:
-	rm -rf $(VENV) $(OLD_VENV) $(DEVICE_PARTS) $(PEERS_VENV) exports build dist
+	rm -rf $(VENV) $(OLD_VENVS) $(DEVICE_PARTS) $(PEERS_VENV) exports build dist

@@ -1,6 +1,6 @@
 """The Protocols that every file format follows, and what they exchange. Heavy imports wait for the calls."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from cloformer_deploy.backends.options import Options
     from cloformer_deploy.data import Preprocessing
     from cloformer_deploy.quantization.preparation import Prepared
-    from cloformer_deploy.system.schema import Strict
 
 InputKind = Literal["tensor", "image"]
 INPUT_NAME = "image"
@@ -58,7 +58,7 @@ class ExportSpec:
     batch: int | None
     labels: tuple[str, ...] | None
     metadata: Mapping[str, str]
-    options: "Strict"
+    options: "Options"
     quantized: "Prepared | None" = None
 
     @property
@@ -159,6 +159,8 @@ class Opener:
         units: compute units to measure on, from the narrowest choice to the widest, which is what apps use that ask for
             none; (None,) where there is no choice.
         system: the only `platform.system()` that can run the format; None is any.
+        check: is called with a file before it is opened or sent, and raises `BundleError` for one that would have its
+            runtime read other files; None for formats whose files cannot.
     """
 
     path: Path
@@ -166,6 +168,7 @@ class Opener:
     packages: str
     units: tuple[str | None, ...] = field(default=(None,))
     system: str | None = None
+    check: Callable[[Path], None] | None = None
 
 
 class Backend(Protocol):
@@ -196,12 +199,12 @@ class Backend(Protocol):
     opener: Opener
 
     @property
-    def options(self) -> "type[Strict]":
-        """Schema of the format's own options (iOS version, opset); every field has a default."""
+    def options(self) -> "type[Options]":
+        """Schema of the format's own options (iOS version, opset)."""
         ...
 
     def check(
-        self, options: "Strict", target: Target, precisions: Sequence[str], input_kind: str, batch: int | None
+        self, options: "Options", target: Target, precisions: Sequence[str], input_kind: str, batch: int | None
     ) -> None:
         """Check that files with these options and interface can be made, before any work.
 

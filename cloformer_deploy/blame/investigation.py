@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cloformer_deploy.backends.registry import BACKENDS
 from cloformer_deploy.blame.blame import Blame, blame
 from cloformer_deploy.blame.fix import Fix, propose
 from cloformer_deploy.blame.reexport import reexport
@@ -110,6 +111,7 @@ def investigate(
         BundleError, RequestError, MissingPartError, ToolError: see `locate`, `blame` and `propose`.
     """
     bundle, artifact = locate(path)
+    BACKENDS[artifact.format].describe(bundle.path(artifact))  # before minutes of work: a file that cannot be used
     manifest = bundle.manifest
     task = task_of(manifest)
     images = task.open_data(data, manifest.num_classes, manifest.labels).limited(max_images or DEFAULT_IMAGES)

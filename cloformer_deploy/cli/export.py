@@ -106,6 +106,15 @@ def command(
             rich_help_panel=_FORMATS,
         ),
     ] = DEFAULT_IOS,
+    opset: Annotated[
+        int | None,
+        typer.Option(
+            help="ONNX opset, 17 to 21: below 20 for older runtimes, with GELU decomposed. See docs/export.md.",
+            metavar="N",
+            show_default="20; 21 for w8a16",
+            rich_help_panel=_FORMATS,
+        ),
+    ] = None,
     input_kind: Annotated[
         str,
         typer.Option(
@@ -205,7 +214,7 @@ def command(
         width=width,
         batch=batch_size,
         labels=labels,
-        options={"ios": ios},
+        options={"ios": ios, "opset": opset},
         calibration=calibration,
         output=output,
         overwrite=overwrite,

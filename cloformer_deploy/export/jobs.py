@@ -18,7 +18,7 @@ from typing import IO, Any
 from pydantic import Field
 
 from cloformer_deploy.backends.base import InputKind
-from cloformer_deploy.backends.registry import BACKENDS
+from cloformer_deploy.backends.registry import BACKENDS, recipe_of
 from cloformer_deploy.backends.target import ArtifactKey
 from cloformer_deploy.bundle.manifest import Manifest, Scalar
 from cloformer_deploy.data import Preprocessing
@@ -110,7 +110,7 @@ class Job(Strict):
         paths: file to write for each precision.
         input_kind: see `backends.base.ExportSpec`.
         batch: batch size; None is dynamic.
-        options: the format's own, as JSON values.
+        options: the format's own, as they were asked for; None leaves the choice to each file.
         calibration: file that `calibrate` wrote; None is the set that ships.
         limit: accuracy limit of the quantized files; None is no limit.
         states: file for each precision in which its accuracy search keeps what it has found.
@@ -125,7 +125,7 @@ class Job(Strict):
     paths: dict[str, Path]
     input_kind: InputKind
     batch: int | None
-    options: dict[str, Scalar]
+    options: dict[str, Scalar | None]
     calibration: Path | None = None
     limit: AccuracyLimit | None = None
     states: dict[str, Path] = Field(default_factory=dict)
@@ -136,6 +136,11 @@ class Job(Strict):
     def key(self, precision: str) -> ArtifactKey:
         """Return the kind of one of its files."""
         return ArtifactKey(self.format, precision, self.target)
+
+    def settled_options(self, precision: str) -> dict[str, Scalar]:
+        """Return the options of one of its files."""
+        options = BACKENDS[self.format].options.model_validate(self.options)
+        return options.settled(recipe_of(self.key(precision))).model_dump()
 
 
 def registering_modules(format_name: str, source: Source) -> tuple[str, ...]:

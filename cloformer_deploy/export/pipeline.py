@@ -101,8 +101,8 @@ def export(request: ExportRequest, progress: Progress) -> Export:
             limit = accuracy_limit(*asked, source, calibration, progress)
         jobs = [_job(request, name, source, output, limit, exclusions) for name in request.formats]
         for job in jobs:  # before the minutes that converting takes, not after
-            for path in job.paths.values():
-                writer.check_replacing(path.name, _interface(job), job.options)
+            for precision, path in job.paths.items():
+                writer.check_replacing(path.name, _interface(job), job.settled_options(precision))
         source.weights.write_bytes(copy)
         done = list(zip(jobs, run(jobs, progress), strict=True))
         progress.step("Writing the bundle")
@@ -242,7 +242,7 @@ def _artifact(job: Job, check: Check, calibration: CalibrationSet | None) -> Art
         bytes=size_bytes(path),
         input=_interface(job),
         outputs=tuple(OutputTensor(name=item.name, shape=item.shape, dtype=item.dtype) for item in outputs),
-        options=job.options,
+        options=job.settled_options(precision),
         created_with={package: installed_version(package) or "" for package in ("torch", *backend.packages)},
         calibration=used,
         excluded_layers=check.accuracy.excluded_layers if check.accuracy else job.excluded_layers.get(precision, ()),

@@ -8,12 +8,12 @@ from typing import Any, Literal, get_args
 from pydantic import ValidationError
 
 from cloformer_deploy.backends.base import InputKind
+from cloformer_deploy.backends.options import Options
 from cloformer_deploy.backends.registry import BACKENDS, all_precisions, default_target, target_of
 from cloformer_deploy.backends.target import Target
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.export.accuracy_limit import check_limit
 from cloformer_deploy.quantization.search import DEFAULT_BUDGET
-from cloformer_deploy.system.schema import Strict
 from cloformer_deploy.tasks.base import Scores
 
 MAX_BATCH = 256
@@ -78,7 +78,7 @@ class ExportRequest:
         for name in self.formats:
             yield name, target_of(name, self.target_name(name))
 
-    def options_of(self, format_name: str) -> Strict:
+    def options_of(self, format_name: str) -> Options:
         """Return the options of a format.
 
         Raises:

@@ -15,6 +15,7 @@ from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.progress import Silent
 
 Exporter = Callable[[dict[str, Tensor], ExportRequest], Export]
+OldPython = Callable[[str], Path]
 
 
 @pytest.fixture(scope="session")
@@ -31,12 +32,19 @@ def export_weights(tmp_path_factory: pytest.TempPathFactory) -> Exporter:
 
 
 @pytest.fixture(scope="session")
-def old_runtime_python() -> Path:
-    """The Python of the environment that holds tflite-runtime 2.14 (`make test` builds it)."""
-    python = Path(__file__).resolve().parents[2] / ".venv-tflite-runtime" / "bin" / "python"
-    if not python.exists():
-        # Its wheels are Linux's; there, a continuous integration without it has failed to install it.
-        if os.environ.get("CI") and platform.system() == "Linux":
-            pytest.fail("the environment of tflite-runtime 2.14 is missing, which `make test` builds")
-        pytest.skip("needs the environment of tflite-runtime 2.14, which `make test` builds")
-    return python
+def old_python() -> OldPython:
+    """`old_python("tflite-runtime")`: the Python of the environment that holds an old runtime (`make test` builds it).
+
+    Its requirements are in `tests/requirements-*.txt`.
+    """
+
+    def find(name: str) -> Path:
+        python = Path(__file__).resolve().parents[2] / f".venv-{name}" / "bin" / "python"
+        if not python.exists():
+            # Some wheels are Linux's; there, a continuous integration without them has failed to install them.
+            if os.environ.get("CI") and platform.system() == "Linux":
+                pytest.fail(f"the environment of {name} is missing, which `make test` builds")
+            pytest.skip(f"needs the environment of {name}, which `make test` builds")
+        return python
+
+    return find

@@ -19,6 +19,7 @@ from cloformer_deploy.errors import BundleError
 from cloformer_deploy.export.pipeline import Export
 from cloformer_deploy.export.request import ExportRequest
 from tests.artifacts import artifact_of
+from tests.backends.conftest import OldPython
 from tests.tasks.comparing import compared
 from tests.tiny import TINY, as_trained
 
@@ -99,28 +100,28 @@ def test_the_core_ml_file_is_a_classifier_for_vision(image_bundle: Bundle) -> No
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_tflite_runtime_2_14_gives_the_same_logits(
-    image_bundle: Bundle, old_runtime_python: Path, tmp_path: Path, precision: str
+    image_bundle: Bundle, old_python: OldPython, tmp_path: Path, precision: str
 ) -> None:
-    path = image_bundle.path(artifact_of(image_bundle, "tflite", precision))
+    path, python = image_bundle.path(artifact_of(image_bundle, "tflite", precision)), old_python("tflite-runtime")
     pixels = probe_images(1, image_bundle.manifest.preprocessing)
     given, answer = tmp_path / "image.npy", tmp_path / "logits.npy"
     np.save(given, np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)))
-    subprocess.run([old_runtime_python, "-c", OLD_RUNTIME, path, given, answer], check=True, capture_output=True)
+    subprocess.run([python, "-c", OLD_RUNTIME, path, given, answer], check=True, capture_output=True)
     expected = runtime_for("tflite").open(path).run({INPUT_NAME: pixels})["logits"]
     np.testing.assert_allclose(np.load(answer), expected, rtol=0, atol=1e-4)
     assert np.ptp(expected) > 1
 
 
-def test_tflite_runtime_2_14_agrees_on_int8(tiny_bundle: Bundle, old_runtime_python: Path, tmp_path: Path) -> None:
+def test_tflite_runtime_2_14_agrees_on_int8(tiny_bundle: Bundle, old_python: OldPython, tmp_path: Path) -> None:
     """Its kernels round a few steps otherwise."""
-    path = tiny_bundle.path(artifact_of(tiny_bundle, "tflite", "int8"))
+    path, python = tiny_bundle.path(artifact_of(tiny_bundle, "tflite", "int8")), old_python("tflite-runtime")
     pixels = probe_images(OLD_RUNTIME_IMAGES, tiny_bundle.manifest.preprocessing)
     images = tiny_bundle.manifest.preprocessing.normalize(pixels)
     given, answer = tmp_path / "image.npy", tmp_path / "logits.npy"
     found = []
     for image in images:
         np.save(given, np.ascontiguousarray(image.transpose(1, 2, 0)[None]))
-        subprocess.run([old_runtime_python, "-c", OLD_RUNTIME, path, given, answer], check=True, capture_output=True)
+        subprocess.run([python, "-c", OLD_RUNTIME, path, given, answer], check=True, capture_output=True)
         found.append(np.load(answer)[0])
     session = runtime_for("tflite").open(path)
     runs = [session.run({INPUT_NAME: images[index : index + 1]})["logits"] for index in range(len(images))]

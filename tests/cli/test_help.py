@@ -42,7 +42,7 @@ COMMANDS = {
 OPTIONS = {
     "export": (
         *("--variant", "--weights", "--format", "--precision", "--target", "--input", "--input-size", "--batch"),
-        *("--output", "--overwrite", "--json", "--labels", "--ios", "--max-drop", "--data", "--budget"),
+        *("--output", "--overwrite", "--json", "--labels", "--ios", "--opset", "--max-drop", "--data", "--budget"),
         *("--recipe", "--calibration", "--architecture", "--head", "--scores"),
     ),
     "calibrate": ("IMAGES", "--count", "--seed", "--input-size", "--color", "--output", "--json"),

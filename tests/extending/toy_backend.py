@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from cloformer_deploy.backends.base import ExportSpec, Feed, TensorReader
     from cloformer_deploy.backends.description import Description, Section
+    from cloformer_deploy.backends.options import Options
     from cloformer_deploy.errors import MissingPartError
     from cloformer_deploy.progress import Progress
-    from cloformer_deploy.system.schema import Strict
     from cloformer_deploy.tasks import Outputs
 
 
@@ -88,7 +88,7 @@ class ToyBackend:
         self.opener = Opener(Path(__file__), ("torch",), "torch")
 
     @property
-    def options(self) -> "type[Strict]":
+    def options(self) -> "type[Options]":
         from cloformer_deploy.backends.options import NoOptions
 
         return NoOptions

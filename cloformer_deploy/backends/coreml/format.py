@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cloformer_deploy.backends.coreml.options import CoreMLOptions
-    from cloformer_deploy.system.schema import Strict
+    from cloformer_deploy.backends.options import Options
 
 IOS_OF_WEIGHTS = 16
 IOS_OF_ACTIVATIONS = 17
@@ -61,7 +61,7 @@ class CoreMLBackend:
         return CoreMLOptions
 
     def check(
-        self, options: "Strict", target: Target, precisions: Sequence[str], input_kind: str, batch: int | None
+        self, options: "Options", target: Target, precisions: Sequence[str], input_kind: str, batch: int | None
     ) -> None:
         """See `Backend.check`."""
         ios = cast("CoreMLOptions", options).ios

@@ -3,10 +3,10 @@
 from pydantic import field_validator
 
 from cloformer_deploy.backends.coreml.targets import DEFAULT_IOS, IOS_TARGETS
-from cloformer_deploy.system.schema import Strict
+from cloformer_deploy.backends.options import Options
 
 
-class CoreMLOptions(Strict):
+class CoreMLOptions(Options):
     """Options of a Core ML package.
 
     Attributes:

@@ -1,10 +1,12 @@
 """Reading ONNX files."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloformer_deploy.errors import BundleError
 from cloformer_deploy.system.packages import require
+from cloformer_deploy.system.text import counted, listed
 
 if TYPE_CHECKING:
     import onnx
@@ -14,7 +16,7 @@ def load_model(path: Path) -> "onnx.ModelProto":
     """Read a single-file ONNX model; nothing outside the file is opened.
 
     Raises:
-        BundleError: not an ONNX model, or its weights are in other files.
+        BundleError: not an ONNX model, or it refers to other files, which a runtime would open.
         MissingPartError: onnx is not installed.
     """
     require("onnx", extra="onnx")
@@ -27,10 +29,38 @@ def load_model(path: Path) -> "onnx.ModelProto":
         raise BundleError(f"{path} is not a readable ONNX model: {error}", "export it again") from error
     if not model.graph.node:
         raise BundleError(f"{path} is not an ONNX model: it has no graph", "give an .onnx file")
-    outside = [t.name for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    outside = list(_outside(model))
     if outside:
+        places = listed(dict.fromkeys(location or "no name" for location in outside))
         raise BundleError(
-            f"{path} keeps {len(outside)} weights in other files ({outside[0]}, ...)",
-            "save it as one file, for example with onnx.save(onnx.load(FILE), OTHER)",
+            f"{path} keeps {counted(len(outside), 'tensor')} of its weights in other files: {places}",
+            "export it again, or have it saved as one file",
         )
     return model
+
+
+def refuse_other_files(path: Path) -> None:
+    """Check that a file refers to no other file. See `load_model`."""
+    load_model(path)
+
+
+def _outside(model: "onnx.ModelProto") -> Iterator[str]:
+    """Yield the location of each tensor whose numbers are in another file, wherever in the model it is.
+
+    Tensors are constants, sparse constants and attributes, in the graph, its subgraphs, functions and training
+    information: every message is looked at.
+    """
+    import onnx
+    from google.protobuf.message import Message
+
+    left: list[Message] = [model]
+    while left:
+        message = left.pop()
+        if isinstance(message, onnx.TensorProto):
+            if message.data_location == onnx.TensorProto.EXTERNAL or message.external_data:
+                yield next((item.value for item in message.external_data if item.key == "location"), "")
+            continue
+        for _, value in message.ListFields():
+            values = [value] if isinstance(value, Message) else value
+            if not isinstance(values, (bytes, str, int, float)) and len(values) and isinstance(values[0], Message):
+                left += values

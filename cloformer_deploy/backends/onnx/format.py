@@ -10,10 +10,11 @@ from cloformer_deploy import __version__
 from cloformer_deploy.backends import metadata
 from cloformer_deploy.backends.base import INPUT_NAME, ExportSpec, Opener, Runtime, TensorReader
 from cloformer_deploy.backends.description import Description, Section
+from cloformer_deploy.backends.onnx.file import refuse_other_files
 from cloformer_deploy.backends.onnx.runtime import OnnxRuntime
 from cloformer_deploy.backends.onnx.targets import TARGETS
 from cloformer_deploy.backends.target import Target
-from cloformer_deploy.errors import ToolError
+from cloformer_deploy.errors import RequestError, ToolError
 from cloformer_deploy.networks.base import COLORS
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.subprocesses import own_process
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cloformer_deploy.backends.onnx.options import OnnxOptions
-    from cloformer_deploy.system.schema import Strict
+    from cloformer_deploy.backends.options import Options
 
 SIMPLIFIER_TIMEOUT_S = 300
 SIMPLIFIER_TOLERANCE = 1e-4
@@ -43,7 +44,9 @@ class OnnxBackend:
     targets = TARGETS
     dynamic_batch = True
     runtimes: Sequence[Runtime] = (OnnxRuntime(),)
-    opener = Opener(Path(__file__).with_name("opener.py"), ("onnxruntime",), "numpy onnxruntime")
+    opener = Opener(
+        Path(__file__).with_name("opener.py"), ("onnxruntime",), "numpy onnxruntime", check=refuse_other_files
+    )
 
     @property
     def options(self) -> type["OnnxOptions"]:
@@ -53,15 +56,26 @@ class OnnxBackend:
         return OnnxOptions
 
     def check(
-        self, options: "Strict", target: Target, precisions: Sequence[str], input_kind: str, batch: int | None
+        self, options: "Options", target: Target, precisions: Sequence[str], input_kind: str, batch: int | None
     ) -> None:
-        """See `Backend.check`: every combination can be made."""
+        """See `Backend.check`: integers of 16 bits need the opset that has them."""
+        from cloformer_deploy.backends.onnx.options import lowest_opset
+
+        for precision in precisions:
+            recipe = target.recipes.get(precision)
+            opset, lowest = _opset(options.settled(recipe)), lowest_opset(recipe)
+            if opset < lowest:
+                raise RequestError(
+                    f"ONNX opset {opset} has no 16-bit integers for {precision}",
+                    f"leave --opset out for {lowest}, or choose from {', '.join(_in_every_opset(target))}",
+                )
 
     def convert(self, spec: ExportSpec, paths: Mapping[str, Path], progress: Progress) -> Iterator[str]:
         """See `Backend.convert`."""
         import onnx
 
-        from cloformer_deploy.backends.onnx.quantize import OPSET_OF_16_BITS, quantized
+        from cloformer_deploy.backends.onnx.opsets import in_opset
+        from cloformer_deploy.backends.onnx.quantize import quantized
 
         exported = _export(spec)
         try:
@@ -69,15 +83,18 @@ class OnnxBackend:
         except ToolError as error:
             progress.warn(f"{error.message}; {error.hint}")
             model = exported
+        recipe = spec.quantized.plan.recipe if spec.quantized is not None else None
+        opset = _opset(spec.options.settled(recipe))
         for precision, path in paths.items():
-            made = _to_float16(model) if precision == "fp16" else model
             clipped: Mapping[str, float] = {}
+            made = model
             if spec.quantized is not None:
                 made, clipped = quantized(model, spec, spec.quantized)
+            made = in_opset(made, opset)
+            if precision == "fp16":
+                made = _to_float16(made)
             made.metadata_props.clear()
             onnx.helper.set_model_props(made, metadata.prefixed(spec, precision, clipped))
-            # Of a newer version ONNX Runtime before 1.18 refuses files, even if it knows all their operators.
-            made.ir_version = 9 if made.opset_import[0].version < OPSET_OF_16_BITS else 10
             onnx.checker.check_model(made, full_check=True)
             onnx.save(made, path)
             yield precision
@@ -103,17 +120,31 @@ class OnnxBackend:
         return []
 
 
+def _opset(options: "Options") -> int:
+    """Return the opset of a file whose options are settled."""
+    opset = cast("OnnxOptions", options).opset
+    assert opset is not None  # noqa: S101 - settled
+    return opset
+
+
+def _in_every_opset(target: Target) -> Iterator[str]:
+    from cloformer_deploy.backends.onnx.options import OPSETS, lowest_opset
+
+    return (name for name in target.precisions if lowest_opset(target.recipes.get(name)) == OPSETS[0])
+
+
 def _export(spec: ExportSpec) -> "onnx.ModelProto":
     import torch
 
     from cloformer_deploy.backends.interface import with_interface
+    from cloformer_deploy.backends.onnx.options import EXPORTED_OPSET
 
     dtype = torch.uint8 if spec.input_kind == "image" else torch.float32
     program = torch.onnx.export(
         with_interface(spec),
         (torch.zeros(spec.shape, dtype=dtype),),
         dynamo=True,
-        opset_version=cast("OnnxOptions", spec.options).opset,
+        opset_version=EXPORTED_OPSET,
         input_names=[INPUT_NAME],
         output_names=[output.name for output in spec.outputs],
         dynamic_shapes=({0: torch.export.Dim("batch")},) if spec.batch is None else None,

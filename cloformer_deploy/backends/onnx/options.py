@@ -1,16 +1,43 @@
 """Options of ONNX files."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Self
 
-from cloformer_deploy.system.schema import Strict
+from pydantic import field_validator
+
+from cloformer_deploy.backends.options import Options
+
+if TYPE_CHECKING:
+    from cloformer_deploy.quantization.recipes import Recipe
+
+OPSETS = (17, 18, 19, 20, 21)
+EXPORTED_OPSET = 20
+"""What graphs are exported in: the first with a native Gelu. Opset 21's GroupNormalization, in which the exporter
+writes normalizations, has no CPU kernel in ONNX Runtime."""
+OPSET_OF_16_BITS = 21
+"""The first whose QuantizeLinear knows uint16."""
 
 
-class OnnxOptions(Strict):
+class OnnxOptions(Options):
     """Options of an ONNX file.
 
     Attributes:
-        opset: version of the operator set. 20 is the first with a native Gelu; opset 21's GroupNormalization has no CPU
-            kernel in ONNX Runtime.
+        opset: version of the operator set; None is the oldest of `EXPORTED_OPSET` and later that can say the file.
     """
 
-    opset: Literal[20] = 20
+    opset: int | None = None
+
+    @field_validator("opset")
+    @classmethod
+    def _known(cls, opset: int | None) -> int | None:
+        if opset is not None and opset not in OPSETS:
+            raise ValueError(f"files can be written in ONNX opset {', '.join(map(str, OPSETS))}")
+        return opset
+
+    def settled(self, recipe: "Recipe | None") -> Self:
+        """See `Options.settled`."""
+        return self.model_copy(update={"opset": self.opset or max(EXPORTED_OPSET, lowest_opset(recipe))})
+
+
+def lowest_opset(recipe: "Recipe | None") -> int:
+    """Return the first opset that has the integers of a recipe (None: floats)."""
+    return OPSET_OF_16_BITS if recipe is not None and recipe.activation_bits == 16 else OPSETS[0]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloformer_deploy.backends.base import ExportSpec
+from cloformer_deploy.backends.onnx.opsets import drop_unused
 
 if TYPE_CHECKING:
     import onnx
@@ -28,8 +29,6 @@ MOVES = frozenset(
 WEIGHTED = ("Conv", "Gemm")
 HALVES = ("Sigmoid", "Sqrt")
 """First halves of a SiLU and of a reciprocal root, each of which is one operator in the traced model."""
-OPSET_OF_16_BITS = 21
-"""The first whose QuantizeLinear knows uint16; nothing in the graph is an operator that changed since opset 20."""
 
 
 def quantized(
@@ -48,8 +47,6 @@ def quantized(
     copy.CopyFrom(model)
     matches = _match(copy, spec, prepared) if prepared.plan.recipe.needs_calibration else {}
     _Quantizer(copy.graph, prepared.plan, matches).rewrite()
-    if prepared.plan.recipe.activation_bits == 16:
-        copy.opset_import[0].version = OPSET_OF_16_BITS
     shares = prepared.clipped(matches)
     # An output's name has gone to the end of its pair; the integers are still called after it.
     starts = [node for node in copy.graph.node if node.op_type == "QuantizeLinear"]
@@ -137,7 +134,7 @@ class _Quantizer:
                 nodes += self._pair(name)
         del self.graph.node[:]
         self.graph.node.extend(nodes)
-        self._drop_unused()
+        drop_unused(self.graph)
         self._keep_output_names()
 
     def _pair(self, name: str) -> "Nodes":
@@ -199,12 +196,6 @@ class _Quantizer:
             for node in self.graph.node:
                 for names in (node.input, node.output):
                     names[:] = [renamed.get(each, each) for each in names]
-
-    def _drop_unused(self) -> None:
-        used = {name for node in self.graph.node for name in node.input}
-        kept = [item for item in self.graph.initializer if item.name in used]
-        del self.graph.initializer[:]
-        self.graph.initializer.extend(kept)
 
 
 def _quantize_dequantize(name: str, parameters: list[str]) -> "Nodes":

@@ -20,7 +20,7 @@ from cloformer_deploy.progress import Progress
 if TYPE_CHECKING:
     from torch import nn
 
-    from cloformer_deploy.system.schema import Strict
+    from cloformer_deploy.backends.options import Options
 
 
 class TFLiteBackend:
@@ -42,14 +42,14 @@ class TFLiteBackend:
     )
 
     @property
-    def options(self) -> type["Strict"]:
+    def options(self) -> type["Options"]:
         """See `Backend.options`: there are none."""
         from cloformer_deploy.backends.options import NoOptions
 
         return NoOptions
 
     def check(
-        self, options: "Strict", target: Target, precisions: Sequence[str], input_kind: str, batch: int | None
+        self, options: "Options", target: Target, precisions: Sequence[str], input_kind: str, batch: int | None
     ) -> None:
         """See `Backend.check`: every combination can be made."""
 

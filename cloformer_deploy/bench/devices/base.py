@@ -49,6 +49,16 @@ class Load:
     feed: Mapping[str, NDArray[Any]]
     baseline: bool = False
 
+    def check_alone(self) -> None:
+        """Check, before the file is opened or sent, that its runtime will read no other file.
+
+        Raises:
+            BundleError: it would.
+        """
+        check = BACKENDS[self.artifact.format].opener.check
+        if check is not None:
+            check(self.path)
+
     @property
     def inputs(self) -> Mapping[str, NDArray[Any]]:
         """The input arrays in the file's own layout."""

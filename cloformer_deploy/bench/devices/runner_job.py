@@ -91,13 +91,16 @@ def runnable(survey: Mapping[str, Any], loads: Sequence[Load]) -> tuple[list[Loa
     Args:
         survey: the machine's answer to `survey_request`.
         loads: artifacts.
+
+    Raises:
+        BundleError: the runtime of one that the machine can run would read other files.
     """
     problems = {name: _problem(survey, name) for name in {load.artifact.format for load in loads}}
     others = [Measured(load, "not_executed", problems[load.artifact.format]) for load in loads]
-    return (
-        [load for load in loads if problems[load.artifact.format] is None],
-        [item for item in others if item.reason is not None],
-    )
+    able = [load for load in loads if problems[load.artifact.format] is None]
+    for load in able:
+        load.check_alone()
+    return able, [item for item in others if item.reason is not None]
 
 
 def _problem(survey: Mapping[str, Any], name: str) -> str | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloformer_deploy.backends.registry import BACKENDS, all_precisions, default_target
+from cloformer_deploy.backends.registry import BACKENDS, all_precisions, default_target, recipe_of
 from cloformer_deploy.bundle import Bundle, digest
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import default_calibration
@@ -129,7 +129,7 @@ def _options(artifact: Artifact, bundle: Bundle, notes: list[str]) -> Iterator[s
             f"{artifact.path}: --max-drop or --recipe kept {len(artifact.excluded_layers)} layers in float; "
             "the manifest names the layers, not the option"
         )
-    defaults = BACKENDS[artifact.format].options().model_dump()
+    defaults = BACKENDS[artifact.format].options().settled(recipe_of(artifact.key)).model_dump()
     for name, value in artifact.options.items():
         if value != defaults.get(name):
             yield from (f"--{name}", str(value))

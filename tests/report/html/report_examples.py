@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from cloformer_deploy.backends.description import Description, GraphSummary, TensorInfo
 from cloformer_deploy.backends.inspection import Inspection
-from cloformer_deploy.backends.registry import BACKENDS, default_target
+from cloformer_deploy.backends.registry import BACKENDS, default_target, recipe_of
+from cloformer_deploy.backends.target import ArtifactKey
 from cloformer_deploy.bench import Result
 from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact, Interface, Manifest, OutputTensor, Weights, artifact_name
@@ -51,7 +52,7 @@ def artifacts(count: int) -> list[Artifact]:
             bytes=16_000_000 if precision == "fp32" else 4_500_000 + 100_000 * index,
             input=Interface(kind="tensor", batch=1),
             outputs=(OutputTensor(name="logits", shape=(1, CLASSES), dtype="float32"),),
-            options=BACKENDS[name].options().model_dump(),
+            options=BACKENDS[name].options().settled(recipe_of(ArtifactKey(name, precision, target))).model_dump(),
             created_with={"torch": "2.13.0"},
         )
         for index, (name, precision, target) in enumerate(KINDS[:count])

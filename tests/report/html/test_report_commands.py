@@ -53,6 +53,16 @@ def test_options_of_a_format_are_given_where_they_are_not_the_default() -> None:
     assert "--ios 18" in told([made.model_copy(update={"options": {"ios": 18}})]).export[0]
 
 
+def test_an_opset_is_given_where_the_file_would_have_another() -> None:
+    files = {
+        item.precision: item for item in artifacts(len(KINDS)) if (item.format, item.target) == ("onnx", "hexagon")
+    }
+    for precision, default in (("int8", 20), ("w8a16", 21)):
+        assert files[precision].options == {"opset": default}
+        assert "--opset" not in told([files[precision]]).export[0]
+    assert "--opset 17" in told([files["int8"].model_copy(update={"options": {"opset": 17}})]).export[0]
+
+
 def test_what_differs_from_the_defaults_is_given() -> None:
     (first,) = artifacts(1)
     changed = first.model_copy(update={"input": Interface(kind="image", batch="dynamic")})

@@ -14,7 +14,7 @@ class KeysFirstAttention(GlobalAttention):
 
     The softmax, whose kernel wants the keys last, is written out. Its sums are a product with ones, which is faster
     than ReduceSum over that axis; its division comes after the product with the values, which has dim_head rows
-    instead of one for every key.
+    instead of one for every key. There are ones for each head: OpenCV's product does not repeat those of one.
     """
 
     def forward(self, q: Tensor, kv: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ class KeysFirstAttention(GlobalAttention):
         keys, values = kv.reshape(batch, 2 * self.heads, channels // self.heads, -1).chunk(2, dim=1)
         logits = keys.transpose(2, 3) @ queries
         weights = torch.exp(logits - logits.amax(dim=2, keepdim=True))
-        sums = weights.new_ones(1, 1, 1, weights.shape[2]) @ weights
+        sums = weights.new_ones(1, self.heads, 1, weights.shape[2]) @ weights
         return (values @ weights / sums).reshape(q.shape)
 
 
