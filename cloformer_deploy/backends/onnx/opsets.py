@@ -42,6 +42,7 @@ def in_opset(model: "onnx.ModelProto", opset: int) -> "onnx.ModelProto":
         del copy.graph.node[:]
         copy.graph.node.extend(nodes)
         drop_unused(copy.graph)
+    _unshare_factors(copy.graph)
     return copy
 
 
@@ -51,6 +52,21 @@ def drop_unused(graph: "onnx.GraphProto") -> None:
     kept = [item for item in graph.initializer if item.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
+
+
+def _unshare_factors(graph: "onnx.GraphProto") -> None:
+    """Give every product constants of its own: OpenCV 4.9 and 4.10 refuse a graph where two have the same."""
+    constants = {item.name: item for item in graph.initializer}
+    seen = set()
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if node.op_type != "MatMul" or name not in constants:
+                continue
+            if name in seen:
+                node.input[index] = f"{name}/{node.output[0]}"
+                graph.initializer.add().CopyFrom(constants[name])
+                graph.initializer[-1].name = node.input[index]
+            seen.add(name)
 
 
 class _Older:

@@ -1,8 +1,8 @@
-"""Exported files run in ONNX Runtime 1.16 and 1.17 and in OpenCV 4.8, each in an environment of its own.
+"""Exported files run in ONNX Runtime 1.16 and 1.17 and in OpenCV 4.9, each in an environment of its own.
 
 No check of the operators in a file shows that: ONNX Runtime 1.17 refuses any file of IR version 10, and OpenCV's
-product repeats no operand over heads. It costs one export of the small network, 30 s on one core; what is in the
-default opset comes from the bundle that other tests use.
+product neither repeats an operand over heads nor shares a constant with another. It costs one export of the small
+network, 30 s on one core; what is in the default opset comes from the bundle that other tests use.
 """
 
 import json

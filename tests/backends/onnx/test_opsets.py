@@ -77,6 +77,16 @@ def test_constants_that_nothing_reads_any_more_are_left_out() -> None:
     assert not made.graph.initializer
 
 
+@pytest.mark.parametrize("opset", [17, 20])
+def test_no_two_products_have_the_same_constant(opset: int) -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("MatMul", ["h", "w"], ["y"])]
+    shared = model(nodes, w=np.random.default_rng(0).standard_normal((6, 6)).astype(np.float32))
+    made = in_opset(shared, opset)
+    onnx.checker.check_model(made, full_check=True)
+    assert len({node.input[1] for node in made.graph.node}) == 2
+    np.testing.assert_array_equal(run(made), run(shared))
+
+
 @pytest.mark.parametrize(
     ("made", "told"),
     [
