@@ -61,7 +61,7 @@ def test_a_broken_image_in_the_middle_is_named_when_its_batch_is_reached(tmp_pat
     batches = open_folder(tmp_path, 3, None).batches(SMALL, size)
     for _ in range(4 // size):
         assert len(next(batches).pixels) == size
-    with pytest.raises(DataError, match=r"4\.png is not a JPEG"):
+    with pytest.raises(DataError, match=r"4\.png is no image of a kind"):
         next(batches)
 
 

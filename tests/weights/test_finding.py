@@ -36,7 +36,7 @@ PLACES: dict[str, tuple[Callable[[Weights], Any], list[str]]] = {
         lambda w: prefixed("_orig_mod.module.", w),
         ["the wrapper _orig_mod. in their names is removed", "the prefix module. of their names is removed"],
     ),
-    "checkpointed": (wrapped_blocks, []),
+    "checkpointed": (wrapped_blocks, ["the wrapper _checkpoint_wrapped_module. in their names is removed"]),
     "counters": (
         lambda w: {**w, "total_ops": torch.zeros(1), "layers.0.total_params": torch.zeros(1)},
         ["2 counters of profilers or averages left out"],
@@ -74,14 +74,14 @@ def test_safetensors_have_prefixes_too(weights: Weights, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("key", ["ema", "model_ema", "state_dict_ema", "ema_state_dict", "averaged", "module_ema"])
 def test_averages_are_preferred(key: str) -> None:
-    first, *_ = state_dicts({"model": {STEM: torch.zeros(1)}, key: {STEM: torch.ones(1)}}, STEM)
+    first, *_ = state_dicts({"model": {STEM: torch.zeros(1)}, key: {STEM: torch.ones(1)}}, (STEM,))
     assert first.place == key
     assert first.averaged
 
 
 @pytest.mark.parametrize("key", ["schema", "remap", "demand", "model"])
 def test_other_names_are_no_averages(key: str) -> None:
-    (found,) = state_dicts({key: {STEM: torch.zeros(1)}}, STEM)
+    (found,) = state_dicts({key: {STEM: torch.zeros(1)}}, (STEM,))
     assert not found.averaged
 
 
@@ -91,7 +91,7 @@ def test_mmengine_s_state_dict_is_the_average() -> None:
         "state_dict": {STEM: torch.zeros(1)},
         "ema_state_dict": {f"module.{STEM}": torch.ones(1)},
     }
-    assert state_dicts(content, STEM)[0].place == "state_dict"
+    assert state_dicts(content, (STEM,))[0].place == "state_dict"
 
 
 def test_a_whole_module_under_a_key(tmp_path: Path) -> None:
@@ -124,4 +124,4 @@ def test_cycles_and_depth_are_bounded() -> None:
     deep: Any = {STEM: torch.zeros(1)}
     for _ in range(10_000):
         deep = [deep]
-    assert state_dicts({"a": cyclic, "b": deep}, STEM) == []
+    assert state_dicts({"a": cyclic, "b": deep}, (STEM,)) == []

@@ -18,6 +18,7 @@ from cloformer_deploy.system.text import listed
 COUNTER = ".num_batches_tracked"
 """Ending of BatchNorm's counters, which inference does not use: a weights file may leave them out."""
 STAGES = 4
+MAX_CHANNELS = 4
 WINDOWS = (8, 4, 2, 1)
 """Pooling windows of every published configuration."""
 HEAD_WIDTH = 16
@@ -121,8 +122,12 @@ def _inferred(shapes: Shapes, num_classes: int) -> Architecture | None:
     stem = shapes.get("patch_embed.conv1.conv.0.weight", ())
     if len(stem) != 4 or not all(stage.complete for stage in stages):
         return None
+    if not 1 <= stem[1] <= MAX_CHANNELS:
+        raise CheckpointError(
+            f"the network takes images of {stem[1]} channels", f"pass weights for 1 to {MAX_CHANNELS} channels"
+        )
     try:
-        return Architecture(
+        shown = Architecture(
             in_chans=stem[1],
             num_classes=num_classes,
             embed_dims=tuple(stage.width for stage in stages),
@@ -135,6 +140,7 @@ def _inferred(shapes: Shapes, num_classes: int) -> Architecture | None:
             mlp_ratios=tuple(stage.mlp_ratio for stage in stages),
             qkv_bias="layers.0.blocks.0.attn.proj.bias" in shapes,
         )
+        return parsed(shown.as_json())  # which checks the bounds
     except ValueError:
         return None
 
