@@ -159,8 +159,8 @@ class Opener:
         units: compute units to measure on, from the narrowest choice to the widest, which is what apps use that ask for
             none; (None,) where there is no choice.
         system: the only `platform.system()` that can run the format; None is any.
-        check: is called with a file before it is opened or sent, and raises `BundleError` for one that would have its
-            runtime read other files; None for formats whose files cannot.
+        check: is called with a file before it is opened or sent; raises `BundleError` for one that would have its
+            runtime read other files, `ToolError` for one that cannot be read. None for formats without references.
     """
 
     path: Path

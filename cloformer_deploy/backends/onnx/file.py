@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloformer_deploy.errors import BundleError
+from cloformer_deploy.errors import BundleError, ToolError
 from cloformer_deploy.system.packages import require
 from cloformer_deploy.system.text import counted, listed
 
@@ -19,6 +19,21 @@ def load_model(path: Path) -> "onnx.ModelProto":
         BundleError: not an ONNX model, or it refers to other files, which a runtime would open.
         MissingPartError: onnx is not installed.
     """
+    model = _read(path)
+    _check_alone(path, model)
+    return model
+
+
+def refuse_other_files(path: Path) -> None:
+    """Check a file as `backends.base.Opener.check` does."""
+    try:
+        model = _read(path)
+    except BundleError as error:
+        raise ToolError(error.message, error.hint) from error
+    _check_alone(path, model)
+
+
+def _read(path: Path) -> "onnx.ModelProto":
     require("onnx", extra="onnx")
     import onnx
     from google.protobuf.message import DecodeError
@@ -29,6 +44,10 @@ def load_model(path: Path) -> "onnx.ModelProto":
         raise BundleError(f"{path} is not a readable ONNX model: {error}", "export it again") from error
     if not model.graph.node:
         raise BundleError(f"{path} is not an ONNX model: it has no graph", "give an .onnx file")
+    return model
+
+
+def _check_alone(path: Path, model: "onnx.ModelProto") -> None:
     outside = list(_outside(model))
     if outside:
         places = listed(dict.fromkeys(location or "no name" for location in outside))
@@ -36,12 +55,6 @@ def load_model(path: Path) -> "onnx.ModelProto":
             f"{path} keeps {counted(len(outside), 'tensor')} of its weights in other files: {places}",
             "export it again, or have it saved as one file",
         )
-    return model
-
-
-def refuse_other_files(path: Path) -> None:
-    """Check that a file refers to no other file. See `load_model`."""
-    load_model(path)
 
 
 def _outside(model: "onnx.ModelProto") -> Iterator[str]:

@@ -54,6 +54,7 @@ class Load:
 
         Raises:
             BundleError: it would.
+            ToolError: the file cannot be read.
         """
         check = BACKENDS[self.artifact.format].opener.check
         if check is not None:

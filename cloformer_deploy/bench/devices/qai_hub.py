@@ -67,7 +67,10 @@ def _measured(hub: Any, device: Any, load: Load, timeout_s: float) -> Measured:
     artifact = load.artifact
     if artifact.format not in FORMATS:
         return Measured(load, "not_executed", f"AI Hub runs {' and '.join(FORMATS)} files only")
-    load.check_alone()
+    try:
+        load.check_alone()
+    except ToolError as error:
+        return Measured(load, "failed", error.message)
     try:
         model: Any = str(load.path)
         if artifact.format in COMPILE:

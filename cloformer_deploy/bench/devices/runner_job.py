@@ -86,7 +86,7 @@ def survey_request(loads: Sequence[Load]) -> str:
 
 
 def runnable(survey: Mapping[str, Any], loads: Sequence[Load]) -> tuple[list[Load], list[Measured]]:
-    """Return the loads that a machine can run, and for each of the others why it is not executed.
+    """Return the loads that a machine can run, and for each of the others why it is not executed or failed.
 
     Args:
         survey: the machine's answer to `survey_request`.
@@ -94,13 +94,22 @@ def runnable(survey: Mapping[str, Any], loads: Sequence[Load]) -> tuple[list[Loa
 
     Raises:
         BundleError: the runtime of one that the machine can run would read other files.
+        ToolError: all that it can run are damaged.
     """
     problems = {name: _problem(survey, name) for name in {load.artifact.format for load in loads}}
     others = [Measured(load, "not_executed", problems[load.artifact.format]) for load in loads]
-    able = [load for load in loads if problems[load.artifact.format] is None]
-    for load in able:
-        load.check_alone()
-    return able, [item for item in others if item.reason is not None]
+    able, unable = [], [item for item in others if item.reason is not None]
+    for load in loads:
+        if problems[load.artifact.format] is None:
+            try:
+                load.check_alone()
+            except ToolError as error:
+                unable.append(Measured(load, "failed", error.message))
+                continue
+            able.append(load)
+    if not able and (broken := [item for item in unable if item.status == "failed"]):
+        raise ToolError(str(broken[0].reason), "export it again")
+    return able, unable
 
 
 def _problem(survey: Mapping[str, Any], name: str) -> str | None:

@@ -7,7 +7,7 @@ import pytest
 
 from cloformer_deploy.backends.onnx.file import load_model
 from cloformer_deploy.backends.registry import BACKENDS, runtime_for
-from cloformer_deploy.errors import BundleError
+from cloformer_deploy.errors import BundleError, ToolError
 from tests.backends.onnx.outside import LOCATIONS, PLACES, model_with
 from tests.cli.command_line import save, small_model
 
@@ -50,6 +50,16 @@ def test_every_reader_of_the_format_refuses_them(tmp_path: Path, place: str) -> 
     for read in (backend.describe, backend.open_tensors, runtime_for("onnx").open, backend.opener.check):
         with pytest.raises(BundleError, match="in other files"):
             read(path)
+
+
+def test_a_damaged_file_is_another_matter_for_bench(tmp_path: Path) -> None:
+    """One such file fails, and the others are measured."""
+    path = tmp_path / "a.onnx"
+    path.write_bytes(save(small_model(), path).read_bytes()[:-9])
+    check = BACKENDS["onnx"].opener.check
+    assert check is not None
+    with pytest.raises(ToolError, match="not a readable ONNX model"):
+        check(path)
 
 
 def test_a_file_on_its_own_is_read(tmp_path: Path) -> None:
