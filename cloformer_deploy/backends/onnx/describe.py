@@ -13,6 +13,9 @@ from cloformer_deploy.backends import metadata
 from cloformer_deploy.backends.description import Description, GraphSummary, QuantizedTensor, TensorInfo
 from cloformer_deploy.backends.onnx.file import load_model
 from cloformer_deploy.backends.quantized_tensors import clipped_shares, on_grid
+from cloformer_deploy.errors import BundleError
+from cloformer_deploy.system.files import naming
+from cloformer_deploy.system.text import clipped
 
 if TYPE_CHECKING:
     import onnx
@@ -26,13 +29,15 @@ def describe(path: Path) -> Description:
     graph = model.graph
     stored = metadata.parsed({prop.key: prop.value for prop in model.metadata_props})
     weights = {tensor.name for tensor in graph.initializer}
+    with naming(path):
+        summary = summarize(model)
     return Description(
         format="onnx",
         precision=stored.get("precision"),
         inputs=tuple(_tensor_info(value) for value in graph.input if value.name not in weights),
         outputs=tuple(_tensor_info(value) for value in graph.output),
         operators=dict(Counter(node.op_type for node in graph.node).most_common()),
-        graph=summarize(model),
+        graph=summary,
         bytes=path.stat().st_size,
         metadata=stored,
         quantized=integers(model, clipped_shares(stored)),
@@ -74,6 +79,8 @@ def _macs(model: "onnx.ModelProto", shapes: dict[str, tuple[int, ...]]) -> int |
     for node in model.graph.node:
         if node.op_type not in _CONTRACTIONS:
             continue
+        if len(node.input) < 2 or not node.output:
+            raise BundleError(f"its {node.op_type} {clipped(node.name)!r} lacks inputs or outputs", "export it again")
         if not all(name in shapes for name in (*node.input[:2], node.output[0])):
             return None
         first, second, out = (shapes[name] for name in (*node.input[:2], node.output[0]))

@@ -1,7 +1,7 @@
 """Reading ONNX files."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cloformer_deploy.errors import BundleError
 from cloformer_deploy.system.packages import require
@@ -25,6 +25,8 @@ def load_model(path: Path) -> "onnx.ModelProto":
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError) as error:
         raise BundleError(f"{path} is not a readable ONNX model: {error}", "export it again") from error
+    if not _is_text(model):
+        raise BundleError(f"{path} is damaged: it has names that are not UTF-8", "export it again")
     if not model.graph.node:
         raise BundleError(f"{path} is not an ONNX model: it has no graph", "give an .onnx file")
     outside = [t.name for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
@@ -34,3 +36,17 @@ def load_model(path: Path) -> "onnx.ModelProto":
             "save it as one file, for example with onnx.save(onnx.load(FILE), OTHER)",
         )
     return model
+
+
+def _is_text(message: Any) -> bool:
+    """Tell whether all texts of a message are UTF-8; protobuf gives those that are not as bytes."""
+    from google.protobuf.descriptor import FieldDescriptor
+
+    for field, value in message.ListFields():
+        if field.type not in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE):
+            continue
+        values = [value] if isinstance(value, str | bytes) or hasattr(value, "ListFields") else value
+        for item in values:
+            if isinstance(item, bytes) or not (isinstance(item, str) or _is_text(item)):
+                return False
+    return True
