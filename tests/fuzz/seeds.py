@@ -84,10 +84,8 @@ def mlpackage() -> dict[str, bytes]:
         return mb.relu(x=mb.conv(x=x, weight=weight, name="conv"), name="out")
 
     def palette(mb: Any, x: Any) -> Any:
-        indices = np.arange(64, dtype=np.uint8).reshape(1, 64)
-        weight = mb.constexpr_lut_to_dense(
-            lut=np.arange(4, dtype=np.float32), indices=indices.view(np.uint8)[:, :16].ravel(), shape=np.uint32([1, 64])
-        )
+        table, indices = np.arange(4, dtype=np.float32), np.arange(16, dtype=np.uint8)
+        weight = mb.constexpr_lut_to_dense(lut=table, indices=indices, shape=np.array([1, 64], np.uint32))
         return mb.add(x=x, y=weight, name="out")
 
     return {
