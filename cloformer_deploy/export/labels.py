@@ -12,7 +12,10 @@ from cloformer_deploy.errors import RequestError
 from cloformer_deploy.system.text import clipped, counted, is_name
 
 FORM = "one name per line in the order of the model's classes, or a JSON list of names"
-_NUMBERED = re.compile(r"(\d+)(?:\s*[:,;=.)|\t]\s*|\s+)(\S.*)")
+_NUMBERED = re.compile(r"\{?\s*(\d{1,9})(\s*[:,;=.)|\t]\s*|\s+)(\S.*)")
+_CODED = re.compile(r"(?:[nvars]\d{8}[\s,:;]|[-*•]\s)\s*(\S.*)")
+_AROUND = " ,;'\"{}"
+"""Characters around a name in the notation of a program."""
 _QUOTES = ('""', "''", "“”", "„“", "«»", "``")
 _MANY = 0.8
 """Share of lines of one form that tells that the file has that form, and not that a class has such a name."""
@@ -29,16 +32,17 @@ def read_labels(path: Path, num_classes: int) -> tuple[str, ...]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"the labels file {path} cannot be read: {error}", "give a UTF-8 text file") from error
-    labels = _of_json(path, text) if text.lstrip()[:1] in ("[", "{") and _is_json(text) else _of_lines(path, text)
+    in_json = text.lstrip()[:1] in ("[", "{") and _is_json(text)
+    labels, unit = (_of_json(path, text), "name") if in_json else (_of_lines(path, text), "line")
     if len(labels) != num_classes:
-        told = counted(len(labels), "name")
+        told = counted(len(labels), unit)
         raise RequestError(f"{path} has {told}, the model {num_classes} classes", f"give {FORM}")
     places: dict[str, int] = {}
     for index, label in enumerate(labels):
         if not is_name(label):
-            raise RequestError(f"{path}: name {index + 1} is {label!a}", "give every class a name without controls")
+            raise RequestError(f"{path}: {unit} {index + 1} is {label!a}", "give every class a name without controls")
         if label in places:
-            twice = f"{clipped(label)!r} names classes {places[label] + 1} and {index + 1}"
+            twice = f"{clipped(label)!r} is on {unit}s {places[label] + 1} and {index + 1}"
             raise RequestError(f"{path}: {twice}", "make the names unique")
         places[label] = index
     return labels
@@ -73,8 +77,13 @@ def _example(found: dict[str, Any]) -> str:
 
 
 def _of_lines(path: Path, text: str) -> tuple[str, ...]:
-    lines = [line.strip() for line in text.rstrip("\r\n").split("\n")]
-    for wrong, form in ((_numbered, "numbered"), (_quoted, "quoted"), (_csv, "CSV")):
+    lines = [line.strip() for line in text.rstrip("\r\n").split("\n")] if text.strip() else []
+    for wrong, form in (
+        (_numbered, "numbered"),
+        (_csv, "CSV"),
+        (_coded, "items of a list or have codes"),
+        (_quoted, "quoted"),
+    ):
         found = wrong(lines)
         if found is not None:
             index, meant = found
@@ -86,13 +95,23 @@ def _of_lines(path: Path, text: str) -> tuple[str, ...]:
 
 
 def _numbered(lines: Sequence[str]) -> tuple[int, str] | None:
-    """Find lines such as `0: tench`, `0 tench`: numbers that count up, from 0 or 1, before every name."""
+    """Find lines such as `0: tench`; and `0 tench`, where the numbers count up, as a name may begin with a number."""
     found = [_NUMBERED.fullmatch(line) for line in lines]
-    numbers = [int(match[1]) for match in found if match]
-    counts = numbers and all(after == before + 1 for before, after in pairwise(numbers))
-    if len(numbers) < max(1, _MANY * len(lines)) or not counts or numbers[0] > 1:
+    matches = [match for match in found if match]
+    numbers = [int(match[1]) for match in matches]
+    marked = all(match[2].strip() for match in matches) and len(set(numbers)) == len(numbers)
+    counted_up = numbers[:1] in ([0], [1]) and all(after == before + 1 for before, after in pairwise(numbers))
+    if len(matches) < max(1, _MANY * len(lines)) or not (marked or counted_up):
         return None
-    return next((index, match[2]) for index, match in enumerate(found) if match)
+    return next((index, match[3].strip(_AROUND)) for index, match in enumerate(found) if match)
+
+
+def _coded(lines: Sequence[str]) -> tuple[int, str] | None:
+    """Find lines such as `n01440764 tench`, with the codes of WordNet, and items of a list such as `- tench`."""
+    found = [_CODED.fullmatch(line) for line in lines]
+    if sum(match is not None for match in found) < max(1, _MANY * len(lines)):
+        return None
+    return next((index, match[1].strip(_AROUND)) for index, match in enumerate(found) if match)
 
 
 def _quoted(lines: Sequence[str]) -> tuple[int, str] | None:
@@ -106,9 +125,12 @@ def _quoted(lines: Sequence[str]) -> tuple[int, str] | None:
 
 
 def _csv(lines: Sequence[str]) -> tuple[int, str] | None:
-    """Find lines of several fields, such as `n01440764,tench` or `tench,0`: one of them is a number or has no space."""
+    """Find lines of several fields, such as `n01440764,tench` or `tench,0`."""
     for mark in ("\t", ";", ","):
-        rows = [next(csv.reader([line], delimiter=mark), []) for line in lines]
+        try:
+            rows = [next(csv.reader([line], delimiter=mark), []) for line in lines]
+        except csv.Error:  # a field of a length that none has
+            continue
         widths = {len(row) for row in rows}
         if len(widths) == 1 and widths != {1} and widths != {0} and _is_table(mark, rows):
             name = max(range(len(rows[-1])), key=lambda column: _letters(rows, column))

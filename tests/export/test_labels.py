@@ -1,9 +1,12 @@
 """Files of class names: taken as they are, or refused with the form that is meant."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.export.labels import read_labels
@@ -53,6 +56,10 @@ def test_names_are_taken(names: list[str], tmp_path: Path) -> None:
         ("tench,0\ngoldfish,1\n", "goldfish,1", "goldfish"),
         ("n01440764,tench\nn01443537,goldfish\n", "goldfish", "goldfish"),
         ("n01440764;tench\nn01443537;goldfish\n", "goldfish", "goldfish"),
+        ("n01440764 tench\nn01443537 goldfish\n", "n01440764 tench", "tench"),
+        ("5: tench\n3: goldfish\n", "5: tench", "tench"),
+        ("{0: 'tench, Tinca tinca',\n 1: 'goldfish'}", "0: 'tench, Tinca tinca'", "tench, Tinca tinca"),
+        ("- tench\n- goldfish\n", "- tench", "tench"),
         ('{"0": "tench", "1": "goldfish"}', '{"0": "tench"}', '["tench", "goldfish", "..."]'),
         ('{"tench": 0, "goldfish": 1}', '{"tench": 0}', '["tench", "goldfish", "..."]'),
         ('["tench", 1]', "1", "JSON list of names"),
@@ -67,6 +74,13 @@ def test_another_form_is_refused_with_the_line_and_the_form(text: str, shown: st
     assert caught.value.exit_code == 2
 
 
+@given(st.text(st.characters(exclude_categories=["Cs"])) | st.lists(st.text(max_size=9)).map("\n".join))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_text_is_names_or_refused(tmp_path: Path, text: str) -> None:
+    with suppress(RequestError):
+        assert len(read_labels(file(tmp_path, text.encode(errors="replace").decode()), 2)) == 2
+
+
 @pytest.mark.parametrize("name", ["a\x1bb", "a\tb", "a\x00", "\u200d", "a\u2028b", "a\x7f", "a\x85b"])
 def test_controls_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="name 1 is") as caught:
@@ -75,11 +89,11 @@ def test_controls_are_refused(name: str, tmp_path: Path) -> None:
 
 
 def test_other_faults_are_told(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="1 name, the model 2 classes"):
+    with pytest.raises(RequestError, match="1 line, the model 2 classes"):
         read_labels(file(tmp_path, "tench\n"), 2)
-    with pytest.raises(RequestError, match="'tench' names classes 1 and 2"):
+    with pytest.raises(RequestError, match="'tench' is on lines 1 and 2"):
         read_labels(file(tmp_path, "tench\ntench\n"), 2)
-    with pytest.raises(RequestError, match="name 2 is ''"):
+    with pytest.raises(RequestError, match="line 2 is ''"):
         read_labels(file(tmp_path, "tench\n\ngoldfish\n"), 3)
     (tmp_path / "latin").write_bytes(b"caf\xe9")
     with pytest.raises(RequestError, match="cannot be read"):
