@@ -42,7 +42,7 @@ def read_labels(path: Path, num_classes: int) -> tuple[str, ...]:
         if not is_name(label):
             raise RequestError(f"{path}: {unit} {index + 1} is {label!a}", "give every class a name without controls")
         if label in places:
-            twice = f"{clipped(label)!r} is on {unit}s {places[label] + 1} and {index + 1}"
+            twice = f"'{clipped(label)}' is on {unit}s {places[label] + 1} and {index + 1}"
             raise RequestError(f"{path}: {twice}", "make the names unique")
         places[label] = index
     return labels

@@ -80,7 +80,7 @@ def _macs(model: "onnx.ModelProto", shapes: dict[str, tuple[int, ...]]) -> int |
         if node.op_type not in _CONTRACTIONS:
             continue
         if len(node.input) < 2 or not node.output:
-            raise BundleError(f"its {node.op_type} {clipped(node.name)!r} lacks inputs or outputs", "export it again")
+            raise BundleError(f"its {node.op_type} '{clipped(node.name)}' lacks inputs or outputs", "export it again")
         if not all(name in shapes for name in (*node.input[:2], node.output[0])):
             return None
         first, second, out = (shapes[name] for name in (*node.input[:2], node.output[0]))
