@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -83,8 +84,8 @@ def real() -> dict[str, list[Table | str]]:
     """Return the tables of the commands, of made-up results."""
     made, system = results()
     bundle = made.bundle
-    figures = {"p50_ms": 123.4, "p90_ms": 1234.0, "p99_ms": 9.87, "first_ms": 1.5, "init_ms": 12345.0}
-    fast = {"speedup": 12.34, "speedup_ci95": (11.22, 13.44), "peak_rss_bytes": 1_234_000_000}
+    figures: dict[str, Any] = {"p50_ms": 123.4, "p90_ms": 1234.0, "p99_ms": 9.87, "first_ms": 1.5, "init_ms": 12345.0}
+    fast: dict[str, Any] = {"speedup": 12.34, "speedup_ci95": (11.22, 13.44), "peak_rss_bytes": 1_234_000_000}
     timed = [measured(item, **figures, **fast) for item in bundle.manifest.artifacts]
     file = CORPUS / "onnx" / "gemm"
     inspected = [item.inspection for item in made.files if item.inspection is not None]

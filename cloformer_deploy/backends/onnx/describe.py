@@ -89,6 +89,8 @@ def _macs(model: "onnx.ModelProto", shapes: dict[str, tuple[int, ...]]) -> int |
             terms = prod(second[1:])
         else:
             transposed = any(item.name == "transA" and item.i for item in node.attribute)
+            if len(first) <= transposed:
+                raise BundleError(f"its {node.op_type} multiplies a tensor of {len(first)} axes", "export it again")
             terms = first[-2 if transposed else -1]
         total += prod(out) * terms
     return total
