@@ -67,6 +67,8 @@ def _shapes(model: "onnx.ModelProto") -> dict[str, tuple[int, ...]]:
         graph = onnx.shape_inference.infer_shapes(model).graph
     except onnx.shape_inference.InferenceError:
         graph = model.graph
+    except ValueError as error:  # the reader in C++ is stricter than that in Python
+        raise BundleError(f"its graph is damaged: {error}", "export it again") from error
     shapes: dict[str, tuple[int, ...]] = {item.name: tuple(item.dims) for item in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         if value.type.tensor_type.HasField("shape"):
