@@ -2,7 +2,7 @@
 
 import contextlib
 import errno
-import json
+import io
 import os
 import signal
 import sys
@@ -15,7 +15,9 @@ from typer.exceptions import TyperException
 
 from cloformer_deploy import __version__
 from cloformer_deploy.cli import bench, blame, calibrate, doctor, export, gate, inspect, render, report, validate
+from cloformer_deploy.cli.options import complain, print_json
 from cloformer_deploy.errors import EXIT_BUG, CloformerDeployError, RequestError
+from cloformer_deploy.system.text import VISIBLE
 
 EXIT_INTERRUPTED = 130
 EXIT_CLOSED_PIPE = 141
@@ -65,7 +67,7 @@ class _Commands(TyperGroup):
         """Show an error in the form that was asked for, and give the exit with its code."""
         if self.as_json:
             _answer(error.exit_code, error.message, error.hint)
-        typer.echo(f"Error: {error.message}\n  Next: {error.hint}", err=True)
+        complain(error)
         return typer.Exit(error.exit_code)
 
     def _answer_usage(self, error: TyperException) -> None:
@@ -76,7 +78,7 @@ class _Commands(TyperGroup):
 def _answer(code: int, message: str, hint: str) -> None:
     error = {"code": code, "message": message, "hint": hint}
     with contextlib.suppress(OSError):  # where stdout is what failed, stderr and the exit code still tell
-        typer.echo(json.dumps({"schema_version": 1, "error": error}, indent=2))
+        print_json({"schema_version": 1, "error": error})
 
 
 app = typer.Typer(
@@ -115,6 +117,9 @@ def _options(
 
 def main() -> None:
     """Run the command line. A termination cleans up as an interrupt does."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names that are not UTF-8, or letters that the terminal lacks
+            stream.reconfigure(errors=VISIBLE)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # ONNX Runtime has telemetry on, and writes files for it, at its mere import: nobody asked us for that.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

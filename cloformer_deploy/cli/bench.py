@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cloformer_deploy.cli.options import JsonOption, parse_cores, print_json, print_tables, progress
+from cloformer_deploy.cli.options import JsonOption, complain, parse_cores, print_json, print_tables, progress
 from cloformer_deploy.errors import RequestError
 
 EXPORTS = Path("exports")
@@ -75,7 +75,7 @@ def command(
     else:
         print_tables(*bench_tables(opened, result))
     for name, error in result.errors:
-        typer.echo(f"Error: {name}: {error.message}\n  Next: {error.hint}", err=True)
+        complain(error, f"{name}: ")
     if result.exit_code:
         raise typer.Exit(result.exit_code)
 

@@ -65,7 +65,7 @@ def command(
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="Class names, one per line; written into every file.",
+            help="Class names, one per line or a JSON list; written into every file.",
             metavar="FILE",
             show_default="from the weights",
             rich_help_panel=_MODEL,

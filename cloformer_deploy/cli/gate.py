@@ -20,6 +20,7 @@ from cloformer_deploy.cli.options import (
     result_cache,
 )
 from cloformer_deploy.errors import CheckFailedError, RequestError
+from cloformer_deploy.system.text import visible
 
 
 def command(
@@ -78,8 +79,8 @@ def command(
         print_tables(*gate_tables(result))
     if result.failed:
         if update_baseline:
-            typer.echo(f"{baseline} was not changed: a failed build is not accepted.", err=True)
+            typer.echo(f"{visible(str(baseline))} was not changed: a failed build is not accepted.", err=True)
         raise typer.Exit(CheckFailedError.exit_code)
     if update_baseline and baseline is not None and result.new_baseline is not None:
         write_baseline(baseline, result.new_baseline)
-        typer.echo(f"{baseline} now holds this build: commit it.", err=True)
+        typer.echo(f"{visible(str(baseline))} now holds this build: commit it.", err=True)

@@ -1,6 +1,5 @@
 """Shared by several commands: options, parsing of values, progress on stderr, JSON on stdout."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cloformer_deploy.errors import RequestError
+from cloformer_deploy.errors import CloformerDeployError, RequestError
 from cloformer_deploy.networks.base import COLORS, Color
+from cloformer_deploy.system.text import json_text, visible
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -105,20 +105,30 @@ def parse_cores(text: str) -> tuple[int, ...]:
 
 def print_json(answer: Mapping[str, Any]) -> None:
     """Write one JSON document to stdout."""
-    typer.echo(json.dumps(answer, indent=2, allow_nan=False))
+    typer.echo(json_text(answer))
 
 
 def print_tables(*tables: "Table | str") -> None:
     """Write tables and lines to stdout."""
     from rich.console import Console
 
+    from cloformer_deploy.report.fitting import fitted
+
     class Stdout(Console):
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError  # rich would exit with 1, which here means that a check failed
 
     console = Stdout(highlight=False)
-    for table in tables:
-        console.print(table, markup=False, soft_wrap=isinstance(table, str))
+    for item in tables:
+        if isinstance(item, str):
+            console.print(visible(item), markup=False, soft_wrap=True)
+        else:
+            console.print(fitted(item, console), markup=False)
+
+
+def complain(error: CloformerDeployError, about: str = "") -> None:
+    """Write an error and what to do next to stderr."""
+    typer.echo(visible(f"Error: {about}{error.message}\n  Next: {error.hint}"), err=True)
 
 
 @contextmanager
@@ -169,10 +179,10 @@ class _Steps:
 
     def step(self, text: str) -> None:
         if self._bar.disable:
-            self._bar.console.print(f"{text} ...", markup=False, soft_wrap=True)
+            self._bar.console.print(f"{visible(text)} ...", markup=False, soft_wrap=True)
             return
         self._clear()
-        self._task = self._bar.add_task(text, total=None)
+        self._task = self._bar.add_task(visible(text), total=None)
 
     def advance(self, done: int, total: int) -> None:
         if self._task is not None:
@@ -182,4 +192,4 @@ class _Steps:
             self._bar.console.print(f"  {done} of {total}", markup=False)
 
     def warn(self, text: str) -> None:
-        self._bar.console.print(f"Warning: {text}", style="yellow", markup=False, soft_wrap=True)
+        self._bar.console.print(f"Warning: {visible(text)}", style="yellow", markup=False, soft_wrap=True)

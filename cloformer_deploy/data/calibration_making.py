@@ -21,6 +21,7 @@ from cloformer_deploy.data.preprocessing import Preprocessing, load_image
 from cloformer_deploy.data.rendered import CLASSES, label
 from cloformer_deploy.errors import DataError
 from cloformer_deploy.progress import Progress
+from cloformer_deploy.system.text import visible
 
 RENDERED = "rendered"
 """Name that stands for the rendered data set where a folder is expected."""
@@ -171,8 +172,8 @@ def _folder(root: Path, seed: int, preprocessing: Preprocessing) -> Source:
     }
     if not groups:
         raise DataError(f"{root} holds images only behind links to folders", "pass the folder that a link points to")
-    ignored = (f"links to folders are ignored: {', '.join(map(_printable, links))}",) if links else ()
-    return Source(_printable(root.resolve().name), groups, (*listing.warnings, *ignored))
+    ignored = (f"links to folders are ignored: {', '.join(map(visible, links))}",) if links else ()
+    return Source(visible(root.resolve().name), groups, (*listing.warnings, *ignored))
 
 
 def _write(source: Source, draft: CalibrationManifest, output: Path, progress: Progress) -> int:
@@ -213,9 +214,4 @@ def different_images(turns: Turns[Load], count: int) -> Iterator[NDArray[np.uint
 
 
 def _classes(taken: Mapping[str, int]) -> Mapping[str, int] | None:
-    return {_printable(name): count for name, count in taken.items() if name != UNLABELED} or None
-
-
-def _printable(name: str) -> str:
-    """Return the name of a folder as text that is safe in JSON and on a terminal, whatever bytes the name has."""
-    return name if name.isprintable() else ascii(name)
+    return {visible(name, keep=""): count for name, count in taken.items() if name != UNLABELED} or None

@@ -63,8 +63,8 @@ def class_indices(root: Path, names: list[str], num_classes: int, labels: Sequen
     if in_order != names:
         place = next(index for index, name in enumerate(names) if name != in_order[index])
         raise DataError(
-            f"the order of {root}'s sub-folders is in doubt: as strings class {place} is {clipped(names[place])!r}, in "
-            f"natural order {clipped(in_order[place])!r}",
+            f"the order of {root}'s sub-folders is in doubt: as strings class {place} is '{clipped(names[place])}', in "
+            f"natural order '{clipped(in_order[place])}'",
             "export with --labels FILE, which names the classes in the order of the model",
         )
     return list(range(len(names)))

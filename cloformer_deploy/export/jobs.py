@@ -26,7 +26,7 @@ from cloformer_deploy.errors import CheckFailedError, CloformerDeployError, Miss
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.cores import threads_each, usable_cores
-from cloformer_deploy.system.schema import Strict
+from cloformer_deploy.system.schema import AnyPath, Strict
 from cloformer_deploy.system.subprocesses import Process, own_process
 from cloformer_deploy.tasks import Scores, task_of
 
@@ -46,7 +46,7 @@ class AccuracyLimit(Strict):
 
     max_drop_pp: float
     budget: int
-    data: Path
+    data: AnyPath
     data_sha256: str
 
 
@@ -57,7 +57,7 @@ class Source(Strict):
         weights: path of the copy, made by this process or checked against its manifest.
     """
 
-    weights: Path
+    weights: AnyPath
     weights_name: str
     weights_sha256: str
     tool_version: str
@@ -122,15 +122,15 @@ class Job(Strict):
     source: Source
     format: str
     target: str
-    paths: dict[str, Path]
+    paths: dict[str, AnyPath]
     input_kind: InputKind
     batch: int | None
     options: dict[str, Scalar | None]
-    calibration: Path | None = None
+    calibration: AnyPath | None = None
     limit: AccuracyLimit | None = None
-    states: dict[str, Path] = Field(default_factory=dict)
+    states: dict[str, AnyPath] = Field(default_factory=dict)
     excluded_layers: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    observed: Path | None = None
+    observed: AnyPath | None = None
     modules: tuple[str, ...] = ()
 
     def key(self, precision: str) -> ArtifactKey:

@@ -33,6 +33,7 @@ from cloformer_deploy.export.request import ExportRequest, check_request
 from cloformer_deploy.networks import configuration_keys
 from cloformer_deploy.networks.base import PUBLISHED_COLOR
 from cloformer_deploy.progress import Progress
+from cloformer_deploy.system.files import reachable
 from cloformer_deploy.system.packages import installed_version, require
 from cloformer_deploy.tasks import TASKS, takes_sigmoid, task_of
 from cloformer_deploy.weights.configuration import read_configuration
@@ -93,8 +94,8 @@ def export(request: ExportRequest, progress: Progress) -> Export:
         head = head.model_copy(update={"calibrations": (images,)})
     exclusions = _exclusions(request, checkpoint)
     output = request.output or Path("exports", checkpoint.name)
-    with BundleWriter(output, head, overwrite=request.overwrite) as writer:
-        source = Source.of(head, writer.staging / head.weights.file)
+    with BundleWriter(output, head, overwrite=request.overwrite) as writer, reachable(writer.staging) as staging:
+        source = Source.of(head, staging / head.weights.file)
         limit = None
         if request.max_drop_pp is not None and request.data is not None and calibration is not None:
             asked = (request.max_drop_pp, request.data, request.budget)

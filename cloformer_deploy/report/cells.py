@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cloformer_deploy.backends.registry import default_target
+from cloformer_deploy.system.text import visible
 
 if TYPE_CHECKING:
     from cloformer_deploy.bench import Result
@@ -31,8 +32,8 @@ def new_table(*columns: str, numeric: tuple[int, ...] = ()) -> Table:
 
 
 def add_row(table: Table, *cells: str | Text) -> None:
-    """Add a row. Text, much of it from files, is never read as markup."""
-    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
+    """Add a row. Text, much of it from files, is never read as markup, nor does it control the terminal."""
+    table.add_row(*(Text(visible(cell)) if isinstance(cell, str) else cell for cell in cells))
 
 
 def short_name(item: "Artifact | ArtifactVerdict | Result") -> str:

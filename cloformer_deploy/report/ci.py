@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.report.cells import short_name
 from cloformer_deploy.report.gate import figures, lines, sentence
+from cloformer_deploy.system.text import VISIBLE, visible
 
 if TYPE_CHECKING:
     from cloformer_deploy.gate import Cell, Gate
@@ -29,7 +30,7 @@ def junit(result: "Gate") -> str:
             skipped=str(len(skipped)),
         )
         for check in cell.checks:
-            case = ET.SubElement(suite, "testcase", classname=cell.artifact.path, name=check.name)
+            case = ET.SubElement(suite, "testcase", classname=_xml_text(cell.artifact.path), name=check.name)
             if check.outcome == "failed" or (check.outcome == "undecided" and cell.status == "failed" and not failing):
                 text = "\n".join([sentence(check), *cell.causes])
                 ET.SubElement(case, "failure", message=_xml_text(sentence(check))).text = _xml_text(text)
@@ -85,6 +86,7 @@ def annotations(result: "Gate") -> Iterator[str]:
 
 def _command(kind: str, title: str, text: str) -> str:
     """Return one line; characters that would end it or its properties are escaped as GitHub's toolkit does."""
+    text, title = visible(text, keep="\n\r"), visible(title, keep="\n\r")
     escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
     title = title.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A").replace(":", "%3A").replace(",", "%2C")
     return f"::{kind} title={title}::{escaped}"
@@ -92,12 +94,12 @@ def _command(kind: str, title: str, text: str) -> str:
 
 def _escaped(text: str) -> str:
     """Return text from files, escaped for Markdown."""
-    return "".join(f"\\{char}" if char in "\\`*_{}[]<>#|" else char for char in text.replace("\n", " "))
+    return "".join(f"\\{char}" if char in "\\`*_{}[]<>#|" else char for char in visible(text).replace("\n", " "))
 
 
 def _xml_text(text: str) -> str:
     """Return text without characters that XML 1.0 cannot hold."""
-    return "".join(char for char in text if char in "\t\n\r" or char.isprintable())
+    return "".join(char for char in visible(text) if char not in "\ufffe\uffff")
 
 
 def write_report(path: Path, content: str) -> None:
@@ -109,7 +111,7 @@ def write_report(path: Path, content: str) -> None:
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     mode = "a" if summary and Path(summary) == path else "w"
     try:
-        with path.open(mode, encoding="utf-8") as file:
+        with path.open(mode, encoding="utf-8", errors=VISIBLE) as file:
             file.write(content)
     except OSError as error:
         raise RequestError(f"{path} cannot be written: {error.strerror}", "choose another place") from error

@@ -50,3 +50,24 @@ def naming(path: Path | str) -> Iterator[None]:
         yield
     except CloformerDeployError as error:
         raise type(error)(f"{path}: {error.message}", error.hint) from error.__cause__ or error
+
+
+@contextmanager
+def reachable(path: Path) -> Iterator[Path]:
+    """Name a file for a library that takes names in UTF-8 only.
+
+    Yields:
+        The path, or if it is not UTF-8 a link to it in a temporary folder.
+    """
+    try:
+        str(path).encode()
+        folder = None
+    except UnicodeEncodeError:
+        folder = tempfile.TemporaryDirectory()
+    if folder is None:
+        yield path
+        return
+    with folder as name:
+        link = Path(name, "link" + path.suffix.encode(errors="replace").decode())
+        link.symlink_to(path.absolute())
+        yield link

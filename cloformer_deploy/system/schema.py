@@ -1,13 +1,31 @@
 """The base class of all strict pydantic models, and the wording of their validation errors."""
 
-from typing import Annotated
+import os
+from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
 
 from cloformer_deploy.system.text import clipped
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """A SHA-256 digest: 64 lower-case hexadecimal digits."""
+
+
+def _path(value: Any) -> Path:
+    if isinstance(value, str):
+        return Path(os.fsdecode(value.encode("latin-1")))
+    if isinstance(value, Path):
+        return value
+    raise ValueError("this is no path")
+
+
+AnyPath = Annotated[
+    Path,
+    PlainValidator(_path),
+    PlainSerializer(lambda path: os.fsencode(path).decode("latin-1"), return_type=str, when_used="json"),
+]
+"""A path whose name need not be UTF-8; in JSON each of its bytes is a character."""
 
 
 class Strict(BaseModel):

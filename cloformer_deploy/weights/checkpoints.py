@@ -20,7 +20,7 @@ from cloformer_deploy.errors import CheckpointError
 from cloformer_deploy.networks import NETWORKS, all_variants
 from cloformer_deploy.networks.base import Network
 from cloformer_deploy.system.files import naming, replaced
-from cloformer_deploy.system.text import clipped, listed
+from cloformer_deploy.system.text import clipped, listed, visible
 from cloformer_deploy.weights.files import Parsed, safetensors_bytes
 from cloformer_deploy.weights.finding import Found, configurations, outline, state_dicts, tensor_names
 from cloformer_deploy.weights.records import Record, TensorRecord
@@ -119,7 +119,7 @@ def load_checkpoint(
             for name, shape in network.state_shapes(found.architecture).items()
         }
         return Checkpoint(
-            path.stem,
+            visible(path.stem),
             opened.sha256,
             found.variant,
             found.num_classes,

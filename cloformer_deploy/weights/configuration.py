@@ -40,7 +40,7 @@ def read_configuration(path: Path, keys: Collection[str]) -> dict[str, Any]:
         raise RequestError(f"the configuration {path} is not a mapping of keys", give)
     unknown = [str(key) for key in content if key not in keys and key not in TRAINING_KEYS]
     if unknown:
-        raise RequestError(f"the configuration {path} has an unknown key {clipped(unknown[0])!r}", give)
+        raise RequestError(f"the configuration {path} has an unknown key '{clipped(unknown[0])}'", give)
     found = {key: content[key] for key in keys if key in content}
     if not found:
         raise RequestError(f"the configuration {path} has none of the published keys", give)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cloformer_deploy.errors import CheckpointError
 from cloformer_deploy.networks.base import Configuration
-from cloformer_deploy.system.text import clipped
+from cloformer_deploy.system.text import clipped, is_name
 from cloformer_deploy.weights.torch_files import COPY_AGAIN, GIVE_WEIGHTS, SAVE_AGAIN, TorchFile, open_legacy, open_zip
 
 MAX_FILE_BYTES = 2**30
@@ -126,7 +126,7 @@ def _labels(metadata: dict[str, str]) -> tuple[str, ...] | None:
     if text is None:
         return None
     labels = _json(text)
-    if not isinstance(labels, list) or not all(isinstance(label, str) and label.isprintable() for label in labels):
+    if not isinstance(labels, list) or not all(isinstance(label, str) and is_name(label) for label in labels):
         raise CheckpointError(
             f"the metadata's labels are not a JSON list of printable texts ({clipped(text)})",
             "write them as a JSON list with one text per class, or omit them",

@@ -34,7 +34,7 @@ def resolve_weights(weights: str | None = None, variant: str | None = None) -> P
         if weights and path.exists():
             return path
         raise CheckpointError(
-            f"{weights!r} is neither a file nor bundled weights",
+            f"'{weights}' is neither a file nor bundled weights",
             f"pass a weights file, or the name of bundled weights ({names})",
         )
     if variant is not None and variant not in all_variants():

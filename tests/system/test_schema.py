@@ -2,12 +2,14 @@
 
 import json
 import math
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from cloformer_deploy.system.schema import Sha256, Strict, first_error
+from cloformer_deploy.system.schema import AnyPath, Sha256, Strict, first_error
 from cloformer_deploy.system.text import MAX_LENGTH
 
 
@@ -65,3 +67,18 @@ def test_a_place_from_a_file_is_printable_and_short() -> None:
     assert text.isprintable()
     assert len(place) <= MAX_LENGTH
     assert message == "Extra inputs are not permitted"
+
+
+class _Job(Strict):
+    path: AnyPath
+
+
+@pytest.mark.parametrize("name", [b"a/b.txt", "größe 木".encode(), b"caf\xe9", bytes(range(1, 256))])
+def test_any_path_survives_json(name: bytes) -> None:
+    job = _Job(path=Path(os.fsdecode(name)))
+    assert _Job.model_validate_json(job.model_dump_json()) == job
+
+
+def test_what_is_no_path_is_refused() -> None:
+    with pytest.raises(ValidationError, match="no path"):
+        _Job.model_validate({"path": 3})

@@ -31,7 +31,7 @@ from tests.tiny import TINY, as_trained
 
 pytestmark = pytest.mark.integration
 
-IMAGES = 6
+IMAGES = 4
 Floats = NDArray[np.float32]
 Fault = Callable[[Floats], Floats]
 """Changes the rows of a head: of its weights (classes, features) or of its bias (classes,)."""

@@ -43,7 +43,7 @@ pytestmark = pytest.mark.integration
             "none of the 2 tensors in the file belongs to CloFormer",
             id="other net",
         ),
-        pytest.param({"\x1b[2J" + "a" * 200: torch.zeros(1)}, "'\\x1b[2Jaaaa", id="escape sequence"),
+        pytest.param({"\x1b[2J" + "a" * 200: torch.zeros(1)}, "\\x1b[2Jaaaa", id="escape sequence"),
     ],
 )
 def test_not_a_state_dict(content: Any, words: str, tmp_path: Path) -> None:

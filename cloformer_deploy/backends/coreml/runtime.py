@@ -47,6 +47,10 @@ class CoreMLSession:
     def __init__(self, path: Path) -> None:
         import coremltools as ct
 
+        from cloformer_deploy.backends.coreml.interpreter import Package
+
+        with naming(path):
+            Package.load(path)  # Core ML follows links and paths out of a package
         try:
             self._model = ct.models.MLModel(str(path))
         except Exception as error:  # compiler errors arrive as plain Exception or RuntimeError

@@ -13,6 +13,9 @@ from cloformer_deploy.backends import metadata
 from cloformer_deploy.backends.description import Description, GraphSummary, QuantizedTensor, TensorInfo
 from cloformer_deploy.backends.onnx.file import load_model
 from cloformer_deploy.backends.quantized_tensors import clipped_shares, on_grid
+from cloformer_deploy.errors import BundleError
+from cloformer_deploy.system.files import naming
+from cloformer_deploy.system.text import clipped
 
 if TYPE_CHECKING:
     import onnx
@@ -26,13 +29,15 @@ def describe(path: Path) -> Description:
     graph = model.graph
     stored = metadata.parsed({prop.key: prop.value for prop in model.metadata_props})
     weights = {tensor.name for tensor in graph.initializer}
+    with naming(path):
+        summary = summarize(model)
     return Description(
         format="onnx",
         precision=stored.get("precision"),
         inputs=tuple(_tensor_info(value) for value in graph.input if value.name not in weights),
         outputs=tuple(_tensor_info(value) for value in graph.output),
         operators=dict(Counter(node.op_type for node in graph.node).most_common()),
-        graph=summarize(model),
+        graph=summary,
         bytes=path.stat().st_size,
         metadata=stored,
         quantized=integers(model, clipped_shares(stored)),
@@ -62,6 +67,8 @@ def _shapes(model: "onnx.ModelProto") -> dict[str, tuple[int, ...]]:
         graph = onnx.shape_inference.infer_shapes(model).graph
     except onnx.shape_inference.InferenceError:
         graph = model.graph
+    except ValueError as error:  # the reader in C++ is stricter than that in Python
+        raise BundleError(f"its graph is damaged: {error}", "export it again") from error
     shapes: dict[str, tuple[int, ...]] = {item.name: tuple(item.dims) for item in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         if value.type.tensor_type.HasField("shape"):
@@ -74,6 +81,8 @@ def _macs(model: "onnx.ModelProto", shapes: dict[str, tuple[int, ...]]) -> int |
     for node in model.graph.node:
         if node.op_type not in _CONTRACTIONS:
             continue
+        if len(node.input) < 2 or not node.output:
+            raise BundleError(f"its {node.op_type} '{clipped(node.name)}' lacks inputs or outputs", "export it again")
         if not all(name in shapes for name in (*node.input[:2], node.output[0])):
             return None
         first, second, out = (shapes[name] for name in (*node.input[:2], node.output[0]))
@@ -82,6 +91,8 @@ def _macs(model: "onnx.ModelProto", shapes: dict[str, tuple[int, ...]]) -> int |
             terms = prod(second[1:])
         else:
             transposed = any(item.name == "transA" and item.i for item in node.attribute)
+            if len(first) <= transposed:
+                raise BundleError(f"its {node.op_type} multiplies a tensor of {len(first)} axes", "export it again")
             terms = first[-2 if transposed else -1]
         total += prod(out) * terms
     return total

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cloformer_deploy.errors import BundleError, ToolError
 from cloformer_deploy.system.packages import require
@@ -42,6 +42,8 @@ def _read(path: Path) -> "onnx.ModelProto":
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError) as error:
         raise BundleError(f"{path} is not a readable ONNX model: {error}", "export it again") from error
+    if not _is_text(model):
+        raise BundleError(f"{path} is damaged: it has names that are not UTF-8", "export it again")
     if not model.graph.node:
         raise BundleError(f"{path} is not an ONNX model: it has no graph", "give an .onnx file")
     return model
@@ -77,3 +79,17 @@ def _outside(model: "onnx.ModelProto") -> Iterator[str]:
             values = [value] if isinstance(value, Message) else value
             if not isinstance(values, (bytes, str, int, float)) and len(values) and isinstance(values[0], Message):
                 left += values
+
+
+def _is_text(message: Any) -> bool:
+    """Tell whether all texts of a message are UTF-8; protobuf gives those that are not as bytes."""
+    from google.protobuf.descriptor import FieldDescriptor
+
+    for field, value in message.ListFields():
+        if field.type not in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE):
+            continue
+        values = [value] if isinstance(value, str | bytes) or hasattr(value, "ListFields") else value
+        for item in values:
+            if isinstance(item, bytes) or not (isinstance(item, str) or _is_text(item)):
+                return False
+    return True

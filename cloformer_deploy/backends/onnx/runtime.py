@@ -6,6 +6,7 @@ from pathlib import Path
 from cloformer_deploy.backends.base import Feed, package_missing, run_failed
 from cloformer_deploy.backends.onnx.file import load_model
 from cloformer_deploy.errors import MissingPartError, ToolError
+from cloformer_deploy.system.files import reachable
 from cloformer_deploy.system.packages import require
 from cloformer_deploy.tasks.base import Outputs
 
@@ -47,7 +48,8 @@ class OnnxSession:
         options.log_severity_level = _ERRORS_ONLY
         options.add_session_config_entry(*_EXACT_INTEGERS)
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            with reachable(path) as file:
+                self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exception classes share no base but Exception
             raise ToolError(f"ONNX Runtime cannot load {path}: {error}", "export it again") from error
         batch = self._session.get_inputs()[0].shape[0]

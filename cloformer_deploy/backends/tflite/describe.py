@@ -75,7 +75,7 @@ def integers(model: Any, shares: Mapping[str, float]) -> tuple[QuantizedTensor, 
     found = []
     for tensor in model.subgraphs[0].tensors:
         if is_quantized(tensor):
-            name = tensor.name.decode(errors="replace")
+            name = _text(tensor.name)
             constant = model.buffers[tensor.buffer].data is not None
             scale, zero_point = (_numbers(part) for part in (tensor.quantization.scale, tensor.quantization.zeroPoint))
             share = shares.get(name)
@@ -112,7 +112,7 @@ def operator_name(code: Any) -> str:
     # Codes beyond 127 do not fit the older field, which then holds a placeholder.
     number = max(code.builtinCode, code.deprecatedBuiltinCode)
     name = enum_names(schema.BuiltinOperator).get(number, str(number))
-    return f"CUSTOM:{code.customCode.decode(errors='replace')}" if name == "CUSTOM" else name
+    return f"CUSTOM:{_text(code.customCode)}" if name == "CUSTOM" else name
 
 
 def _macs(operator: Any, name: str, shapes: list[tuple[int, ...]]) -> int:
@@ -134,7 +134,7 @@ def _metadata(model: Any) -> dict[str, str]:
     """Return our own entries; the converter's (a runtime version, markers) are binary and of no use to a reader."""
     found = {}
     for entry in model.metadata or []:
-        name = entry.name.decode(errors="replace") if isinstance(entry.name, bytes) else str(entry.name)
+        name = _text(entry.name)
         if name.startswith(METADATA_PREFIX) and 0 <= entry.buffer < len(model.buffers):
             data = model.buffers[entry.buffer].data
             found[name] = bytes(data if data is not None else b"").decode(errors="replace")
@@ -143,4 +143,9 @@ def _metadata(model: Any) -> dict[str, str]:
 
 def _tensor_info(tensor: Any) -> TensorInfo:
     shape = tuple(int(side) for side in tensor.shape) if tensor.shape is not None else ()
-    return TensorInfo(tensor.name.decode(errors="replace"), shape, tensor_type(tensor))
+    return TensorInfo(_text(tensor.name), shape, tensor_type(tensor))
+
+
+def _text(stored: bytes | None) -> str:
+    """Return a text of the file, "" for one that is left out."""
+    return "" if stored is None else stored.decode(errors="replace")

@@ -15,6 +15,7 @@ from typing import Any
 
 from cloformer_deploy.backends.description import Section
 from cloformer_deploy.errors import ToolError
+from cloformer_deploy.system.files import reachable
 from cloformer_deploy.system.subprocesses import end_with_parent, own_process
 
 
@@ -50,9 +51,8 @@ def placement(path: Path) -> Placement:
     Raises:
         ToolError: LiteRT cannot prepare the file.
     """
-    with own_process(
-        "cloformer_deploy.backends.tflite.placement", str(path.resolve()), stdout=PIPE, stderr=DEVNULL
-    ) as child:
+    program = "cloformer_deploy.backends.tflite.placement"
+    with reachable(path.absolute()) as file, own_process(program, str(file), stdout=PIPE, stderr=DEVNULL) as child:
         answer = child.stdout.read() if child.stdout else b""
         code = child.wait()
     if code != 0:

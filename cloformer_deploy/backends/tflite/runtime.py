@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloformer_deploy.backends.base import Feed, package_missing, run_failed
+from cloformer_deploy.backends.tflite.file import checked_content
 from cloformer_deploy.errors import BundleError, MissingPartError, ToolError
+from cloformer_deploy.system.files import reachable
 from cloformer_deploy.system.packages import require
 from cloformer_deploy.tasks.base import Outputs
 
@@ -57,8 +59,10 @@ class LiteRTSession:
     def __init__(self, path: Path, threads: int) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
+        checked_content(path)
         try:
-            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            with reachable(path) as file:
+                self._interpreter = Interpreter(model_path=str(file), num_threads=threads)
         except (ValueError, RuntimeError) as error:
             raise BundleError(f"{path} is not a TFLite file: {error}", "export it again") from error
         try:

@@ -6,15 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from cloformer_deploy.backends.base import Feed, FileTensor, TensorReader, Tensors, run_failed
+from cloformer_deploy.backends.tflite.file import checked_content
 from cloformer_deploy.backends.tflite.runtime import channels_last
 from cloformer_deploy.errors import ToolError
-from cloformer_deploy.system.packages import require
 
 
 def open_tensors(path: Path) -> TensorReader:
     """See `Backend.open_tensors`."""
-    require("ai_edge_litert", extra="tflite")
-    return LiteRTTensors(path.read_bytes())
+    return LiteRTTensors(checked_content(path))
 
 
 class LiteRTTensors:

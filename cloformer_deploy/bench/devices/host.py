@@ -4,7 +4,7 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from cloformer_deploy.bench.devices.runner_job import (
 )
 from cloformer_deploy.errors import MissingPartError, RequestError, ToolError
 from cloformer_deploy.progress import Progress
+from cloformer_deploy.system.files import reachable
 from cloformer_deploy.system.packages import install_command
 from cloformer_deploy.system.subprocesses import own_process
 
@@ -43,7 +44,7 @@ class Host:
 
     def measure(self, request: Request, progress: Progress) -> Answer:
         """See `Device.measure`."""
-        with tempfile.TemporaryDirectory(prefix="cloformer-bench-") as name:
+        with tempfile.TemporaryDirectory(prefix="cloformer-bench-") as name, ExitStack() as links:
             folder = Path(name)
             here = _survey(request, folder)
             loads, not_executed = runnable(here, request.loads)
@@ -54,7 +55,9 @@ class Host:
                 hint = "measure it on a device that runs it" if elsewhere else install_command(backend.extra)
                 message = f"nothing can be measured here: {first.load.artifact.path}: {first.reason}"
                 raise MissingPartError(message, hint)
-            known = entries([_placed(load, folder / str(number)) for number, load in enumerate(loads)])
+            files = [links.enter_context(reachable(load.path)) for load in loads]
+            numbered = enumerate(zip(loads, files, strict=True))
+            known = entries([_placed(load, file, folder / str(number)) for number, (load, file) in numbered])
             (folder / JOB_NAME).write_text(job(known, request))
             # An interrupt from the keyboard ends this process, which then ends the runner.
             with _script(RUNNER, "measure", str(folder / JOB_NAME), folder=folder) as lines:
@@ -82,13 +85,13 @@ def _script(script: Path, *arguments: str, folder: Path) -> Iterator[Iterator[st
         yield iter(process.stdout)
 
 
-def _placed(load: Load, folder: Path) -> Placed:
-    """Write a load's inputs to a new folder."""
+def _placed(load: Load, file: Path, folder: Path) -> Placed:
+    """Write a load's inputs to a new folder; the file may be a link to the load's."""
     folder.mkdir()
     paths = {name: str(folder / f"{number}.npy") for number, name in enumerate(load.inputs)}
     for name, values in load.inputs.items():
         np.save(paths[name], values)
-    return Placed(load, str(load.path), str(BACKENDS[load.artifact.format].opener.path), paths)
+    return Placed(load, str(file), str(BACKENDS[load.artifact.format].opener.path), paths)
 
 
 def _check() -> None:

@@ -14,7 +14,7 @@ from cloformer_deploy.report.html.contents import Report
 from cloformer_deploy.report.html.plots import agreement_dots, class_drift, drop_dots, latency_bars, scatters
 from cloformer_deploy.system.files import replaced
 from cloformer_deploy.system.packages import require
-from cloformer_deploy.system.text import counted
+from cloformer_deploy.system.text import counted, visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -52,11 +52,11 @@ def write_report(path: Path, report: Report) -> None:
 
 
 def page(report: Report) -> str:
-    """Return the page as HTML."""
+    """Return the page as HTML, in which no text from files changes the direction of what stands around it."""
     result = report.result
     latencies = latency_bars(report.measured)
     known = {item.artifact.path: item for item in report.files}
-    return (
+    content = (
         _environment()
         .get_template("page.html")
         .render(
@@ -80,6 +80,7 @@ def page(report: Report) -> str:
             tool_version=__version__,
         )
     )
+    return visible(content)
 
 
 def _environment() -> "Environment":

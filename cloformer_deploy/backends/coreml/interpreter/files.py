@@ -1,5 +1,6 @@
 """Read the files of an untrusted package: no file outside it, no file reached through a link, no very large file."""
 
+import os
 from pathlib import Path
 
 from cloformer_deploy.errors import BundleError
@@ -12,6 +13,32 @@ The float32 weights of the largest CloFormer are a twentieth of this.
 
 EXPORT_AGAIN = "copy the whole package again, or export it again"
 """The hint for a package with missing or damaged files."""
+
+
+def check_no_links(root: Path) -> None:
+    """Check that a package consists of folders and regular files, whether its manifest lists them or not.
+
+    Args:
+        root: the package's folder.
+
+    Raises:
+        BundleError: there is a link or a special file, or a folder is not readable.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    try:
+        for folder, folders, files in os.walk(root, onerror=fail):
+            for name in (*folders, *files):
+                path = Path(folder, name)
+                if path.is_symlink():
+                    message = f"{shown(path.relative_to(root))} is a link to {shown(path.readlink())}"
+                    raise BundleError(message, "copy the package with its links replaced by the files they point to")
+                if not path.is_dir() and not path.is_file():
+                    raise BundleError(f"{shown(path.relative_to(root))} is no regular file", EXPORT_AGAIN)
+    except OSError as error:
+        raise BundleError(f"{shown(error.filename)} cannot be read ({error.strerror})", "check permissions") from error
 
 
 def read_part(root: Path, folder: Path, relative: str) -> bytearray:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cloformer_deploy.backends.coreml.interpreter.files import EXPORT_AGAIN, inside, read_part, shown
+from cloformer_deploy.backends.coreml.interpreter.files import EXPORT_AGAIN, check_no_links, inside, read_part, shown
 from cloformer_deploy.backends.coreml.interpreter.types import TensorType, value_type
 from cloformer_deploy.errors import BundleError, MissingPartError
 from cloformer_deploy.system.packages import install_command
@@ -92,6 +92,7 @@ class Package:
             raise BundleError(f"{path} {problem}; an .mlpackage is a folder", "pass the .mlpackage folder itself")
         model_pb2 = _protobuf_classes()
         root = path.resolve()
+        check_no_links(root)
         item = _model_item(root)
         spec = model_pb2.Model()
         try:

@@ -1,5 +1,6 @@
 """Incomplete, damaged and malicious packages: each is rejected with a BundleError."""
 
+import os
 import shutil
 import sys
 import warnings
@@ -65,13 +66,13 @@ def test_file_reached_through_a_link(package: Path, tmp_path: Path, part: str) -
     outside = tmp_path / "outside"
     shutil.move(package / part, outside)
     (package / part).symlink_to(outside)
-    assert_rejected(package, "through a link")
+    assert_rejected(package, "is a link to")
 
 
 def test_folder_reached_through_a_link(package: Path, tmp_path: Path) -> None:
     shutil.move(package / "Data", tmp_path / "Data")
     (package / "Data").symlink_to(tmp_path / "Data")
-    assert_rejected(package, "through a link")
+    assert_rejected(package, "is a link to")
 
 
 def test_link_to_the_package_is_followed(package: Path, tmp_path: Path) -> None:
@@ -216,3 +217,24 @@ def test_without_coremltools(package: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(MissingPartError, match="needs coremltools") as caught:
         Package.load(package)
     assert caught.value.hint == "pip install 'cloformer-deploy[coreml]'"
+
+
+@pytest.mark.parametrize("place", ["Data/extra", "extra", "Data/com.apple.CoreML/weights/more.bin"])
+def test_a_link_anywhere_is_refused(place: str, package: Path, tmp_path: Path) -> None:
+    """Core ML reads what the manifest does not list too."""
+    (tmp_path / "outside").write_bytes(b"x")
+    (package / place).symlink_to(tmp_path / "outside")
+    assert_rejected(package, "is a link to")
+
+
+def test_a_pipe_is_refused(package: Path) -> None:
+    os.mkfifo(package / "Data" / "pipe")
+    assert_rejected(package, "no regular file")
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../Manifest.json", "a/../../b", "com.apple.CoreML//model.mlmodel"])
+def test_a_manifest_that_leads_outside_is_refused(path: str, package: Path) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        next(iter(manifest["itemInfoEntries"].values()))["path"] = path
+
+    assert_rejected(edit_manifest(package, change), "not a plain path inside it")
