@@ -3,18 +3,20 @@
 Each case converts a network of its own, which takes half a minute: nothing shorter shows that converters take them.
 """
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cloformer_deploy.backends.registry import BACKENDS
 from cloformer_deploy.blame import blame, reexport
 from cloformer_deploy.bundle.bundle import Bundle, digest
 from cloformer_deploy.data import Preprocessing, make_calibration, probe_images
-from cloformer_deploy.data.calibration_making import RENDERED
+from cloformer_deploy.data.rendered import render
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.export.pipeline import export
 from cloformer_deploy.export.request import ExportRequest
@@ -33,9 +35,12 @@ LAYER = "layers.1.blocks.0.mlp.fc2"
 
 @pytest.fixture(scope="module")
 def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("calibration") / "gray.safetensors"
-    make_calibration(RENDERED, 16, 0, Preprocessing.published(SIDE, SIDE, "LA"), path, Silent())
-    return path
+    """Of a folder: the network is not one of the rendered task."""
+    folder = tmp_path_factory.mktemp("calibration")
+    for index in range(16):
+        Image.fromarray(render("calibration", index)).save(folder / f"{index}.png")
+    preprocessing = Preprocessing.published(SIDE, SIDE, "LA")
+    return make_calibration(str(folder), 16, 0, preprocessing, folder / "gray.safetensors", Silent()).output
 
 
 @pytest.mark.parametrize(
@@ -92,9 +97,10 @@ def test_features(format_name: str, tmp_path: Path) -> None:
     assert verdict.found.sqnr_db > 100
 
     reexported = reexport(bundle, artifact, tmp_path, None, Silent(), sound=bundle.path(artifact))
-    plant(bundle.path(artifact), LAYER, weight_of(reexported.reference, LAYER))
-    listed = artifact.model_copy(update={"sha256": digest(bundle.path(artifact))})
-    spoiled = Bundle(bundle.root, bundle.manifest.model_copy(update={"artifacts": (listed,)}))
+    root = Path(shutil.copytree(bundle.root, tmp_path / "spoiled"))
+    plant(root / artifact.path, LAYER, weight_of(reexported.reference, LAYER))
+    listed = artifact.model_copy(update={"sha256": digest(root / artifact.path)})
+    spoiled = Bundle(root, bundle.manifest.model_copy(update={"artifacts": (listed,)}))
     (spoiled.root / "manifest.json").write_text(spoiled.manifest.model_dump_json())
     (verdict,) = validate(spoiled, None, 4, Silent()).artifacts
     assert any(text.startswith(("SQNR", "every map")) for text in verdict.failures)
