@@ -21,36 +21,23 @@ def load_model(path: Path) -> Any:
         BundleError: not a TFLite file, or damaged.
         MissingPartError: ai-edge-litert is not installed.
     """
-    content = checked_content(path)
+    require("ai_edge_litert", extra="tflite")
     from ai_edge_litert.tools import flatbuffer_utils
 
-    try:
-        model = flatbuffer_utils.convert_bytearray_to_object(content)
-        _resolve_buffers(model, content)
-        _check_indices(model)
-    except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError, struct.error) as error:
-        raise BundleError(f"{path} is damaged: {error}", _EXPORT_AGAIN) from error
-    if not model.subgraphs[0].operators:
-        raise BundleError(f"{path} is a TFLite file without a graph", _EXPORT_AGAIN)
-    return model
-
-
-def checked_content(path: Path) -> bytes:
-    """Return a file's bytes, after checking that every reference in them leads into the file.
-
-    Raises:
-        BundleError: not a TFLite file, or damaged.
-        MissingPartError: ai-edge-litert is not installed.
-    """
-    require("ai_edge_litert", extra="tflite")
     content = _content(path)
     if content[4:8] != b"TFL3":
         raise BundleError(f"{path} is not a TFLite file: its identifier is {content[4:8]!r}", "give a .tflite file")
     try:
         check_structure(content)
-    except DamagedError as error:
+        model = flatbuffer_utils.convert_bytearray_to_object(content)
+        _resolve_buffers(model, content)
+        _check_indices(model)
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError, struct.error) as error:
         raise BundleError(f"{path} is damaged: {error}", _EXPORT_AGAIN) from error
-    return content
+    graph = model.subgraphs[0]
+    if not all(map(_list, (graph.operators, graph.inputs, graph.outputs))):
+        raise BundleError(f"{path} is a TFLite file whose graph lacks operators, inputs or outputs", _EXPORT_AGAIN)
+    return model
 
 
 def _content(path: Path) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloformer_deploy.backends.base import Feed, package_missing, run_failed
-from cloformer_deploy.backends.tflite.file import checked_content
+from cloformer_deploy.backends.tflite.file import load_model
 from cloformer_deploy.errors import BundleError, MissingPartError, ToolError
 from cloformer_deploy.system.files import reachable
 from cloformer_deploy.system.packages import require
@@ -59,7 +59,7 @@ class LiteRTSession:
     def __init__(self, path: Path, threads: int) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        checked_content(path)
+        load_model(path)  # checks what LiteRT would follow out of the file
         try:
             with reachable(path) as file:
                 self._interpreter = Interpreter(model_path=str(file), num_threads=threads)

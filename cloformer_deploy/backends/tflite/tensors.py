@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from cloformer_deploy.backends.base import Feed, FileTensor, TensorReader, Tensors, run_failed
-from cloformer_deploy.backends.tflite.file import checked_content
+from cloformer_deploy.backends.tflite.file import load_model
 from cloformer_deploy.backends.tflite.runtime import channels_last
 from cloformer_deploy.errors import ToolError
 
 
 def open_tensors(path: Path) -> TensorReader:
     """See `Backend.open_tensors`."""
-    return LiteRTTensors(checked_content(path))
+    load_model(path)  # checks what LiteRT would follow out of the file
+    return LiteRTTensors(path.read_bytes())
 
 
 class LiteRTTensors:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from cloformer_deploy.backends.tflite import schema
 from cloformer_deploy.backends.tflite.describe import describe
-from cloformer_deploy.backends.tflite.file import checked_content, load_model
+from cloformer_deploy.backends.tflite.file import load_model
 from cloformer_deploy.backends.tflite.runtime import LiteRT
 from cloformer_deploy.backends.tflite.structure import MAX_TABLES, DamagedError, check_structure
+from cloformer_deploy.backends.tflite.tensors import open_tensors
 from cloformer_deploy.errors import BundleError
 from tests.fuzz.targets import CORPUS
 
@@ -103,7 +104,7 @@ def test_references_that_lead_nowhere_are_refused(content: bytes, match: str, tm
     refused(content, match)
     path = tmp_path / "a.tflite"
     path.write_bytes(content)
-    for read in (checked_content, load_model, describe, LiteRT().open):
+    for read in (load_model, describe, LiteRT().open, open_tensors):
         with pytest.raises(BundleError, match=r"a\.tflite is damaged") as caught:
             read(path)
         assert caught.value.exit_code == 2
@@ -120,3 +121,27 @@ def test_a_table_that_is_referred_to_without_end_is_refused() -> None:
     content = file(root, offsets, struct.pack("<HHi", 4, 4, 4), root=16)
     assert content.index(offsets) == codes
     refused(content, "more than")
+
+
+@pytest.mark.parametrize("name", ["no-graph", "no-graph-2"])
+def test_a_file_that_crashes_litert_is_refused(name: str) -> None:
+    """All references of these files lead into them; LiteRT 2.3 ends with SIGSEGV."""
+    for read in (load_model, LiteRT().open, open_tensors):
+        with pytest.raises(BundleError, match="has no graph"):
+            read(CORPUS / "tflite" / name)
+
+
+@pytest.mark.parametrize("slot", [6, 8, 10])
+def test_a_graph_without_a_part_is_refused(slot: int, tmp_path: Path) -> None:
+    """Inputs, outputs or operators are left out: the graph's vtable has no place for them."""
+    content = bytearray(VALID)
+    root = struct.unpack_from("<I", content)[0]
+    vector = root + struct.unpack_from("<H", content, root - struct.unpack_from("<i", content, root)[0] + 8)[0]
+    vector += struct.unpack_from("<I", content, vector)[0]
+    graph = vector + 4 + struct.unpack_from("<I", content, vector + 4)[0]
+    struct.pack_into("<H", content, graph - struct.unpack_from("<i", content, graph)[0] + slot, 0)
+    path = tmp_path / "a.tflite"
+    path.write_bytes(content)
+    for read in (describe, LiteRT().open, open_tensors):
+        with pytest.raises(BundleError, match="lacks operators, inputs or outputs"):
+            read(path)
