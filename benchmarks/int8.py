@@ -80,7 +80,7 @@ def accuracy(weights: str, photographs: Path | None, limit: int | None) -> dict[
         images: ImageSet = RenderedImages("test", FRESH[:limit])
         if photographs:
             manifest = bundle.manifest
-            images = open_folder(photographs / "drift224", manifest.num_classes, manifest.labels).limited(limit)
+            images = open_folder(photographs / "drift224", manifest.num_classes, None).limited(limit)
         return latency.in_a_process(_judged, bundle.root, images)
 
 

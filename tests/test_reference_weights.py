@@ -57,8 +57,8 @@ def test_xxs_rendered() -> None:
 
 def test_xxs_imagenette(shared: Path) -> None:
     assert stated("xxs-imagenette")[0] >= 0.82
-    labels = load_checkpoint(resolve_weights("xxs-imagenette")).labels
-    agrees_with_card("xxs-imagenette", open_folder(shared / "imagenette" / "drift224", 10, labels))
+    # The folders are named by WordNet ids, in the order of the classes; the labels are English.
+    agrees_with_card("xxs-imagenette", open_folder(shared / "imagenette" / "drift224", 10, None))
 
 
 def test_int8_of_a_published_variant(tmp_path: Path) -> None:

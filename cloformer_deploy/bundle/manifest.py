@@ -163,6 +163,8 @@ class Manifest(Strict):
         if self.network not in NETWORKS:
             raise ValueError(f"unknown network {self.network!r}")
         NETWORKS[self.network].check(self.variant, self.architecture)
+        if self.labels is None and (self.num_classes == 0) != (self.task == "features"):
+            raise ValueError(f"{self.num_classes} classes do not fit the task {self.task!r}")
         if self.labels is not None and len(self.labels) != self.num_classes:
             raise ValueError(f"{len(self.labels)} labels for {self.num_classes} classes")
         names = [MANIFEST_NAME, self.weights.file, *(artifact.path for artifact in self.artifacts)]

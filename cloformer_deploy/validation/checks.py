@@ -76,7 +76,7 @@ def at_chance(reference: Comparison) -> str | None:
         return None
     n, chance = reference.n, reference.chance
     low, high = share_ci95(round(reference.score * n), n)
-    if low > chance or high > (1 + chance) / 2:
+    if chance == 1 or low > chance or high > (1 + chance) / 2:  # 1: all images are of one class
         return None
     return (
         f"PyTorch's own score is {reference.score:.1%} on {n} images, where chance gives {chance:.1%}: the data do not "

@@ -93,8 +93,8 @@ def test_a_manifest_survives_json(tmp_path: Path) -> None:
 
 def test_the_fields_are_those_of_the_contract() -> None:
     assert set(FIELDS) == {
-        "schema_version", "tool_version", "task", "network", "variant", "architecture", "assumed", "labels", "weights",
-        "preprocessing", "artifacts", "calibrations",
+        "schema_version", "tool_version", "task", "scores", "network", "variant", "architecture", "assumed", "labels",
+        "weights", "preprocessing", "artifacts", "calibrations",
     }  # fmt: skip
     assert FIELDS["schema_version"] == 2
     assert {"name", "sha256"} <= set(FIELDS["weights"])
@@ -177,7 +177,8 @@ WRONG_TYPES: dict[str, list[Any]] = {
     "weights": [None, "w", []],
     "weights.sha256": ["", "A" * 64, "a" * 63, "a" * 64 + "\n", 7],
     "preprocessing.height": ["high", 100, 0, -224, 4096],
-    "preprocessing.mean": [[0.5, 0.5], "0.5", [0.5, 0.5, "x"]],
+    "preprocessing.mean": ["0.5", [0.5, 0.5, "x"]],
+    "scores": [None, "relu", 1],
     "artifacts": [None, {}, "a.onnx"],
     "artifacts.0": [None, [], "a.onnx"],
     "artifacts.0.bytes": ["many", 0.5],
@@ -230,14 +231,24 @@ def test_another_schema_is_refused(tmp_path: Path, version: Any) -> None:
     assert "another version" in message
 
 
-@pytest.mark.parametrize(("place", "value"), [("architecture.num_classes", 4), ("labels", []), ("labels", ["a", "b"])])
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [("architecture.num_classes", 4), ("architecture.num_classes", 0), ("labels", []), ("labels", ["a", "b"])],
+)
 def test_labels_and_classes_must_agree(tmp_path: Path, place: str, value: Any) -> None:
     assert "labels for" in refusal(tmp_path, changed(place, value))
 
 
-@pytest.mark.parametrize("classes", [0, -3, "three", 2.5, None, {}, True])
+@pytest.mark.parametrize("classes", [-3, "three", 2.5, None, {}, True])
 def test_a_model_has_classes(tmp_path: Path, classes: Any) -> None:
     assert "architecture.num_classes" in refusal(tmp_path, changed("architecture.num_classes", classes))
+
+
+@pytest.mark.parametrize(("task", "classes"), [("classification", 0), ("features", 3)])
+def test_features_alone_have_no_classes(tmp_path: Path, task: str, classes: int) -> None:
+    fields = json.loads(changed("task", task)) | {"labels": None}
+    fields["architecture"]["num_classes"] = classes
+    assert f"{classes} classes do not fit the task '{task}'" in refusal(tmp_path, json.dumps(fields).encode())
 
 
 def test_an_architecture_without_classes_is_refused(tmp_path: Path) -> None:
@@ -286,7 +297,9 @@ def test_unknown_keys_are_refused(tmp_path: Path, place: str) -> None:
     assert f"{place}surprise" in refusal(tmp_path, changed(f"{place}surprise", 1))
 
 
-@pytest.mark.parametrize("missing", sorted(set(FIELDS) - {"schema_version", "artifacts", "calibrations", "assumed"}))
+@pytest.mark.parametrize(
+    "missing", sorted(set(FIELDS) - {"schema_version", "artifacts", "calibrations", "assumed", "scores"})
+)
 def test_missing_keys_are_refused(tmp_path: Path, missing: str) -> None:
     fields = {key: value for key, value in FIELDS.items() if key != missing}
     assert missing in refusal(tmp_path, json.dumps(fields).encode())

@@ -25,16 +25,13 @@ from tests.cli.noise import IMAGES, expected_top1, spread, write
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.parametrize("naming", ["labels", "sorted"])
 def test_labeled_images(
-    naming: str,
     drafted: CopyBundle,
     pixels: NDArray[np.uint8],
     predicted: list[int],
     tmp_path: Path,
 ) -> None:
-    known = read_manifest(drafted())["labels"]
-    names = known if naming == "labels" else [f"{index:02}" for index in range(CLASSES)]
+    names = read_manifest(drafted())["labels"]
     write(tmp_path / "data", pixels, (names[label] for label in spread(predicted)))
     answer = validated("--data", "data", code=1)
     assert answer["reference"]["n"] == IMAGES
@@ -79,8 +76,8 @@ def test_limit(
     pixels: NDArray[np.uint8],
     tmp_path: Path,
 ) -> None:
-    drafted()
-    write(tmp_path / "data", pixels[:, ::7, ::5], (f"{index % CLASSES:02}" for index in range(IMAGES)))
+    known = read_manifest(drafted())["labels"]
+    write(tmp_path / "data", pixels[:, ::7, ::5], (known[index % CLASSES] for index in range(IMAGES)))
     answer = validated("--data", "data", "--limit", str(limit), code=1)
     assert answer["reference"]["n"] == answer["artifacts"][0]["n"] == n
 

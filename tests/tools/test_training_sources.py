@@ -34,10 +34,9 @@ def test_sub_folders_named_like_the_classes_are_matched_by_name(folder: Path) ->
     assert not source.warnings
 
 
-def test_what_is_assumed_about_other_names_is_told(folder: Path) -> None:
-    source = FolderSource(folder, ("plus", "point"))
-    assert source.labels == (0, 0, 0, 1, 1, 1)
-    assert "cross is taken as plus" in source.warnings[0]
+def test_other_names_than_the_classes_are_refused(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"cross, dot; labels without a folder: plus, point"):
+        FolderSource(folder, ("plus", "point"))
 
 
 def test_the_identity_is_of_the_content(folder: Path, tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ def test_another_order_of_the_classes(classes: int) -> None:
 
 
 def test_one_answer_for_everything_is_chance_however_frequent_the_class() -> None:
-    labels = [0] * 190 + [1] * 10
-    assert told([0] * 200, labels, 2) is not None
+    labels = [0] * 380 + [1] * 20
+    assert told([0] * 400, labels, 2) is not None
 
 
 def test_weak_weights_are_not_chance() -> None:

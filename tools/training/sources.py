@@ -44,11 +44,10 @@ class FolderSource:
 
         Args:
             root: the folder.
-            classes: the names of the classes, where the sub-folders bear them; otherwise sorted sub-folders
-                are the classes.
+            classes: names of the classes, which the sub-folders must have; None takes the sorted sub-folders.
 
         Raises:
-            DataError: no images, no sub-folders, more sub-folders than classes, or a damaged image.
+            DataError: no images, no sub-folders, sub-folders of other names than the classes, or a damaged image.
         """
         self.classes = class_names(root)
         folder = open_folder(root, len(classes or self.classes), classes)

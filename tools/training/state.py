@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 
 from cloformer_deploy.errors import CheckpointError, RequestError
 from cloformer_deploy.system.text import clipped
-from cloformer_deploy.weights.files import parse, read
+from cloformer_deploy.weights.files import Parsed, parse, read
+from cloformer_deploy.weights.records import TensorRecord
 
 _START_AFRESH = "give another --output, or delete the file to start afresh"
 _KEYS = {"recipe", "step", "seconds", "model", "average", "optimizer"}
@@ -52,6 +53,15 @@ def save_state(path: Path, recipe: dict[str, Any], progress: Progress, training:
     partial.replace(path)
 
 
+def _with_tensors(parsed: Parsed, value: Any) -> Any:
+    """Return a value of a parsed file with tensors for their records."""
+    if isinstance(value, dict):
+        return {key: _with_tensors(parsed, inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_with_tensors(parsed, inner) for inner in value)
+    return parsed.tensor("a tensor", value) if isinstance(value, TensorRecord) else value
+
+
 def load_state(path: Path, recipe: dict[str, Any], training: Training) -> Progress:
     """Bring a training to where its state was saved.
 
@@ -65,7 +75,8 @@ def load_state(path: Path, recipe: dict[str, Any], training: Training) -> Progre
         RequestError: the state is of a training with other settings.
     """
     try:
-        content = parse(read(path)).content
+        parsed = parse(read(path))
+        content = _with_tensors(parsed, parsed.content)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error.message}", _START_AFRESH) from error
     if not isinstance(content, dict) or content.keys() != _KEYS or not isinstance(content["recipe"], dict):
