@@ -8,6 +8,8 @@ import pytest
 from cloformer_deploy.errors import CloformerDeployError
 from tests.fuzz.targets import CORPUS, TARGETS, seeds
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_only_documented_errors_leave_a_parser(name: str, tmp_path: Path) -> None:

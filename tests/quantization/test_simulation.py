@@ -15,6 +15,8 @@ from cloformer_deploy.quantization.recipes import Recipe
 from cloformer_deploy.quantization.simulation import Simulation, on_grid, rounded_weights
 from tests.quantization.small_models import Traced, noise, values_of
 
+pytestmark = pytest.mark.integration
+
 MIX = target_of("onnx", "cpu").recipes["int8"]
 FULL = target_of("tflite", "ethos-u").recipes["int8"]
 CONV = target_of("coreml", "ane").recipes["int8"]

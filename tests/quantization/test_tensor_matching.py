@@ -10,6 +10,8 @@ from cloformer_deploy.quantization.plan import quantized_operators, tensors
 from cloformer_deploy.quantization.tensor_matching import fingerprint, fingerprints, identify
 from tests.quantization.small_models import Traced, noise, traced, values_of
 
+pytestmark = pytest.mark.integration
+
 SEEDS = st.integers(0, 2**31)
 
 

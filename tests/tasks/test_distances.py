@@ -273,6 +273,7 @@ def test_one_nan_in_any_output_makes_an_image_not_finite() -> None:
 # The interval of the SQNR
 
 
+@pytest.mark.integration
 def test_interval_of_sqnr_covers_the_sqnr_of_many_images() -> None:
     rng = np.random.default_rng(3)
 

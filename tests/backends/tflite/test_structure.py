@@ -18,6 +18,8 @@ from cloformer_deploy.backends.tflite.tensors import open_tensors
 from cloformer_deploy.errors import BundleError
 from tests.fuzz.targets import CORPUS
 
+pytestmark = pytest.mark.integration
+
 VALID = (CORPUS / "tflite" / "dense").read_bytes()
 
 

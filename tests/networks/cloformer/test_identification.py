@@ -36,6 +36,7 @@ def architectures(draw: st.DrawFn) -> Architecture:
     )
 
 
+@pytest.mark.integration
 @settings(max_examples=40, deadline=None)
 @given(architectures())
 def test_the_shapes_show_the_configuration(architecture: Architecture) -> None:
