@@ -1,4 +1,4 @@
-"""What the options of all formats have in common."""
+"""The options that all formats have in common."""
 
 from typing import TYPE_CHECKING, Self
 

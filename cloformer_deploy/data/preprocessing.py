@@ -17,7 +17,7 @@ MAX_SIDE = 2048
 """Largest height and width of a model's input, pixels."""
 
 _GRAY_MEAN, _GRAY_STD = 0.449, 0.226
-"""Of channels that are no color: the averages of the published colors' figures."""
+"""Mean and deviation of channels that are no color: the averages of the published ones."""
 Side = Annotated[int, Field(ge=INPUT_MULTIPLE, le=MAX_SIDE, multiple_of=INPUT_MULTIPLE)]
 CoverSide = Annotated[int, Field(ge=INPUT_MULTIPLE, le=2 * MAX_SIDE)]
 

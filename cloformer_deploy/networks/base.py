@@ -14,7 +14,7 @@ Color = Literal["L", "LA", "RGB", "RGBA"]
 """Channels of an image by Pillow's names of modes: L is gray, A is alpha, or whatever a last channel holds."""
 COLORS: tuple[Color, ...] = get_args(Color)
 PUBLISHED_COLOR: Color = "RGB"
-"""Of every published model."""
+"""The color of every published model's images."""
 
 Rewrite = Callable[[Any], None]
 """Change a model in evaluation mode in place; its float32 outputs move by rounding only (at most 1e-5)."""

@@ -24,7 +24,7 @@ class Described(Protocol):
 
     @property
     def scores(self) -> Scores:
-        """What turns logits into scores."""
+        """The function that turns logits into scores."""
         ...
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Outputs: TypeAlias = Mapping[str, "NDArray[np.float32]"]
 """Output arrays of a network or artifact by name; the first axis of each is the batch."""
 Scores = Literal["softmax", "sigmoid"]
-"""What turns the logits of a classifier into scores: of one class among all, or of each class by itself."""
+"""The function that turns logits into scores: of one class among all, or of each class by itself."""
 Interval = tuple[float, float]
 """Ends of a two-sided 95 % interval."""
 

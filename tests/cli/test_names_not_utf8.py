@@ -55,7 +55,7 @@ def test_what_the_command_line_itself_refuses() -> None:
 
 
 def test_answers(exported: CopyBundle, tmp_path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Of a bundle, images and reports with such names; all that is written is UTF-8.
+    """Commands read a bundle and images with such names, and write reports; all that is written is UTF-8.
 
     It takes the time of four commands that run the bundle's files.
     """

@@ -1,4 +1,4 @@
-"""What files of CloFormer weights say beside the shapes: names that differ from the published ones, configurations."""
+"""Reads what files of CloFormer weights say beside the shapes: other names than the published ones, configurations."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
