@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 OPSETS = (17, 18, 19, 20, 21)
 EXPORTED_OPSET = 20
-"""The opset that graphs are exported in: the first with a native Gelu. Opset 21's GroupNormalization, in which the exporter
-writes normalizations, has no CPU kernel in ONNX Runtime."""
+"""The opset that graphs are exported in: the first with a native Gelu. In opset 21 the exporter writes normalizations
+as GroupNormalization, which has no CPU kernel in ONNX Runtime."""
 OPSET_OF_16_BITS = 21
 """The first whose QuantizeLinear knows uint16."""
 
