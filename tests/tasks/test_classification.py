@@ -306,3 +306,13 @@ def test_classification_is_registered() -> None:
     task = TASKS["classification"]
     assert (task.name, task.metric, task.class_logits) == ("classification", "top1", "logits")
     assert [output.name for output in task.outputs] == ["logits"]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 20])
+def test_an_offset_of_all_logits_fails_every_precision(classes: int) -> None:
+    """A softmax does not see it, and with one logit only the sign does."""
+    logits = np.random.default_rng(0).standard_normal((100, classes)).astype(np.float32)
+    found = compared(logits, logits + np.float32(5))
+    assert found.sqnr_ci95_db is not None
+    assert found.sqnr_ci95_db[1] < min(TASK.thresholds(item)["sqnr_db"] for item in ("fp32", "fp16", "int8", "p6"))
+    assert (found.agreement == 1) == (classes > 1)
