@@ -125,7 +125,8 @@ def _macs(operator: Any, name: str, shapes: list[tuple[int, ...]]) -> int:
         return out * prod(second[1:])
     if name == "DEPTHWISE_CONV_2D":  # (1, rows, columns, channels)
         return out * prod(second[:-1])
-    if name == "BATCH_MATMUL" and operator.builtinOptions is not None and operator.builtinOptions.adjX:
+    # In a damaged file the options may be missing, or another operator's.
+    if name == "BATCH_MATMUL" and getattr(operator.builtinOptions, "adjX", False):
         return out * first[-2]
     return out * (second if name == "FULLY_CONNECTED" else first)[-1]
 
