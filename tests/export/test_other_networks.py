@@ -35,7 +35,7 @@ LAYER = "layers.1.blocks.0.mlp.fc2"
 
 @pytest.fixture(scope="module")
 def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a folder: the network is not one of the rendered task."""
+    """A set made from a folder, because the rendered one is refused for networks of other tasks."""
     folder = tmp_path_factory.mktemp("calibration")
     for index in range(16):
         Image.fromarray(render("calibration", index)).save(folder / f"{index}.png")
@@ -71,7 +71,8 @@ def test_other_channels(color: Color, format_name: str, precision: str, calibrat
     (shape,) = (output.shape for output in manifest.artifacts[0].outputs)
     assert shape[-1] == TINY.num_classes
     (check,) = made.checks.values()
-    assert check.sqnr_db > (10 if precision == "int8" else 100)
+    low, high = (10, 60) if precision == "int8" else (100, 170)
+    assert low < check.sqnr_db < high
     (artifact,) = validate(made.bundle, None, None, Silent()).artifacts
     assert artifact.found is not None
     assert artifact.found.sqnr_db == pytest.approx(check.sqnr_db, abs=10)
@@ -94,7 +95,7 @@ def test_features(format_name: str, tmp_path: Path) -> None:
     assert verdict.found is not None
     assert verdict.found.score is None
     assert verdict.found.sqnr_db is not None
-    assert verdict.found.sqnr_db > 100
+    assert 100 < verdict.found.sqnr_db < 170
 
     reexported = reexport(bundle, artifact, tmp_path, None, Silent(), sound=bundle.path(artifact))
     root = Path(shutil.copytree(bundle.root, tmp_path / "spoiled"))

@@ -72,7 +72,7 @@ def test_nothing_is_lost(table: Callable[[], Table]) -> None:
 
 
 NUMBER = re.compile(r"\([-\d.]+, [-\d.]+\)|[-+]?\d[\d.,]*(?:e[-+]\d+)?%?")
-"""What may not be broken."""
+"""Texts that may not be broken over lines."""
 
 
 @cache

@@ -13,7 +13,7 @@ from cloformer_deploy.weights.checkpoints import Checkpoint, build_model, load_c
 pytestmark = pytest.mark.integration
 
 WINDOWS = [4, 4, 2, 1]
-"""Of `reference_train_windows.pth`, by its own configuration."""
+"""Windows that the configuration in `reference_train_windows.pth` says."""
 ASSUMED = ("num_heads [4, 4, 8, 16]", "window_sizes [8, 4, 2, 1]")
 FILES = {
     "compile.pth": ("xxs", "classification", 3, ASSUMED, "wrapper _orig_mod."),

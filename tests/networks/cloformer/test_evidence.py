@@ -1,4 +1,4 @@
-"""What files say beside the shapes is found, and what contradicts itself is refused."""
+"""Configurations that files hold are found, and files that contradict themselves are refused."""
 
 from typing import Any
 
