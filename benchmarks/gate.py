@@ -29,7 +29,6 @@ from cloformer_deploy.backends.registry import BACKENDS, runtime_for
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import Preprocessing, RenderedImages, make_calibration
-from cloformer_deploy.data.calibration_making import RENDERED
 from cloformer_deploy.export.pipeline import export
 from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.gate.baseline import Baseline, BaselineArtifact, pack
@@ -100,7 +99,7 @@ def false_alarms(folder: Path, exports: int, trials: int, drawn: int) -> dict[st
 def _re_export(folder: Path, seed: int) -> Bundle:
     calibration = folder / "calibration.safetensors"
     folder.mkdir()
-    make_calibration(RENDERED, 256, seed, Preprocessing.published(latency.SIDE, latency.SIDE), calibration, Silent())
+    make_calibration("rendered", 256, seed, Preprocessing.published(latency.SIDE, latency.SIDE), calibration, Silent())
     request = ExportRequest(FORMATS_RESAMPLED, ("int8",), calibration=calibration, output=folder / "bundle")
     return export(request, Silent()).bundle
 
@@ -175,7 +174,7 @@ def _judged(
         tool_version="0", task=task.name, weights_sha256=sha256, images=tuple(names[0]), artifacts=(before,)
     )
     limits = DriftConfig().limits_of(new, task)
-    images = Images({name: place for place, name in enumerate(names[1])}, targets, expected_evidence)
+    images = Images({name: place for place, name in enumerate(names[1])}, targets, True, expected_evidence)
     now = Current(current, current_evidence, new.bytes, _operators(files[build], new))
     checks = [
         *against_pytorch(current, limits.model_dump(), task.metric_title, 0),

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import Preprocessing, make_calibration
-from cloformer_deploy.data.calibration_making import RENDERED
 from cloformer_deploy.export.pipeline import export
 from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.networks.cloformer import create_model
@@ -108,7 +107,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
     def make(folder: Path) -> None:
         calibration = folder / "calibration.safetensors"
-        make_calibration(RENDERED, 32, 0, Preprocessing.published(224, 224), calibration, Silent())
+        make_calibration("rendered", 32, 0, Preprocessing.published(224, 224), calibration, Silent())
         request = ExportRequest(("onnx", "coreml", "tflite"), ("fp32", "fp16", "int8"), weights=str(TRAINED))
         export(replace(request, calibration=calibration, output=folder / "bundle"), Silent())
 

@@ -15,9 +15,10 @@ PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 
 LISTS_WHAT_SHIPS = """
 import json
-from cloformer_deploy.data import default_calibration
+from cloformer_deploy.data import bundled_calibration
 from cloformer_deploy.weights.zoo import bundled_checkpoints
-print(json.dumps([default_calibration().n, {name: str(path) for name, path in bundled_checkpoints().items()}]))
+paths = {name: str(path) for name, path in bundled_checkpoints().items()}
+print(json.dumps([bundled_calibration("rendered").n, paths]))
 """
 
 

@@ -2,12 +2,15 @@
 
 import dataclasses
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
 
 from cloformer_deploy.data.rendered import CLASSES
 from cloformer_deploy.networks.cloformer import Architecture, CloFormer, configured
+from cloformer_deploy.networks.cloformer.body import CloFormerBody
+from cloformer_deploy.networks.cloformer.heads import network
 from cloformer_deploy.weights.checkpoints import Checkpoint, save_checkpoint
 
 TINY = configured((32, 32, 48, 48), ((1, 1), (1, 1), (2, 1), (1, 2)), depths=(1, 1, 1, 1), num_classes=10)
@@ -21,10 +24,15 @@ TRAINED_SIDE = 64
 
 
 def as_trained(architecture: Architecture, seed: int) -> CloFormer:
+    """Return a classifier as `as_trained_network` does."""
+    return cast(CloFormer, as_trained_network(architecture, seed))
+
+
+def as_trained_network(architecture: Architecture, seed: int) -> CloFormerBody:
     """Return a model as after training: statistics and affine parameters away from their initial 0 and 1."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = CloFormer(architecture).eval()
+        model = network(architecture).eval()
         with torch.no_grad():
             for module in model.modules():
                 if isinstance(module, nn.BatchNorm2d):

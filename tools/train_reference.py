@@ -2,7 +2,10 @@
 
 python tools/train_reference.py --variant xxs --data rendered --val rendered --schedule 64:15,96:9,128:9,224:1 \
     --output RUN_DIR
+python tools/train_reference.py --variant xxs --data scenes --val scenes --init models/xxs-rendered.safetensors \
+    --schedule 128:4,224:2 --batch 16 --output RUN_DIR
 
+The data tell the task: a folder of sub-folders is classification, `images/` beside `masks/` is segmentation.
 Killed at any moment, the same command goes on where it was at most half a minute before.
 """
 
@@ -20,10 +23,13 @@ from typing import cast
 
 import torch
 
+from cloformer_deploy.data.masks import FORM, has_masks
 from cloformer_deploy.data.rendered import CLASSES
+from cloformer_deploy.data.rendered.scenes import SCENE_CLASSES
 from cloformer_deploy.errors import CloformerDeployError, MissingPartError, RequestError
 from cloformer_deploy.export.labels import read_labels
 from cloformer_deploy.networks.cloformer import CUSTOM, VARIANTS, Architecture
+from cloformer_deploy.networks.cloformer.heads import BODY
 from cloformer_deploy.system.cores import usable_cores
 from cloformer_deploy.weights.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from tools.training.evaluation import evaluate
@@ -31,12 +37,12 @@ from tools.training.loop import Machine, Trainer
 from tools.training.progress import say
 from tools.training.recipe import Recipe, parse_schedule
 from tools.training.record import CURVE, RECIPE, draw_curve, images_per_second, write_text
-from tools.training.rendered import RenderedSource
-from tools.training.sources import FolderSource, Source
+from tools.training.rendered import IMAGES, SCENES, RenderedSource
+from tools.training.sources import FolderSource, MaskSource, Source
 
 WEIGHTS = "weights.safetensors"
-FINAL_SIZE = 224
-RENDERED = "rendered"
+RENDERED = {"rendered": IMAGES, "scenes": SCENES}
+"""Names that stand for rendered data where a folder is expected."""
 RENDERED_VALIDATION_IMAGES = 1000
 
 
@@ -64,15 +70,19 @@ def arguments_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    images = f"a folder with one sub-folder of images a class, or '{RENDERED}': the rendered task"
+    images = f"a folder with one sub-folder of images a class, or with {FORM}; or {' or '.join(RENDERED)}"
     add("--variant", choices=[*VARIANTS, CUSTOM], required=True, help=f"{CUSTOM}: that of the weights of --init")
     add("--data", required=True, help=f"images to train on: {images}")
     add("--val", required=True, help="images to choose by, given likewise; not those of the final test")
     add("--schedule", required=True, metavar="PX:EPOCHS,...", help="stages, for example 64:15,96:9,128:9,224:1.5")
     add("--output", type=Path, required=True, metavar="RUN_DIR", help="the folder for the weights and their record")
-    add("--labels", type=Path, help="a text file with one class name a line, in the order of the sorted sub-folders")
-    add("--init", type=Path, metavar="WEIGHTS", help="weights to start from instead of fresh ones")
-    add("--count", type=positive, default=20_000, help="rendered images to train on (default 20000)")
+    add(
+        "--labels",
+        type=Path,
+        help="a text file with one class name a line, in the order of the sorted sub-folders or of the masks' values",
+    )
+    add("--init", type=Path, metavar="WEIGHTS", help="weights to start from; of another task's the body alone")
+    add("--count", type=positive, default=20_000, help="rendered images or scenes to train on (default 20000)")
     add("--batch", type=positive, default=64, help="images a step (default 64)")
     add("--lr", type=float, default=1.5e-3, help="peak learning rate (default 1.5e-3)")
     add("--crop-area", type=float, default=0.3, help="lowest share of an image in a random crop (default 0.3)")
@@ -107,10 +117,13 @@ def prepare(arguments: argparse.Namespace) -> Trainer:
         torch.set_num_threads(arguments.threads)
     schedule = parse_schedule(arguments.schedule)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    source, labels = open_training(arguments)
-    validation = open_validation(arguments, labels)
-    init = None if arguments.init is None else matching(load_checkpoint(arguments.init, arguments.variant), labels)
+    task, source, labels = open_training(arguments)
+    validation = open_validation(arguments, task, labels)
+    init = None
+    if arguments.init is not None:
+        init = matching(load_checkpoint(arguments.init, arguments.variant), task, labels)
     recipe = Recipe(
+        task=task,
         variant=arguments.variant,
         labels=labels,
         data=source.identity,
@@ -131,28 +144,39 @@ def prepare(arguments: argparse.Namespace) -> Trainer:
     return Trainer(recipe, source, validation, init, arguments.output, machine)
 
 
-def open_training(arguments: argparse.Namespace) -> tuple[Source, tuple[str, ...]]:
-    """The training images, and the classes' names."""
-    if arguments.data == RENDERED:
+def open_training(arguments: argparse.Namespace) -> tuple[str, Source, tuple[str, ...]]:
+    """The task, the training images, and the classes' names."""
+    if arguments.data in RENDERED:
         if arguments.labels is not None:
-            raise RequestError("the classes of the rendered task have names already", "leave --labels out")
-        return RenderedSource("train", arguments.count, cache(arguments)), CLASSES
-    source = FolderSource(Path(arguments.data))
+            raise RequestError("the classes of rendered images have names already", "leave --labels out")
+        rendered = RenderedSource("train", arguments.count, cache(arguments), RENDERED[arguments.data])
+        return ("classification", rendered, CLASSES) if rendered.labels else ("segmentation", rendered, SCENE_CLASSES)
+    root = Path(arguments.data)
+    if has_masks(root):
+        if arguments.labels is None:
+            raise RequestError("masks do not say the names of their classes", "give --labels FILE")
+        labels = read_labels(arguments.labels, None)
+        return "segmentation", MaskSource(root, len(labels)), labels
+    source = FolderSource(root)
     if arguments.labels is None:
-        return source, source.classes
-    return source, read_labels(arguments.labels, len(source.classes))
+        return "classification", source, source.classes
+    return "classification", source, read_labels(arguments.labels, len(source.classes))
 
 
-def open_validation(arguments: argparse.Namespace, labels: tuple[str, ...]) -> Source:
+def open_validation(arguments: argparse.Namespace, task: str, labels: tuple[str, ...]) -> Source:
     """The images to choose by, whose classes are those of the training."""
-    if arguments.val != RENDERED:
-        source = FolderSource(Path(arguments.val), labels)
+    if arguments.val not in RENDERED:
+        root = Path(arguments.val)
+        source = MaskSource(root, len(labels)) if task == "segmentation" else FolderSource(root, labels)
         for warning in source.warnings:
             say(f"warning: {warning}")
         return source
-    if labels != CLASSES:
-        raise RequestError("--val rendered has other classes than the training images", "give --val a folder")
-    return RenderedSource("validation", RENDERED_VALIDATION_IMAGES, cache(arguments))
+    drawing = RENDERED[arguments.val]
+    if labels != (CLASSES if drawing is IMAGES else SCENE_CLASSES):
+        raise RequestError(
+            f"--val {arguments.val} has other classes than the training images", "give --val images of the same kind"
+        )
+    return RenderedSource("validation", RENDERED_VALIDATION_IMAGES, cache(arguments), drawing)
 
 
 def cache(arguments: argparse.Namespace) -> Path:
@@ -161,8 +185,11 @@ def cache(arguments: argparse.Namespace) -> Path:
     return folder
 
 
-def matching(init: Checkpoint, labels: tuple[str, ...]) -> Checkpoint:
-    """The weights to start from, if they have the data's classes."""
+def matching(init: Checkpoint, task: str, labels: tuple[str, ...]) -> Checkpoint:
+    """The weights to start from, if they are of another task, or have the data's classes."""
+    if init.task != task:
+        body = {name: tensor for name, tensor in init.state_dict.items() if name.startswith(BODY)}
+        return dataclasses.replace(init, state_dict=body)
     if init.num_classes != len(labels) or init.labels not in (None, labels):
         raise RequestError(
             f"the weights to start from are for {init.num_classes} other classes than the {len(labels)} of the data",
@@ -182,8 +209,8 @@ def finish(trainer: Trainer, command: Sequence[str]) -> str:
         The sha256 of the weights file.
     """
     folder, recipe, validation = trainer.folder, trainer.recipe, trainer.validation
-    average = trainer.training.average
-    accuracy = evaluate(average, validation, range(len(validation)), FINAL_SIZE, final=True)
+    average, size = trainer.training.average, recipe.schedule[-1].size
+    found = evaluate(average, trainer.objective, validation, range(len(validation)), size, final=True)
     weights = {name: tensor.cpu().contiguous() for name, tensor in average.state_dict().items()}
     checkpoint = Checkpoint(
         recipe.variant,
@@ -191,6 +218,7 @@ def finish(trainer: Trainer, command: Sequence[str]) -> str:
         recipe.variant,
         len(recipe.labels),
         recipe.labels,
+        task=recipe.task,
         architecture=cast(Architecture, average.architecture).as_json(),
         state_dict=weights,
     )
@@ -201,7 +229,7 @@ def finish(trainer: Trainer, command: Sequence[str]) -> str:
         "command": shlex.join(["python", *command]),
         "recipe": recipe.fingerprint(),
         "weights_sha256": digest,
-        "validation": {"data": validation.identity, **dataclasses.asdict(accuracy)},
+        "validation": {"data": validation.identity, **dataclasses.asdict(found)},
         "steps": recipe.steps,
         "seconds": round(trainer.progress.seconds, 1),
         "images_per_s": images_per_second(lines),
@@ -211,7 +239,7 @@ def finish(trainer: Trainer, command: Sequence[str]) -> str:
         | {name: version(name) for name in ("cloformer-deploy", "torch", "numpy", "pillow")},
     }
     write_text(folder / RECIPE, json.dumps(record, indent=2) + "\n")
-    say(f"top-1 {accuracy.top1:.1%} of {accuracy.n} at {accuracy.size} px")
+    say(f"{trainer.objective.title} {found.score:.1%} of {found.n} at {found.size} px")
     return digest
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from cloformer_deploy.backends.registry import BACKENDS, lower, target_of
 from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
-from cloformer_deploy.data import CalibrationSet, default_calibration, open_calibration
+from cloformer_deploy.data import CalibrationSet, open_calibration
+from cloformer_deploy.data.calibration import bundled_of
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.export.jobs import Job, Source, registering_modules, run
 from cloformer_deploy.networks import NETWORKS, Network
@@ -111,11 +112,11 @@ def _images(artifact: Artifact, calibration: Path | None) -> CalibrationSet:
     """Return the set that an artifact was made with, or that is given in its place."""
     if calibration is not None:
         return open_calibration(calibration)
-    found = default_calibration()
-    if artifact.calibration is None or artifact.calibration.sha256 != found.sha256:
+    found = bundled_of(artifact.calibration.sha256) if artifact.calibration else None
+    if found is None:
         named = f"set {artifact.calibration.sha256[:12]}" if artifact.calibration else "a set that is not known"
         raise RequestError(
-            f"{artifact.path} was calibrated on {named}, which is not the bundled one",
+            f"{artifact.path} was calibrated on {named}, which is no bundled one",
             "give the file it was exported with: --calibration FILE",
         )
     return found

@@ -14,7 +14,8 @@ def command(
     images: Annotated[
         str,
         typer.Argument(
-            help="Folder of images, one sub-folder per class; or the word rendered, for images of the rendered task.",
+            help="Folder of images, with one sub-folder per class or with images/ and masks/; or rendered or scenes, "
+            "for what the bundled weights were trained on.",
             metavar="IMAGES",
         ),
     ],
@@ -29,15 +30,25 @@ def command(
     color: Annotated[
         str, typer.Option(help=f"Channels of the model's images: {', '.join(COLORS)}.", metavar="COLOR")
     ] = PUBLISHED_COLOR,
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--whole",
+            help="Leave out the margin that is cropped off images for classifiers: for segmentation and detection. "
+            "Set by itself for folders with masks/, and for scenes.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Choose calibration images for quantization, and write their pixels to one file."""
     height, width = parse_size(input_size)
 
     from cloformer_deploy.data import Preprocessing, make_calibration
+    from cloformer_deploy.data.masks import has_masks
     from cloformer_deploy.report import calibration_json, calibration_tables
 
-    preprocessing = Preprocessing.published(height, width, parse_color(color))
+    whole = whole or images == "scenes" or (images != "rendered" and has_masks(Path(images)))
+    preprocessing = Preprocessing.published(height, width, parse_color(color), margin=not whole)
     with progress() as steps:
         made = make_calibration(images, count, seed, preprocessing, output, steps)
     if as_json:

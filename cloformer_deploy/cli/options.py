@@ -51,7 +51,7 @@ CacheOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 
 
-def parse_size(text: str) -> tuple[int, int]:
+def parse_size(text: str, option: str = "--input-size") -> tuple[int, int]:
     """Parse `N` or `HxW` as (height, width).
 
     Raises:
@@ -59,7 +59,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     sides = re.fullmatch(r"([0-9]{1,9})(?:[xX]([0-9]{1,9}))?", text)
     if sides is None:
-        raise RequestError(f"--input-size {text!r} is not a size", "give N or HxW, such as 224 or 256x192")
+        raise RequestError(f"{option} {text!r} is not a size", "give N or HxW, such as 224 or 256x192")
     return int(sides[1]), int(sides[2] or sides[1])
 
 

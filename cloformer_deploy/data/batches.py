@@ -14,6 +14,7 @@ LOADING_THREADS = 2
 """Threads that decode and resize images."""
 
 _T = TypeVar("_T")
+_Loaded = TypeVar("_Loaded")
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,13 @@ class Batch:
 
     Attributes:
         pixels: RGB, uint8, (B, 3, H, W).
-        labels: class indices, int64, (B,); None if the set has no labels.
+        labels: class indices, int64, (B,); None if the images have no classes.
+        masks: class of each pixel, uint8, (B, H, W); None if the images have no masks.
     """
 
     pixels: NDArray[np.uint8]
-    labels: NDArray[np.int64] | None
+    labels: NDArray[np.int64] | None = None
+    masks: NDArray[np.uint8] | None = None
 
 
 class ImageSet(Protocol):
@@ -62,7 +65,12 @@ class Dataset(ImageSet, Protocol):
 
     @property
     def labels(self) -> Sequence[int] | None:
-        """Class index of each image; None if the set has no labels."""
+        """Class index of each image; None if the images have no classes."""
+        ...
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether the set says what is right, by classes or by masks."""
         ...
 
     def identity(self, index: int) -> str:
@@ -83,6 +91,14 @@ class Dataset(ImageSet, Protocol):
         """
         ...
 
+    def mask(self, index: int, preprocessing: Preprocessing) -> NDArray[np.uint8] | None:
+        """Return the class of each pixel of an image at the model's input size, uint8 (H, W); None without masks.
+
+        Raises:
+            DataError: the mask cannot be used.
+        """
+        ...
+
     def select(self, indices: Sequence[int]) -> "Dataset":
         """Return a set of the images with these indices, in this order."""
         ...
@@ -92,29 +108,45 @@ class Dataset(ImageSet, Protocol):
         ...
 
 
-def stream(
-    items: Sequence[_T], labels: Sequence[int] | None, load: Callable[[_T], NDArray[np.uint8]], size: int
-) -> Iterator[Batch]:
-    """Load images in batches, in order, while the caller works on the batch before.
+def batches_of(images: Dataset, preprocessing: Preprocessing, size: int) -> Iterator[Batch]:
+    """Yield all images of a set in order, with their targets; see `ImageSet.batches`."""
+    indices = range(len(images))
+    labels = images.labels
+
+    def load(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        return images.load(index, preprocessing), images.mask(index, preprocessing)
+
+    first = 0
+    for loaded in stream(indices, load, size):
+        after = first + len(loaded)
+        masks = [mask for _, mask in loaded if mask is not None]
+        yield Batch(
+            np.stack([pixels for pixels, _ in loaded]),
+            None if labels is None else np.asarray(labels[first:after], np.int64),
+            np.stack(masks) if masks else None,
+        )
+        first = after
+
+
+def stream(items: Sequence[_T], load: Callable[[_T], _Loaded], size: int) -> Iterator[list[_Loaded]]:
+    """Load items in batches, in order, while the caller works on the batch before.
 
     Loading is one batch ahead: the next batch is started before the current one is yielded.
 
     Args:
         items: one item per image.
-        labels: class index of each image, or None.
-        load: returns the image of an item, RGB uint8 (3, H, W), all of one size; called from several threads.
-        size: images per batch; the last batch may be smaller.
+        load: returns what an item stands for; called from several threads.
+        size: items per batch; the last batch may be smaller.
 
     Raises:
         Exception: the error that `load` raised, when the batch of the item is reached.
     """
     with ThreadPoolExecutor(LOADING_THREADS) as pool:
 
-        def start(first: int) -> list[Future[NDArray[np.uint8]]]:
+        def start(first: int) -> list[Future[_Loaded]]:
             return [pool.submit(load, item) for item in items[first : first + size]]
 
         following = start(0)
         for first in range(0, len(items), size):
             loading, following = following, start(first + size)
-            pixels = np.stack([image.result() for image in loading])
-            yield Batch(pixels, None if labels is None else np.asarray(labels[first : first + size], np.int64))
+            yield [item.result() for item in loading]

@@ -12,10 +12,12 @@ from cloformer_deploy.data.batches import Batch
 from cloformer_deploy.data.calibration_file import MAKE_AGAIN, read_header, read_pixels
 from cloformer_deploy.data.calibration_manifest import CalibrationManifest, PixelDigests
 from cloformer_deploy.data.preprocessing import Preprocessing
-from cloformer_deploy.data.rendered import RenderedImages
+from cloformer_deploy.data.rendered import CLASSES, SCENE_CLASSES, RenderedImages, RenderedScenes
 from cloformer_deploy.errors import DataError
 from cloformer_deploy.system.packages import shipped_folder
 
+BUNDLED = {"rendered": CLASSES, "scenes": SCENE_CLASSES}
+"""Names of the bundled sets, each with the labels of the weights that it fits."""
 RELIABLE_COUNT = 32
 """Images; activation ranges from fewer depend strongly on the choice of images."""
 
@@ -81,7 +83,7 @@ class CalibrationSet:
         for field in Preprocessing.model_fields:
             own, wanted = getattr(self.preprocessing, field), getattr(preprocessing, field)
             if own != wanted:
-                images = "rendered" if self.is_bundled else "IMAGES"
+                images = self.manifest.source.split()[0] if self.is_bundled else "IMAGES"
                 input_size = f"--input-size {preprocessing.height}x{preprocessing.width}"
                 raise DataError(
                     f"{self.name} was made for models with input {field} {own}, but this model has {wanted}",
@@ -96,7 +98,7 @@ class CalibrationSet:
                 index = len(found.images)
                 if (found.add(image),) != self.image_digests[index : index + 1]:
                     raise self._mismatch(f"image {index} does not match its")
-            yield Batch(pixels, None)
+            yield Batch(pixels)
         if found.sha256 != self.sha256:
             raise self._mismatch("the pixels do not match their")
 
@@ -109,30 +111,36 @@ class CalibrationSet:
         return DataError(f"{self.name}: {problem} digest in the manifest", hint)
 
 
-def open_calibration(path: Path | None) -> CalibrationSet:
+def open_calibration(path: Path | None, bundled: str = "rendered") -> CalibrationSet:
     """Open a calibration set; its pixels are not read yet.
 
     Args:
-        path: a file that `calibrate` wrote; None opens the bundled set.
+        path: a file that `calibrate` wrote; None opens a bundled set.
+        bundled: name of that set, a key of `BUNDLED`.
 
     Raises:
         DataError: the file does not exist, is not readable, is not a calibration set, or is damaged.
     """
     if path is None:
-        return default_calibration()
+        return bundled_calibration(bundled)
     manifest, _ = read_header(path)
     return CalibrationSet(str(path), manifest, False, partial(read_pixels, path))
 
 
+def fitting_bundled(*labels: tuple[str, ...] | None) -> str | None:
+    """Return the name of the bundled set for weights that have one of these labels; None without any."""
+    return next((name for name, known in BUNDLED.items() if known in labels), None)
+
+
 @cache
-def default_calibration() -> CalibrationSet:
-    """Return the set of `calibration/rendered.json`, for the bundled weights that are trained on the rendered data set.
+def bundled_calibration(name: str) -> CalibrationSet:
+    """Return the set of `calibration/NAME.json`, for the bundled weights that are trained on rendered data.
 
     Only its manifest is distributed: the images are rendered when they are read.
     """
-    content = (shipped_folder("calibration") / "rendered.json").read_bytes()
+    content = (shipped_folder("calibration") / f"{name}.json").read_bytes()
     manifest = CalibrationManifest.model_validate_json(content)
-    images = rendered_calibration(manifest.n, manifest.seed)
+    images = rendered_calibration(name, manifest.n, manifest.seed)
 
     def read(size: int) -> Iterator[NDArray[np.uint8]]:
         return (batch.pixels for batch in images.batches(manifest.preprocessing, size))
@@ -140,9 +148,15 @@ def default_calibration() -> CalibrationSet:
     return CalibrationSet(manifest.source, manifest, True, read)
 
 
-def rendered_calibration(count: int, seed: int) -> RenderedImages:
-    """Return `count` images of the rendered data set's calibration split, from index `seed * count` on.
+def bundled_of(sha256: str) -> CalibrationSet | None:
+    """Return the bundled set with a digest; None where there is none."""
+    return next((found for found in map(bundled_calibration, BUNDLED) if found.sha256 == sha256), None)
 
-    Every 20 consecutive images have each of the 20 classes once, so the classes differ by at most one image.
+
+def rendered_calibration(name: str, count: int, seed: int) -> RenderedImages | RenderedScenes:
+    """Return `count` images of a rendered data set's calibration split, from index `seed * count` on.
+
+    Every 20 consecutive images have each of the 20 classes equally often, so the classes are balanced.
     """
-    return RenderedImages("calibration", range(seed * count, (seed + 1) * count))
+    indices = range(seed * count, (seed + 1) * count)
+    return RenderedImages("calibration", indices) if name == "rendered" else RenderedScenes("calibration", indices)

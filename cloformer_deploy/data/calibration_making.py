@@ -13,18 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloformer_deploy.data.batches import stream
-from cloformer_deploy.data.calibration import CalibrationSet, open_calibration, rendered_calibration
+from cloformer_deploy.data.calibration import BUNDLED, CalibrationSet, open_calibration, rendered_calibration
 from cloformer_deploy.data.calibration_file import header, writing
 from cloformer_deploy.data.calibration_manifest import CalibrationManifest, PixelDigests, image_digest
 from cloformer_deploy.data.folders import list_images
+from cloformer_deploy.data.masks import IMAGES, has_masks
 from cloformer_deploy.data.preprocessing import Preprocessing, load_image
-from cloformer_deploy.data.rendered import CLASSES, label
+from cloformer_deploy.data.rendered import CLASSES
 from cloformer_deploy.errors import DataError
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.text import visible
-
-RENDERED = "rendered"
-"""Name that stands for the rendered data set where a folder is expected."""
 
 UNLABELED = ""
 """Group of the images without a class; no folder can have this name."""
@@ -112,7 +110,8 @@ def make_calibration(
     more images. Images with equal pixels are used once. Memory does not grow with the number of images.
 
     Args:
-        images: path of a folder (each sub-folder is a class), or `rendered` for the rendered data set.
+        images: path of a folder (each sub-folder is a class, or `images/` has a `masks/` beside it); or a key of
+            `BUNDLED` for a rendered data set.
         count: number of images to choose; all images if there are fewer.
         seed: of the random choice.
         preprocessing: of the models to be calibrated.
@@ -123,7 +122,10 @@ def make_calibration(
         DataError: the folder does not exist or has no images, or an image cannot be used.
         RequestError: there is something other than a calibration set at `output`, or it cannot be written.
     """
-    source = _rendered(count, seed, preprocessing) if images == RENDERED else _folder(Path(images), seed, preprocessing)
+    if images in BUNDLED:
+        source = _rendered(images, count, seed, preprocessing)
+    else:
+        source = _folder(Path(images), seed, preprocessing)
     planned = min(count, source.count)
     draft = CalibrationManifest(
         source=source.name,
@@ -147,16 +149,17 @@ def make_calibration(
     return MadeCalibration(output, made, tuple(warnings))
 
 
-def _rendered(count: int, seed: int, preprocessing: Preprocessing) -> Source:
-    images = rendered_calibration(count, seed)
+def _rendered(name: str, count: int, seed: int, preprocessing: Preprocessing) -> Source:
+    images = rendered_calibration(name, count, seed)
     groups: dict[str, list[Load]] = {}
-    for index in images.indices:
-        groups.setdefault(CLASSES[label(index)], []).append(partial(images.image, index, preprocessing))
+    for place in range(len(images)):
+        group = UNLABELED if images.labels is None else CLASSES[images.labels[place]]
+        groups.setdefault(group, []).append(partial(images.load, place, preprocessing))
     return Source(images.name, groups)
 
 
 def _folder(root: Path, seed: int, preprocessing: Preprocessing) -> Source:
-    listing = list_images(root)
+    listing = list_images(root / IMAGES if has_masks(root) else root)
     flat, by_class = listing.flat, listing.by_class
     links = [name for name in by_class if (root / name).is_symlink()]
     listed = {UNLABELED: flat, **{name: paths for name, paths in by_class.items() if name not in links}}
@@ -203,8 +206,8 @@ def different_images(turns: Turns[Load], count: int) -> Iterator[NDArray[np.uint
     """Yield `count` images without duplicates, RGB uint8 (3, H, W); fewer if there are no more."""
     seen: set[str] = set()
     while drawn := turns.draw(count - len(seen)):
-        batches = stream([load for _, load in drawn], None, lambda load: load(), _BATCH)
-        for (group, _), pixels in zip(drawn, chain.from_iterable(batch.pixels for batch in batches), strict=True):
+        loaded = chain.from_iterable(stream([load for _, load in drawn], lambda load: load(), _BATCH))
+        for (group, _), pixels in zip(drawn, loaded, strict=True):
             digest = image_digest(pixels)
             if digest in seen:
                 turns.reject(group)

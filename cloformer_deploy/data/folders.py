@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cloformer_deploy.data.batches import Batch, stream
+from cloformer_deploy.data.batches import Batch, batches_of
 from cloformer_deploy.data.class_names import check_no_splits, class_indices, comparable
 from cloformer_deploy.data.decoding import KINDS, is_image, is_unread_image
 from cloformer_deploy.data.preprocessing import Preprocessing, load_image
@@ -64,6 +64,14 @@ class ImageFolder:
         """Return one image at the model's input size, RGB uint8 (3, H, W); see `Dataset.load`."""
         return load_image(self.paths[index], preprocessing)
 
+    def mask(self, index: int, preprocessing: Preprocessing) -> None:
+        """Return nothing: the images have no masks; see `Dataset.mask`."""
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether the images have classes."""
+        return self.labels is not None
+
     @property
     def name(self) -> str:
         """Path of the folder."""
@@ -74,7 +82,7 @@ class ImageFolder:
 
     def batches(self, preprocessing: Preprocessing, size: int) -> Iterator[Batch]:
         """Yield all images in order, at the model's input size; see `ImageSet.batches`."""
-        return stream(self.paths, self.labels, lambda path: load_image(path, preprocessing), size)
+        return batches_of(self, preprocessing, size)
 
 
 @dataclass(frozen=True)

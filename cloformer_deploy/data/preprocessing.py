@@ -82,7 +82,9 @@ class Preprocessing(Strict):
         return self.channels, self.height, self.width
 
     @classmethod
-    def published(cls, height: int, width: int, color: Color = PUBLISHED_COLOR) -> "Preprocessing":
+    def published(
+        cls, height: int, width: int, color: Color = PUBLISHED_COLOR, *, margin: bool = True
+    ) -> "Preprocessing":
         """Return the evaluation preprocessing of the published models at this input size.
 
         No published model takes other colors than RGB: mean and deviation of other channels are an assumption.
@@ -91,6 +93,8 @@ class Preprocessing(Strict):
             height: of the input, pixels.
             width: of the input, pixels.
             color: the channels.
+            margin: images are scaled by 256/224 more than the input needs, and the margin is cropped off. Dense tasks
+                have none, so that as much of an image as its shape allows is seen.
 
         Raises:
             RequestError: height or width is not a multiple of 32 from 32 to `MAX_SIDE`.
@@ -102,7 +106,7 @@ class Preprocessing(Strict):
                     f"input {name} {side} is not a multiple of {INPUT_MULTIPLE} from {INPUT_MULTIPLE} to {MAX_SIDE}",
                     f"the nearest valid {name} is {nearest}",
                 )
-        resize = Resize(cover=(height * 256 // 224, width * 256 // 224))
+        resize = Resize(cover=(height * 256 // 224, width * 256 // 224) if margin else (height, width))
         colors = 3 if color.startswith("RGB") else 0
         mean, std = (cls.model_fields[name].default[:colors] for name in ("mean", "std"))
         others = len(color) - colors
@@ -153,13 +157,27 @@ def fit(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     if image.size != (width, height):
         # Band by band where there is alpha: Pillow would weigh the colors with it.
         parts = image.split() if image.mode.endswith("A") else (image,)
-        parts = tuple(_scaled_and_cropped(part, preprocessing) for part in parts)
+        parts = tuple(_scaled_and_cropped(part, preprocessing, Image.Resampling.BICUBIC) for part in parts)
         image = Image.merge(image.mode, parts) if len(parts) > 1 else parts[0]
     pixels = np.asarray(image)
     return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 
 
-def _scaled_and_cropped(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+def fit_mask(mask: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Bring the class of each pixel of an image, (H, W), to the model's input size, in the way that `fit` goes.
+
+    Each pixel takes the class of the nearest one.
+
+    Raises:
+        ValueError: see `fit`.
+    """
+    if mask.shape == (preprocessing.height, preprocessing.width):
+        return mask
+    image = _scaled_and_cropped(Image.fromarray(mask), preprocessing, Image.Resampling.NEAREST)
+    return np.array(image, np.uint8)
+
+
+def _scaled_and_cropped(image: Image.Image, preprocessing: Preprocessing, resampling: Image.Resampling) -> Image.Image:
     height, width = preprocessing.height, preprocessing.width
     cover_height, cover_width = preprocessing.resize.cover
     # Sizes are rounded like those of torchvision, with which the published figures were measured.
@@ -170,5 +188,5 @@ def _scaled_and_cropped(image: Image.Image, preprocessing: Preprocessing) -> Ima
     if scaled[0] * scaled[1] > MAX_PIXELS:
         raise ValueError(f"{image.width} x {image.height} pixels is too narrow to scale to {width} x {height}")
     left, top = round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
-    resized = image.resize(scaled, Image.Resampling.BICUBIC)
+    resized = image.resize(scaled, resampling)
     return resized.crop((left, top, left + width, top + height))

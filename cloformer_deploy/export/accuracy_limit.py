@@ -69,22 +69,23 @@ def accuracy_limit(
     if task.metric is None:
         raise RequestError(f"--max-drop needs a metric, and {task.name} has none here", f"give {task.labels_hint}")
     images = task.open_data(data, source.num_classes, source.labels)
-    if images.labels is None:
+    if not images.has_targets:
         raise RequestError(f"{data} has no labels: there is no accuracy to measure", f"give {task.labels_hint}")
     for warning in images.warnings:
         progress.warn(warning)
     progress.step("Looking for images of the calibration set")
-    seen = hashlib.sha256(str([int(label) for label in images.labels]).encode())
+    seen = hashlib.sha256()
     digests = _digests(images, source, seen, progress)
     check_no_leakage(digests, {calibration.name: calibration.image_digests}, str(data))
     return AccuracyLimit(max_drop_pp=max_drop_pp, budget=budget, data=data, data_sha256=seen.hexdigest())
 
 
 def _digests(images: Dataset, source: Source, seen: "_Hash", progress: Progress) -> Iterator[str]:
-    """Yield the digest of each image, and add all pixels to `seen`."""
+    """Yield the digest of each image, and add all pixels and targets to `seen`."""
     done = 0
     for batch in images.batches(source.preprocessing, _BATCH):
-        seen.update(batch.pixels.tobytes())
+        for part in (batch.pixels, batch.labels, batch.masks):
+            seen.update(b"" if part is None else part.tobytes())
         yield from map(image_digest, batch.pixels)
         done += len(batch.pixels)
         progress.advance(done, len(images))

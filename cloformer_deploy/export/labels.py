@@ -21,8 +21,12 @@ _MANY = 0.8
 """Share of lines of one form that tells that the file has that form, and not that a class has such a name."""
 
 
-def read_labels(path: Path, num_classes: int) -> tuple[str, ...]:
+def read_labels(path: Path, num_classes: int | None) -> tuple[str, ...]:
     """Read class names from a UTF-8 file: one per line, or a JSON list, in the order of the model's classes.
+
+    Args:
+        path: the file.
+        num_classes: how many there must be; None takes any number.
 
     Raises:
         RequestError: unreadable, of another form, a wrong number of names, one that cannot be shown, or that occurs
@@ -34,7 +38,7 @@ def read_labels(path: Path, num_classes: int) -> tuple[str, ...]:
         raise RequestError(f"the labels file {path} cannot be read: {error}", "give a UTF-8 text file") from error
     in_json = text.lstrip()[:1] in ("[", "{") and _is_json(text)
     labels, unit = (_of_json(path, text), "name") if in_json else (_of_lines(path, text), "line")
-    if len(labels) != num_classes:
+    if num_classes is not None and len(labels) != num_classes:
         told = counted(len(labels), unit)
         raise RequestError(f"{path} has {told}, the model {num_classes} classes", f"give {FORM}")
     places: dict[str, int] = {}

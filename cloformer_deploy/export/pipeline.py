@@ -21,9 +21,8 @@ from cloformer_deploy.bundle.manifest import (
     weights_name,
 )
 from cloformer_deploy.data import CalibrationSet, Preprocessing, open_calibration
-from cloformer_deploy.data.calibration import rendered_calibration
+from cloformer_deploy.data.calibration import BUNDLED, fitting_bundled, rendered_calibration
 from cloformer_deploy.data.preprocessing import color_of
-from cloformer_deploy.data.rendered import CLASSES
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.export.accuracy_limit import accuracy_limit, state_path
 from cloformer_deploy.export.float_layers import ExcludedLayers, check_fit, read_excluded_layers
@@ -72,14 +71,14 @@ def export(request: ExportRequest, progress: Progress) -> Export:
 
     said = None if request.architecture is None else read_configuration(request.architecture, configuration_keys())
     checkpoint = load_checkpoint(weights_file, request.variant, said, headless=request.head == "none")
+    if checkpoint.task not in TASKS:
+        raise RequestError(f"{weights_file}: its task {checkpoint.task!r} is unknown", f"known: {', '.join(TASKS)}")
     preprocessing, assumed = _preprocessing(request, checkpoint)
     for sentence in checkpoint.notes:
         progress.step(f"{weights_file.name}: {sentence}")
     for sentence in assumed:
         hint = " (--architecture FILE says otherwise)" if sentence in checkpoint.assumed else ""
         progress.warn(f"assumed, as the weights do not say it: {sentence}{hint}")
-    if checkpoint.task not in TASKS:
-        raise RequestError(f"{weights_file}: its task {checkpoint.task!r} is unknown", f"known: {', '.join(TASKS)}")
     if request.scores == "sigmoid" and not takes_sigmoid(checkpoint.task):
         raise RequestError(f"--scores sigmoid is for classifiers, not for {checkpoint.task}", "leave --scores out")
     if request.labels is not None and not checkpoint.num_classes:
@@ -117,7 +116,8 @@ def export(request: ExportRequest, progress: Progress) -> Export:
 
 def _preprocessing(request: ExportRequest, checkpoint: "Checkpoint") -> tuple[Preprocessing, tuple[str, ...]]:
     """Return the preprocessing, and what is assumed of it and of the network."""
-    found = Preprocessing.published(request.height, request.width, color_of(checkpoint.channels))
+    color, margin = color_of(checkpoint.channels), TASKS[checkpoint.task].margin
+    found = Preprocessing.published(request.height, request.width, color, margin=margin)
     if found.color == PUBLISHED_COLOR:
         return found, checkpoint.assumed
     for name in request.formats if request.input_kind == "image" else ():
@@ -203,15 +203,15 @@ def _calibration(
     """Return the set that ranges are measured on; None where no recipe needs one."""
     if not any(target.calibrated(precision) for _, target in request.targets() for precision in request.precisions):
         return None
-    found = open_calibration(request.calibration)
     make = "make one with: cloformer-deploy calibrate IMAGES --output FILE, then give --calibration FILE"
     bundled = resolve_weights(request.weights, request.variant) in bundled_checkpoints().values()
-    of_rendered = CLASSES in (checkpoint.labels, checkpoint.trained_labels)
-    if request.calibration is None and not (bundled and of_rendered):
+    fitting = fitting_bundled(checkpoint.labels, checkpoint.trained_labels)
+    if request.calibration is None and not (bundled and fitting):
         raise RequestError(f"integer activations need a calibration set of images like {checkpoint.name}'s", make)
-    rendered = found.manifest.source == rendered_calibration(found.n, found.seed).name
-    if rendered and not of_rendered:
-        raise RequestError(f"images of the rendered task do not fit {checkpoint.name}", make)
+    found = open_calibration(request.calibration, fitting or "")
+    rendered = {name: rendered_calibration(name, found.n, found.seed).name for name in BUNDLED}
+    if found.manifest.source in rendered.values() and (fitting is None or found.manifest.source != rendered[fitting]):
+        raise RequestError(f"rendered images ({found.manifest.source}) do not fit {checkpoint.name}", make)
     found.batches(preprocessing, 1)  # rejects another input size
     for warning in found.warnings:
         progress.warn(warning)

@@ -33,12 +33,14 @@ class Images:
 
     Attributes:
         indices: index of each image, by its identity as in `Baseline.images`.
-        targets: the right answers, or None.
+        targets: the right classes of the images, or None.
+        labeled: whether something says what is right, by classes or by masks.
         expected: PyTorch's evidence of each image.
     """
 
     indices: Mapping[str, int]
     targets: Sequence[Any] | None
+    labeled: bool
     expected: Sequence[bytes]
 
 
@@ -92,7 +94,7 @@ def _regression(
     found = task.compare(then, now, [targets[new] for _, new in common])
     if found.drop_pp is None or found.drop_ci95_pp is None:
         return Check(name, "undecided", "the task has no metric to compare with the baseline")
-    what = task.metric_title if images.targets is not None else "agreement"
+    what = task.metric_title if images.labeled else "agreement"
     text = f"{what} {moved(found.drop_pp)} the baseline's: {found.drop_detail} images in common"
     check = at_most(name, found.drop_pp, limits.regression_pp, found.drop_ci95_pp, found.n, text)
     return _suspected(check, limits.regression_pp)

@@ -155,7 +155,7 @@ class _Judge:
     ) -> None:
         self._evaluation, self._results, self._config, self._baseline = evaluation, results, config, baseline
         indices = {name: index for index, name in enumerate(identities)}
-        self._images = Images(indices, evaluation.images.labels, results.evidence)
+        self._images = Images(indices, evaluation.images.labels, evaluation.images.has_targets, results.evidence)
 
     def cell(self, item: Evaluated, latency: Sequence[Check]) -> Cell:
         candidate, artifact, task = item.candidate, item.candidate.artifact, self._evaluation.task

@@ -9,8 +9,9 @@ from cloformer_deploy.tasks.base import ClassChange, Comparison, Output, Outputs
 from cloformer_deploy.tasks.classification import Classification
 from cloformer_deploy.tasks.features import Features
 from cloformer_deploy.tasks.multi_label import MultiLabel
+from cloformer_deploy.tasks.segmentation import Segmentation
 
-TASKS: dict[str, Task] = {item.name: item for item in (Classification(), Features())}
+TASKS: dict[str, Task] = {item.name: item for item in (Classification(), Segmentation(), Features())}
 _OF_SIGMOID: dict[str, Task] = {"classification": MultiLabel()}
 
 

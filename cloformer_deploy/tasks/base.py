@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Outputs: TypeAlias = Mapping[str, "NDArray[np.float32]"]
 """Output arrays of a network or artifact by name; the first axis of each is the batch."""
+Masks: TypeAlias = "NDArray[np.uint8]"
+"""Class of each pixel of some images, (B, H, W)."""
 Scores = Literal["softmax", "sigmoid"]
 """The function that turns logits into scores: of one class among all, or of each class by itself."""
 Interval = tuple[float, float]
@@ -117,6 +119,7 @@ class Task(Protocol):
         name: key in `tasks.TASKS`, and the `task` of the manifest.
         metric: name of the metric in JSON; None where the task has none.
         metric_title: the metric in prose.
+        margin: whether images are scaled with a margin that is cropped off, see `Preprocessing.published`.
         outputs: in the order in which the network returns them.
         class_logits: name of the output with one logit per class, for formats with a classifier interface; or None.
         labels_hint: form of labeled data, for error messages.
@@ -125,6 +128,7 @@ class Task(Protocol):
     name: str
     metric: str | None
     metric_title: str
+    margin: bool
     outputs: tuple[Output, ...]
     class_logits: str | None
     labels_hint: str
@@ -137,19 +141,20 @@ class Task(Protocol):
         ...
 
     def open_data(self, path: Path | None, num_classes: int, labels: Sequence[str] | None) -> "Dataset":
-        """Open the images of a path, or the bundled images without one; `targets` are theirs if they have labels.
+        """Open the images of a path, or the bundled images without one.
 
         Raises:
             DataError: they cannot be used.
         """
         ...
 
-    def evidence(self, outputs: Outputs, expected: Outputs) -> list[bytes]:
-        """Return what `compare` needs of each image, in few bytes.
+    def evidence(self, outputs: Outputs, expected: Outputs, masks: "Masks | None" = None) -> list[bytes]:
+        """Return what `compare` needs of each image, in few bytes; equally many for each.
 
         Args:
             outputs: of PyTorch or of an artifact.
             expected: PyTorch's outputs of the same images.
+            masks: the right class of each pixel of the images (B, H, W), uint8; None without masks.
         """
         ...
 
@@ -163,7 +168,7 @@ class Task(Protocol):
         Args:
             expected: PyTorch's evidence, image by image.
             found: the artifact's.
-            targets: the right answers, or None.
+            targets: the right classes of the images, or None. Masks are in the evidence.
         """
         ...
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloformer_deploy.tasks.base import ClassChange, Comparison, Output, Outputs
+from cloformer_deploy.tasks.base import ClassChange, Comparison, Masks, Output, Outputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,10 +29,6 @@ _THRESHOLDS: Mapping[str, Mapping[str, float]] = {
 """Limits by precision. None depends on the scale of the logits, which the weights choose."""
 _NOT_FINITE = -1
 """Stands for the class of an image whose logits, or PyTorch's, hold NaN or infinity: it is never right."""
-LEAST_SQNR_DB = 10.0
-"""SQNR that PyTorch's logits in another order must reach to explain an artifact's."""
-LEAST_LABEL_GAIN_DB = 6.0
-"""Gain over the logits in their own order. The order that fits best is tried, and noise always fits one a little."""
 
 
 class Classification:
@@ -41,6 +37,7 @@ class Classification:
     name = "classification"
     metric: str | None = "top1"
     metric_title = "top-1"
+    margin = True
     outputs: tuple[Output, ...] = (LOGITS,)
     class_logits: str | None = LOGITS.name
     labels_hint = "one sub-folder per class"
@@ -60,7 +57,7 @@ class Classification:
         labeled = labels is not None and tuple(labels) == CLASSES
         return RenderedImages("test", range(LABELED_COUNT if labeled else UNLABELED_COUNT), labeled)
 
-    def evidence(self, outputs: Outputs, expected: Outputs) -> list[bytes]:
+    def evidence(self, outputs: Outputs, expected: Outputs, masks: "Masks | None" = None) -> list[bytes]:
         """See `Task.evidence`: the class with the largest logit; of a single logit whether it is positive."""
         import numpy as np
 
@@ -110,21 +107,14 @@ class Classification:
         """See `Task.diagnose`: classes in another order."""
         import numpy as np
 
+        from cloformer_deploy.tasks.class_order import order_of, order_sentence
+
         theirs, logits = expected[LOGITS.name], found[LOGITS.name]
-        order = _order(theirs, logits)
-        moved = np.flatnonzero(order != np.arange(len(order)))
-        if not moved.size:
+        order = order_of(theirs, logits)
+        if (order == np.arange(len(order))).all():
             return
-        shift = -int(order[0]) % len(order)
-        if np.array_equal(order, np.roll(np.arange(len(order)), shift)):
-            what = f"the labels are rotated by {shift}: class i of PyTorch is {shift} further in the file"
-        else:
-            names = [str(index) if labels is None else labels[index] for index in range(len(order))]
-            places = [f"{names[column]} holds {names[order[column]]}" for column in moved]
-            what = f"{len(moved)} classes are permuted: " + ", ".join(places[:8]) + (", ..." if len(places) > 8 else "")
-            if len(moved) == 2:
-                what = f"the classes {names[moved[0]]} and {names[moved[1]]} are swapped"
-        yield f"{what}: in that order {self._told(theirs[:, order], logits)}, in its own {self._told(theirs, logits)}"
+        what, sorted_logits = order_sentence(order, labels), theirs[:, order]
+        yield f"{what}: in that order {self._told(sorted_logits, logits)}, in its own {self._told(theirs, logits)}"
 
     def _told(self, expected: "NDArray[np.float32]", found: "NDArray[np.float32]") -> str:
         from cloformer_deploy.tasks.distances import centered, sqnr_db
@@ -163,38 +153,3 @@ def _class_changes(
         p_value = min(1.0, float(binomtest(lost, lost + gained).pvalue) * len(changed))
         found.append(ClassChange(int(index), int(mine.sum()), lost, gained, p_value))
     return sorted(found, key=lambda item: (item.p_value, item.gained - item.lost))
-
-
-def _order(expected: "NDArray[np.float32]", logits: "NDArray[np.float32]") -> "NDArray[np.intp]":
-    """Return for each column of the artifact the column of PyTorch that it holds, where clearly explains it.
-
-    Columns are assigned by least squares (the Hungarian algorithm).
-    """
-    import numpy as np
-    from scipy.optimize import linear_sum_assignment
-
-    from cloformer_deploy.tasks.distances import centered
-
-    ours, theirs = centered(expected), centered(logits)
-    squares = (theirs**2).sum(axis=0)[:, None] + (ours**2).sum(axis=0)
-    order = linear_sum_assignment(np.maximum(squares - 2 * theirs.T @ ours, 0))[1]
-    kept = np.arange(len(order))
-    for cycle in _cycles(order):
-        # Each cycle by itself: noise may exchange classes that are alike anyway, beside others that were truly moved.
-        signal = float((ours[:, cycle] ** 2).sum())
-        before = float(((theirs[:, cycle] - ours[:, cycle]) ** 2).sum())
-        after = float(((theirs[:, cycle] - ours[:, order[cycle]]) ** 2).sum())
-        if before > 0 and after <= min(signal / 10 ** (LEAST_SQNR_DB / 10), before / 10 ** (LEAST_LABEL_GAIN_DB / 10)):
-            kept[cycle] = order[cycle]
-    return kept
-
-
-def _cycles(order: "NDArray[np.intp]") -> Iterator[list[int]]:
-    """Yield the cycles of a permutation that have more than one element."""
-    left = {index for index, target in enumerate(order.tolist()) if index != target}
-    while left:
-        cycle = [min(left)]
-        while (following := int(order[cycle[-1]])) != cycle[0]:
-            cycle.append(following)
-        left -= set(cycle)
-        yield cycle

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloformer_deploy.tasks.base import Comparison, Output, Outputs
+from cloformer_deploy.tasks.base import Comparison, Masks, Output, Outputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +38,7 @@ class Features:
     name = "features"
     metric: str | None = None
     metric_title = ""
+    margin = True
     outputs: tuple[Output, ...] = MAPS
     class_logits: str | None = None
     labels_hint = "weights with a head, for features have no labels"
@@ -52,7 +53,7 @@ class Features:
 
         return RenderedImages("test", range(RENDERED_COUNT), labeled=False) if path is None else open_images(path)
 
-    def evidence(self, outputs: Outputs, expected: Outputs) -> list[bytes]:
+    def evidence(self, outputs: Outputs, expected: Outputs, masks: "Masks | None" = None) -> list[bytes]:
         """See `Task.evidence`: whether each map reaches `LEAST_DB`."""
         import numpy as np
 

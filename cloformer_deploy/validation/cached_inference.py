@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -25,11 +25,31 @@ class Subject:
 
     Attributes:
         key: of everything that a result depends on beside the image at the input's size.
-        run: takes images (B, 3, H, W), RGB uint8, and what `prepare` returned for them; returns one result per image.
+        run: returns one result per image of a lot.
     """
 
     key: bytes
-    run: Callable[[Pixels, Outputs], Sequence[bytes]]
+    run: Callable[["Lot"], Sequence[bytes]]
+
+
+@dataclass(frozen=True)
+class Lot:
+    """Images whose results are computed.
+
+    Attributes:
+        pixels: (B, 3, H, W), RGB uint8.
+        masks: class of each pixel, (B, H, W), uint8; None without masks.
+        prepared: what `prepare` returned for the images.
+    """
+
+    pixels: Pixels
+    masks: Pixels | None = None
+    prepared: Outputs = field(default_factory=dict)
+
+    def select(self, indices: Sequence[int]) -> "Lot":
+        """Return some of the images."""
+        masks = None if self.masks is None else self.masks[list(indices)]
+        return Lot(self.pixels[list(indices)], masks, rows(self.prepared, indices))
 
 
 def results(
@@ -67,7 +87,7 @@ def results(
             if following is not None:
                 coming = ahead.submit(looked_up, following, loaders)
             if known.lacking:
-                known.prepared = prepare(known.pixels)
+                known.lot = replace(known.lot, prepared=prepare(known.lot.pixels))
             found = list(pool.map(known.completed, range(len(subjects))))
             if cache is not None and known.new:
                 cache.put(known.new)
@@ -91,10 +111,16 @@ def _looked_up(
     if cache is not None:
         known = cache.get(item for row in keys for item in row)
     lacking = [index for index in range(len(place)) if any(row[index] not in known for row in keys)]
-    pixels = np.empty((0,), np.uint8)
+    lot = Lot(np.empty((0,), np.uint8))
     if lacking:
-        pixels = np.stack(list(loaders.map(lambda index: images.load(place[index], preprocessing), lacking)))
-    return _Batch(subjects, keys, known, lacking, pixels)
+        loaded = list(loaders.map(lambda index: _loaded(images, place[index], preprocessing), lacking))
+        masks = [mask for _, mask in loaded if mask is not None]
+        lot = Lot(np.stack([pixels for pixels, _ in loaded]), np.stack(masks) if masks else None)
+    return _Batch(subjects, keys, known, lacking, lot)
+
+
+def _loaded(images: Dataset, index: int, preprocessing: Preprocessing) -> tuple[Pixels, Pixels | None]:
+    return images.load(index, preprocessing), images.mask(index, preprocessing)
 
 
 @dataclass
@@ -105,8 +131,7 @@ class _Batch:
     keys: Sequence[Sequence[bytes]]
     known: Mapping[bytes, bytes]
     lacking: Sequence[int]
-    pixels: Pixels
-    prepared: Outputs = field(default_factory=dict)
+    lot: Lot
     new: dict[bytes, bytes] = field(default_factory=dict)
 
     def completed(self, subject: int) -> list[bytes]:
@@ -115,7 +140,7 @@ class _Batch:
         wanted = [at for at, index in enumerate(self.lacking) if keys[index] not in self.known]
         made: dict[bytes, bytes] = {}
         if wanted:
-            found = self.subjects[subject].run(self.pixels[wanted], rows(self.prepared, wanted))
+            found = self.subjects[subject].run(self.lot.select(wanted))
             made = {keys[self.lacking[at]]: result for at, result in zip(wanted, found, strict=True)}
             self.new.update(made)
         return [made[name] if name in made else self.known[name] for name in keys]

@@ -28,7 +28,7 @@ from cloformer_deploy.system.text import counted
 from cloformer_deploy.tasks import Comparison, Outputs, Task, task_of
 from cloformer_deploy.tasks.distances import distance_bytes, image_distances, summarize
 from cloformer_deploy.validation.cache import Cache, key
-from cloformer_deploy.validation.cached_inference import Subject, results
+from cloformer_deploy.validation.cached_inference import Lot, Subject, results
 from cloformer_deploy.validation.inference import artifact_outputs, reference_outputs
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Evaluation:
     def _found(self, executed: Sequence[Candidate], progress: Progress) -> list[list[bytes]]:
         """Return distances and evidence of each image: PyTorch's, then those of each executed artifact."""
         preprocessing = self.bundle.manifest.preprocessing
-        subjects = [Subject(key(self._reference_key), lambda _, expected: self._packed(expected, expected))]
+        subjects = [Subject(key(self._reference_key), lambda lot: self._packed(lot, lot.prepared))]
         subjects += [Subject(key(self._reference_key, item.key), self._runner(item)) for item in executed]
         found: list[list[bytes]] = [[] for _ in subjects]
         batches = results(
@@ -180,12 +180,13 @@ class Evaluation:
             progress.advance(place.stop, len(self.images))
         return found
 
-    def _runner(self, candidate: Candidate) -> Callable[[NDArray[np.uint8], Outputs], list[bytes]]:
-        return lambda pixels, expected: self._packed(expected, candidate.outputs(pixels, expected))
+    def _runner(self, candidate: Candidate) -> Callable[[Lot], list[bytes]]:
+        return lambda lot: self._packed(lot, candidate.outputs(lot.pixels, lot.prepared))
 
-    def _packed(self, expected: Outputs, found: Outputs) -> list[bytes]:
-        distances = image_distances(expected, found, self.task.outputs)
-        return [a + b for a, b in zip(distances, self.task.evidence(found, expected), strict=True)]
+    def _packed(self, lot: Lot, found: Outputs) -> list[bytes]:
+        distances = image_distances(lot.prepared, found, self.task.outputs)
+        evidence = self.task.evidence(found, lot.prepared, lot.masks)
+        return [a + b for a, b in zip(distances, evidence, strict=True)]
 
     def _evaluated(
         self, candidate: Candidate, expected: Sequence[bytes], packed: Sequence[bytes] | None, failures: tuple[str, ...]

@@ -51,7 +51,7 @@ def _check_calibration(manifest: Manifest, images: Dataset, progress: Progress, 
     if not calibrations:
         return
     progress.step("Looking for images of the calibration set")
-    subject = Subject(key("digest"), lambda pixels, _: [image_digest(image).encode() for image in pixels])
+    subject = Subject(key("digest"), lambda lot: [image_digest(image).encode() for image in lot.pixels])
 
     def digests() -> Iterator[str]:
         for place, (found,) in results(images, manifest.preprocessing, [subject], cache):

@@ -16,7 +16,6 @@ from cloformer_deploy.backends.tflite.file import load_model as load_tflite
 from cloformer_deploy.backends.tflite.placement import Placement, placement
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import Preprocessing, make_calibration, open_calibration, probe_images
-from cloformer_deploy.data.calibration_making import RENDERED
 from cloformer_deploy.export.jobs import run
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.progress import Silent
@@ -40,7 +39,7 @@ Files = dict[tuple[str, str, str], Path]
 def calibrate(side: int, folder: Path) -> Path:
     """As `tiny_bundle` is calibrated."""
     path = folder / f"{side}.safetensors"
-    make_calibration(RENDERED, 32, 0, Preprocessing.published(side, side), path, Silent())
+    make_calibration("rendered", 32, 0, Preprocessing.published(side, side), path, Silent())
     return path
 
 

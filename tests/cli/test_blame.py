@@ -7,7 +7,6 @@ import pytest
 
 from cloformer_deploy.backends.registry import backend_of
 from cloformer_deploy.data import Preprocessing, make_calibration
-from cloformer_deploy.data.calibration_making import RENDERED
 from cloformer_deploy.export.float_layers import ExcludedLayers, write_excluded_layers
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.weights.zoo import resolve_weights
@@ -94,7 +93,7 @@ def test_a_sound_file_in_figures_and_a_plot(exported: CopyBundle) -> None:
 @pytest.mark.integration
 def test_export_keeps_float_what_an_exclusion_file_names() -> None:
     side = TRAINED_SIDE
-    make_calibration(RENDERED, 2, 0, Preprocessing.published(side, side), Path("set"), Silent())
+    make_calibration("rendered", 2, 0, Preprocessing.published(side, side), Path("set"), Silent())
     named = ("patch_embed", "layers.2.blocks.0.attn$")
     known = exclusions(TRAINED)
     write_excluded_layers(Path("exclusions.json"), known.model_copy(update={"excluded_layers": named}))

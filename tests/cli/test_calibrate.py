@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cloformer_deploy.data import default_calibration, open_calibration
+from cloformer_deploy.data import bundled_calibration, open_calibration
 from tests.cli.command_line import invoke, parsed, spawn
 from tests.cli.refusals import Case, check, ids
 
@@ -60,7 +60,7 @@ def test_rendered_by_default_is_the_set_that_ships(tmp_path: Path) -> None:
     made = spawn("calibrate", "rendered", "--output", "set", "--json", cwd=tmp_path)
     assert made.code == 0, made.said
     answer = parsed(made.stdout)
-    assert answer["sha256"] == default_calibration().sha256
+    assert answer["sha256"] == bundled_calibration("rendered").sha256
     assert answer["warnings"] == []
     assert "256 of 256" in made.stderr
 

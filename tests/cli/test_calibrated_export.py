@@ -11,7 +11,6 @@ from PIL import Image
 
 from cloformer_deploy.backends.registry import BACKENDS, all_precisions
 from cloformer_deploy.data import Preprocessing, make_calibration
-from cloformer_deploy.data.calibration_making import RENDERED
 from cloformer_deploy.networks.cloformer import create_model
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.weights.zoo import DEFAULT, bundled_checkpoints
@@ -42,7 +41,7 @@ def calibrated(folder: Path, images: str, side: int = 32) -> None:
 
 
 def rendered(folder: Path) -> None:
-    calibrated(folder, RENDERED)
+    calibrated(folder, "rendered")
 
 
 def photos(folder: Path, side: int = 32) -> None:

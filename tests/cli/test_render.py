@@ -19,6 +19,7 @@ def test_rendered_folder_is_what_validate_looks_at_by_itself(drafted: CopyBundle
         "split": "test",
         "first": 0,
         "count": 20,
+        "form": "classes",
     }
     from_folder = validated("--data", "images", code=1)
     by_itself = validated("--limit", "20", code=1)
@@ -46,6 +47,10 @@ def test_a_line_for_people(tmp_path: Path) -> None:
         (("--count", "0", "--output", "x"), "--count"),
         (("--first", "-1", "--output", "x"), "--first"),
         ((), "--output"),
+        (("--form", "boxes", "--output", "x"), "'boxes'"),
+        (("--size", "256", "--output", "x"), "leave --size out"),
+        (("--form", "masks", "--size", "200", "--output", "x"), "200 is not a multiple of 32"),
+        (("--form", "masks", "--size", "a", "--output", "x"), "--size 'a'"),
         (("--output", "taken"), "taken"),
         (("--output", "taken/mine.txt"), "mine.txt"),
     ],
@@ -57,3 +62,11 @@ def test_refusals(args: tuple[str, ...], words: str, tmp_path: Path) -> None:
     assert shown.code == 2
     assert words in shown.said
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["mine.txt", "taken"]
+
+
+@pytest.mark.parametrize(("form", "files"), [("masks", {"images", "masks"}), ("coco", {"images", "annotations.json"})])
+def test_scenes(form: str, files: set[str], tmp_path: Path) -> None:
+    made = invoke("render", "--form", form, "--size", "32x64", "--first", "3", "--count", "2", "--output", "scenes")
+    assert made.code == 0, made.said
+    assert "2 images (rendered scenes test 3-4) in scenes" in made.stdout
+    assert {path.name for path in Path("scenes").iterdir()} == files

@@ -16,7 +16,7 @@ from cloformer_deploy.data import (
     CalibrationSet,
     ImageSet,
     Preprocessing,
-    default_calibration,
+    bundled_calibration,
     image_digest,
     make_calibration,
     open_calibration,
@@ -85,7 +85,7 @@ def test_a_file_is_streamed_in_order(file: Path, size: int) -> None:
     batches = list(images.batches(SMALL, size))
     assert all(batch.labels is None for batch in batches)
     assert [len(batch.pixels) for batch in batches[:-1]] == [size] * (len(batches) - 1)
-    expected = [batch.pixels for batch in rendered_calibration(COUNT, 1).batches(SMALL, COUNT)]
+    expected = [batch.pixels for batch in rendered_calibration("rendered", COUNT, 1).batches(SMALL, COUNT)]
     assert np.array_equal(np.concatenate([batch.pixels for batch in batches]), np.concatenate(expected))
 
 
@@ -108,7 +108,7 @@ def test_the_digest_of_an_image_is_of_its_pixels_in_their_order() -> None:
 
 
 def test_the_bundled_set() -> None:
-    shipped = default_calibration()
+    shipped = bundled_calibration("rendered")
     assert shipped.is_bundled
     assert (shipped.name, shipped.n, shipped.seed) == ("rendered calibration 0-255", 256, 0)
     assert shipped.n >= RELIABLE_COUNT
@@ -120,14 +120,14 @@ def test_the_bundled_set() -> None:
 
 @pytest.mark.integration
 def test_the_bundled_set_is_what_calibrate_rendered_makes(tmp_path: Path) -> None:
-    shipped = default_calibration()
+    shipped = bundled_calibration("rendered")
     made = make_calibration("rendered", 256, 0, shipped.preprocessing, tmp_path / "set", Silent())
     assert made.calibration.manifest == shipped.manifest
     assert hashlib.sha256(all_pixels(shipped, 16).tobytes()).hexdigest() == shipped.sha256
 
 
 def test_rendered_sets_are_balanced_and_disjoint() -> None:
-    sets = [rendered_calibration(256, seed) for seed in (0, 1)]
+    sets = [rendered_calibration("rendered", 256, seed) for seed in (0, 1)]
     for images in sets:
         counts = np.bincount([label(index) for index in images.indices], minlength=20)
         assert counts.max() - counts.min() <= 1
@@ -138,7 +138,7 @@ def test_rendered_sets_are_balanced_and_disjoint() -> None:
 
 
 def test_another_input_size_is_told_the_command(file: Path) -> None:
-    for images, argument in ((open_calibration(file), "IMAGES"), (default_calibration(), "rendered")):
+    for images, argument in ((open_calibration(file), "IMAGES"), (bundled_calibration("rendered"), "rendered")):
         with pytest.raises(DataError, match="height") as caught:
             images.batches(Preprocessing.published(256, 192), 4)
         assert f"cloformer-deploy calibrate {argument} --input-size 256x192 --output FILE" in caught.value.hint

@@ -37,7 +37,7 @@ def against(
     current: Case, before: Baseline, size: int = 1000, operators: int = 100, first: int = 0
 ) -> dict[str, Check]:
     indices = {name: index for index, name in enumerate(NAMES[first : first + current.comparison.n])}
-    images = Images(indices, current.targets, current.expected)
+    images = Images(indices, current.targets, current.targets is not None, current.expected)
     judged = Current(current.comparison, current.evidence, size, operators)
     checks = against_baseline(TASK, judged, images, LIMITS, before, before.artifacts[0])
     return {check.name: check for check in checks}
@@ -110,7 +110,7 @@ def test_images_in_common_are_found_by_identity_in_any_order() -> None:
     # The images are the same in reverse order, so that the first ten of this build are the last of the baseline.
     reverse = accepted(before, evidence=before.evidence[::-1])
     judged = Current(after.comparison, after.evidence, 1000, 100)
-    images = Images(indices, after.targets, after.expected)
+    images = Images(indices, after.targets, True, after.expected)
     (check, *_) = against_baseline(TASK, judged, images, LIMITS, reverse, reverse.artifacts[0])
     assert check.name == "regression_pp"
     assert "10 lost, 0 gained of 100 images in common" in check.text

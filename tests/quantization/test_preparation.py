@@ -174,7 +174,7 @@ class Noise:
     def batches(self, preprocessing: Preprocessing, size: int) -> Iterator[Batch]:
         pixels = np.random.default_rng(0).integers(0, 256, (len(self), 3, SIDE, SIDE), np.uint8)
         for first in range(0, len(self), size):
-            yield Batch(pixels[first : first + size], None)
+            yield Batch(pixels[first : first + size])
 
 
 class Told(Silent):

@@ -25,5 +25,7 @@ def write_images(root: Path, each: int = 8) -> Path:
 
 def tiny_recipe(**changes: Any) -> Recipe:
     """A recipe for `write_images`, with the changes."""
-    recipe = Recipe("xxs", CLASSES, "tiny", 16, None, (Stage(32, 2), Stage(64, 0.5)), batch=4)
+    recipe = Recipe(
+        "classification", "xxs", CLASSES, "tiny", 16, None, (Stage((32, 32), 2), Stage((64, 64), 0.5)), batch=4
+    )
     return dataclasses.replace(recipe, **changes)

@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cloformer_deploy.data.masks import IGNORED
+from tests.tools.samples import tiny_recipe
 from tools.training.augmentation import MEAN_COLOUR, augment, crop_box, generator
 
 SIDES = st.integers(1, 500)
@@ -38,34 +40,43 @@ def test_a_box_has_the_area_and_shape_asked_for(area: float, seed: int) -> None:
 def test_any_image_becomes_one_of_the_size(
     width: int, height: int, size: int, seed: int, sharpen: float | None
 ) -> None:
-    pixels = augment(Image.new("RGB", (width, height)), size, 0.3, 1, sharpen, np.random.default_rng(seed))
-    assert pixels.shape == (3, size, size)
+    recipe, rng = tiny_recipe(sharpen=sharpen), np.random.default_rng(seed)
+    image = Image.new("RGB", (width, height))
+    pixels, mask = augment(image, image.getchannel(0), (size, 96), recipe, rng)
+    assert pixels.shape == (3, size, 96)
+    assert mask is not None
+    assert mask.shape == (size, 96)
+    assert mask.dtype == np.uint8
     assert pixels.dtype == np.uint8
     assert pixels.flags.c_contiguous
 
 
 def test_it_depends_on_seed_epoch_and_index_alone() -> None:
     def once(*key: int) -> bytes:
-        return augment(noise(40, 48), 32, 0.3, 1, None, generator(*key)).tobytes()
+        return augment(noise(40, 48), None, (32, 32), tiny_recipe(), generator(*key))[0].tobytes()
 
     assert once(1, 2, 3) == once(1, 2, 3)
     assert len({once(1, 2, 3), once(0, 2, 3), once(1, 0, 3), once(1, 2, 0), once(3, 2, 1)}) == 5
 
 
 def test_without_strength_and_at_full_area_only_flip_and_filter_are_left() -> None:
-    image = noise(32, 32)
+    image, recipe = noise(32, 32), tiny_recipe(crop_area=1.0, augmentation=0.0)
     upright = np.asarray(image).transpose(2, 0, 1)
     for seed in range(20):
         # A box of the full area is square here only by chance, so the largest square is taken.
-        pixels = augment(image, 32, 1, 0, None, np.random.default_rng(seed))
+        pixels, _ = augment(image, None, (32, 32), recipe, np.random.default_rng(seed))
         assert np.array_equal(pixels, upright) or np.array_equal(pixels, upright[:, :, ::-1])
 
 
 def test_a_square_is_cut_out() -> None:
     cut = 0
     for seed in range(50):
-        pixels = augment(Image.new("RGB", (64, 64)), 64, 0.3, 1, None, np.random.default_rng(seed))
+        mask = Image.new("L", (64, 64))
+        pixels, classes = augment(
+            Image.new("RGB", (64, 64)), mask, (64, 64), tiny_recipe(), np.random.default_rng(seed)
+        )
         covered = (pixels == np.array(MEAN_COLOUR, np.uint8)[:, None, None]).all(0)
+        assert np.array_equal(classes == IGNORED, covered)
         cut = max(cut, int(covered.sum()))
         rows, columns = np.flatnonzero(covered.any(1)), np.flatnonzero(covered.any(0))
         assert covered.sum() == len(rows) * len(columns) > 0
@@ -75,8 +86,23 @@ def test_a_square_is_cut_out() -> None:
 @pytest.mark.parametrize(("size", "sharper"), [(64, True), (16, False)])
 def test_only_what_was_scaled_up_is_sharpened(size: int, sharper: bool) -> None:
     def contrast(sharpen: float | None) -> float:
-        images = [augment(noise(32, 32), size, 1, 0, sharpen, np.random.default_rng(seed)) for seed in range(20)]
+        recipe = tiny_recipe(crop_area=1.0, augmentation=0.0, sharpen=sharpen)
+        images = [
+            augment(noise(32, 32), None, (size, size), recipe, np.random.default_rng(seed))[0] for seed in range(20)
+        ]
         return float(np.abs(np.diff(np.stack(images).astype(float), axis=3)).mean())
 
     assert (contrast(200) > 1.5 * contrast(None)) == sharper
     assert (contrast(200) == contrast(None)) != sharper
+
+
+def test_a_mask_goes_the_way_of_its_image() -> None:
+    left = np.zeros((48, 64), np.uint8)
+    left[:, :20] = 200
+    recipe = tiny_recipe(augmentation=0.0)
+    for seed in range(20):
+        image = Image.fromarray(np.dstack([left] * 3))
+        pixels, mask = augment(image, Image.fromarray(left), (32, 64), recipe, np.random.default_rng(seed))
+        assert mask is not None
+        assert set(np.unique(mask)) <= {0, 200}
+        assert np.mean((pixels[0] > 100) != (mask > 100)) < 0.04

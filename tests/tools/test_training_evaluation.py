@@ -1,16 +1,16 @@
 """Top-1, and how images are prepared for it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
 from cloformer_deploy.data import Preprocessing
-from tools.training.evaluation import Accuracy, evaluate, published, whole
+from tools.training.evaluation import Result, evaluate, whole
+from tools.training.objectives import Classification
 
 
 class Reds:
@@ -41,18 +41,18 @@ class Reader(nn.Module):
 
 @pytest.mark.parametrize("final", [True, False])
 def test_top_1_is_the_share_of_right_first_choices(final: bool) -> None:
-    assert evaluate(Reader(), Reds(), range(4), 32, final=final) == Accuracy(32, 4, 0.75)
-    assert evaluate(Reader(), Reds(), [3], 32, final=final) == Accuracy(32, 1, 0)
+    objective = Classification()
+    assert evaluate(Reader(), objective, Reds(), range(4), (32, 32), final=final) == Result("32", 4, 0.75)
+    assert evaluate(Reader(), objective, Reds(), [3], (32, 32), final=final) == Result("32", 1, 0)
 
 
-@pytest.mark.parametrize("prepare", [whole, published])
-def test_a_image_of_the_size_is_taken_as_it_is(prepare: Callable[[Image.Image, int], NDArray[np.uint8]]) -> None:
+def test_an_image_of_the_size_is_taken_as_it_is() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    assert np.array_equal(prepare(Image.fromarray(pixels), 64), pixels.transpose(2, 0, 1))
+    assert np.array_equal(whole(Image.fromarray(pixels), (64, 64)), pixels.transpose(2, 0, 1))
 
 
-def test_while_training_the_whole_image_is_shown_and_finally_its_centre() -> None:
+def test_while_training_the_whole_image_is_shown() -> None:
     pixels = np.zeros((64, 64, 3), np.uint8)
     pixels[:4] = 255  # the published evaluation crops an eighth away
-    assert whole(Image.fromarray(pixels), 32)[:, 0].min() == 255
-    assert published(Image.fromarray(pixels), 32)[:, 0].max() < 128
+    assert whole(Image.fromarray(pixels), (32, 96))[:, 0].min() == 255
+    assert whole(Image.fromarray(pixels), (32, 96)).shape == (3, 32, 96)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.tools.samples import tiny_recipe, write_images
 from tools.training.loading import Augmented, Steps, batches, epoch_order
+from tools.training.objectives import Classification
 from tools.training.sources import FolderSource
 
 
@@ -39,8 +40,8 @@ def test_an_epoch_sees_no_image_twice() -> None:
 
 def test_batches_are_of_the_asked_size_and_repeat(tmp_path: Path) -> None:
     source, recipe = FolderSource(write_images(tmp_path / "images")), tiny_recipe()
-    whole = list(batches(source, recipe, 32, 0, 6, workers=0, pin=False))
-    later = list(batches(source, recipe, 32, 4, 6, workers=1, pin=False))
+    whole = list(batches(source, recipe, Classification(), (32, 32), 0, 6, workers=0, pin=False))
+    later = list(batches(source, recipe, Classification(), (32, 32), 4, 6, workers=1, pin=False))
     assert all(pixels.shape == (4, 3, 32, 32) and pixels.dtype == torch.uint8 for pixels, _ in whole)
     for (pixels, labels), (again, labels_again) in zip(whole[4:], later, strict=True):
         assert torch.equal(pixels, again)
@@ -48,6 +49,6 @@ def test_batches_are_of_the_asked_size_and_repeat(tmp_path: Path) -> None:
 
 
 def test_images_reach_processes_that_are_spawned(tmp_path: Path) -> None:
-    dataset = Augmented(FolderSource(write_images(tmp_path / "images")), tiny_recipe(), 32)
+    dataset = Augmented(FolderSource(write_images(tmp_path / "images")), tiny_recipe(), Classification(), (32, 32))
     sent = pickle.loads(pickle.dumps(dataset))
     assert torch.equal(sent[1, 5][0], dataset[1, 5][0])

@@ -7,6 +7,7 @@ import torch
 
 from tests.tools.samples import tiny_recipe
 from tools.training.loop import prepare, train_step
+from tools.training.objectives import Classification
 
 pytestmark = pytest.mark.integration
 
@@ -41,7 +42,7 @@ def test_steps_lower_the_loss_at_the_schedules_rate_and_the_average_follows() ->
     training = prepare(recipe, None, CPU)
     before = training.average.state_dict()["head.weight"].clone()
     images, labels = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 0, 1])
-    losses = [float(train_step(training, images, labels, step, recipe)) for step in range(6)]
+    losses = [float(train_step(training, Classification(), images, labels, step, recipe)) for step in range(6)]
     assert losses[-1] < losses[0]
     assert {group["lr"] for group in training.optimizer.param_groups} == {recipe.learning_rate(5)}
     current, average = training.model.state_dict()["head.weight"], training.average.state_dict()["head.weight"]

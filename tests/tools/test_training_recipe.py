@@ -12,15 +12,17 @@ from cloformer_deploy.errors import RequestError
 from tests.tools.samples import tiny_recipe
 from tools.training.recipe import Stage, parse_schedule
 
+SIDES = st.integers(1, 20).map(lambda n: 32 * n)
 STAGES = st.lists(
-    st.builds(Stage, st.integers(1, 20).map(lambda n: 32 * n), st.integers(1, 400).map(lambda n: n / 8)),
+    st.builds(Stage, st.tuples(SIDES, SIDES), st.integers(1, 400).map(lambda n: n / 8)),
     min_size=1,
     max_size=4,
 )
 
 
 def test_a_schedule_is_read() -> None:
-    assert parse_schedule("64:15,224:1.7") == (Stage(64, 15), Stage(224, 1.7))
+    assert parse_schedule("256x352:2") == (Stage((256, 352), 2),)
+    assert parse_schedule("64:15,224:1.7") == (Stage((64, 64), 15), Stage((224, 224), 1.7))
 
 
 @settings(deadline=None)
@@ -31,7 +33,25 @@ def test_a_schedule_written_is_read_as_it_was(stages: list[Stage]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "64", "64:", ":1", "64:1,", "a:1", "64:b", "64:1:2", "50:1", "0:1", "-32:1", "64:0", "64:nan", "64:inf"],
+    [
+        "",
+        "64",
+        "64:",
+        ":1",
+        "64:1,",
+        "a:1",
+        "64x:1x",
+        "64x65:1",
+        "32x32x32:1",
+        "64:b",
+        "64:1:2",
+        "50:1",
+        "0:1",
+        "-32:1",
+        "64:0",
+        "64:nan",
+        "64:inf",
+    ],
 )
 def test_a_schedule_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(RequestError) as caught:
@@ -61,7 +81,7 @@ def test_the_learning_rate_rises_to_its_peak_then_falls(stages: list[Stage], pea
 
 
 def test_the_learning_rate_warms_up_over_a_twentieth_and_ends_near_0() -> None:
-    recipe = tiny_recipe(schedule=(Stage(32, 100),), peak_lr=1.0)
+    recipe = tiny_recipe(schedule=(Stage((32, 32), 100),), peak_lr=1.0)
     assert recipe.steps == 400
     assert recipe.learning_rate(0) == 1 / 20
     assert recipe.learning_rate(19) == recipe.learning_rate(20) == 1

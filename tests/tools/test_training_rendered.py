@@ -1,14 +1,16 @@
 """The rendered task as a source: rendered once, tied to its version, whole or not at all."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cloformer_deploy.data.rendered import SIZE, VERSION, label, render
+from cloformer_deploy.data.rendered.scenes import render_scene
 from tools.training import rendered as module
-from tools.training.rendered import RenderedSource
+from tools.training.rendered import IMAGES, SCENES, RenderedSource
 
 pytestmark = pytest.mark.integration
 
@@ -28,9 +30,18 @@ def test_images_are_those_of_the_task(tmp_path: Path) -> None:
     for index in (0, 5):
         image, number = source[index]
         assert np.array_equal(np.asarray(image), render("train", index))
-        assert number == source.labels[index] == label(index)
+        assert number == (source.labels or ())[index] == label(index)
     with pytest.raises(IndexError):
         source[6]
+
+
+def test_scenes_have_masks(tmp_path: Path) -> None:
+    source = RenderedSource("train", 2, tmp_path, SCENES)
+    assert source.labels is None
+    image, mask = source[1]
+    scene = render_scene("train", 1)
+    assert np.array_equal(np.asarray(image), scene.pixels)
+    assert np.array_equal(np.asarray(mask), scene.mask)
 
 
 def test_what_was_rendered_is_kept_and_what_is_missing_or_cut_short_is_rendered_again(
@@ -47,11 +58,11 @@ def test_what_was_rendered_is_kept_and_what_is_missing_or_cut_short_is_rendered_
     assert np.array_equal(np.asarray(source[5][0]), render("train", 5))
 
 
-def test_splits_counts_and_versions_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_splits_counts_and_versions_are_told_apart(tmp_path: Path) -> None:
     identities = {RenderedSource(split, count, tmp_path).identity for split in ("train", "test") for count in (1, 2)}
     before = files(tmp_path)
-    monkeypatch.setattr(module, "VERSION", VERSION + 1)
-    identities.add(RenderedSource("train", 1, tmp_path).identity)
+    later = replace(IMAGES, name="rendered-v2", title="rendered task version 2")
+    identities.add(RenderedSource("train", 1, tmp_path, later).identity)
     assert len(identities) == 5
     assert len(files(tmp_path)) == len(before) + 1
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,16 @@ from PIL import Image
 from cloformer_deploy.errors import DataError
 from tests.tools.samples import CLASSES, write_images
 from tools.training.sources import FolderSource, spread
+
+
+class Labeled(list[Any]):
+    """A source of which only the labels count."""
+
+    identity = "labeled"
+
+    def __init__(self, labels: list[int]) -> None:
+        super().__init__(labels)
+        self.labels = labels
 
 
 @pytest.fixture
@@ -69,7 +80,7 @@ def test_a_folder_without_labels_is_refused(folder: Path, tmp_path: Path) -> Non
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 70))
 def test_a_spread_gives_every_class_its_share(labels: list[int], limit: int) -> None:
-    chosen = spread(labels, limit)
+    chosen = spread(Labeled(labels), limit)
     assert chosen == sorted(set(chosen))
     assert len(chosen) == min(limit, len(labels))
     taken = Counter(labels[index] for index in chosen)

@@ -89,7 +89,7 @@ def test_every_flipped_bit_in_the_tensors_is_found(saved: Path) -> None:
         ("labels", {"labels": ("a", "b")}),
         ("data", {"data": "other"}),
         ("init", {"init": "00"}),
-        ("schedule", {"schedule": (Stage(32, 2),)}),
+        ("schedule", {"schedule": (Stage((32, 32), 2),)}),
         ("seed", {"seed": 1}),
         ("batch", {"batch": 2}),
         ("peak_lr", {"peak_lr": 1.0}),

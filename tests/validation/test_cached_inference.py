@@ -11,7 +11,7 @@ from cloformer_deploy.data import Dataset, Preprocessing, open_folder
 from cloformer_deploy.errors import DataError
 from cloformer_deploy.tasks import Outputs
 from cloformer_deploy.validation.cache import Cache, key
-from cloformer_deploy.validation.cached_inference import BATCH_SIZE, Pixels, Subject, results
+from cloformer_deploy.validation.cached_inference import BATCH_SIZE, Lot, Pixels, Subject, results
 
 PREPROCESSING = Preprocessing.published(32, 32)
 COUNT = 2 * BATCH_SIZE + 5
@@ -29,10 +29,11 @@ class Counted:
         return {"sums": pixels.reshape(len(pixels), -1).sum(axis=1, dtype=np.float32)}
 
     def subject(self, factor: int) -> Subject:
-        def run(pixels: Pixels, prepared: Outputs) -> Sequence[bytes]:
+        def run(lot: Lot) -> Sequence[bytes]:
+            pixels = lot.pixels
             self.runs.append(len(pixels))
             sums = pixels.reshape(len(pixels), -1).sum(axis=1, dtype=np.float32)
-            np.testing.assert_array_equal(sums, prepared["sums"])
+            np.testing.assert_array_equal(sums, lot.prepared["sums"])
             return [str(int(value) * factor).encode() for value in sums]
 
         return Subject(key("sum", str(factor)), run)

@@ -6,6 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
+from cloformer_deploy.data.masks import IGNORED
+from tools.training.recipe import Recipe, Size
+
 MEAN_COLOUR = (124, 116, 104)
 """The ImageNet mean in 0..255: what is cut out becomes 0 for the network."""
 
@@ -32,55 +35,58 @@ def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
 
 
 def augment(
-    image: Image.Image,
-    size: int,
-    crop_area: float,
-    strength: float,
-    sharpen: float | None,
-    rng: np.random.Generator,
-) -> NDArray[np.uint8]:
-    """Random resized crop, flip, jitter and cutout: RGB uint8, (3, size, size).
+    image: Image.Image, mask: Image.Image | None, size: Size, recipe: Recipe, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """Random resized crop, flip, jitter and cutout.
 
     Args:
         image: RGB, of any size.
-        size: side of the result in px.
-        crop_area: lowest share of the image's area in the crop.
-        strength: of jitter and cutout; at 1, brightness and contrast are multiplied by 0.7 to 1.3.
-        sharpen: percent of unsharp mask, on average, for a crop that is scaled up to the double; None for none.
+        mask: class of each pixel, of the image's size; None without masks.
+        size: height and width of the result in px.
+        recipe: its `crop_area`, `augmentation` and `sharpen` count.
         rng: where all randomness comes from.
+
+    Returns:
+        RGB uint8, (3, height, width), and the mask, uint8 (height, width), in which what is cut out is ignored.
     """
-    box = crop_box(image.width, image.height, crop_area, rng)
-    cropped = _resized(image, box, size, sharpen, rng)
+    box = crop_box(image.width, image.height, recipe.crop_area, rng, size[1] / size[0])
+    cropped = _resized(image, box, size, recipe.sharpen, rng)
+    if mask is not None:
+        mask = mask.resize(size[::-1], Image.Resampling.NEAREST, box=box)
     if rng.random() < 0.5:
         cropped = cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        mask = None if mask is None else mask.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     for enhancer, amount in (
         (ImageEnhance.Brightness, _JITTER),
         (ImageEnhance.Contrast, _JITTER),
         (ImageEnhance.Color, _SATURATION),
     ):
-        reach = amount * strength
+        reach = amount * recipe.augmentation
         cropped = enhancer(cropped).enhance(rng.uniform(1 - reach, 1 + reach))
-    pixels = np.array(cropped)
-    _cut_out(pixels, round(size * _CUTOUT_SIDE * min(strength, 1)), rng)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    pixels, classes = np.array(cropped), None if mask is None else np.array(mask, np.uint8)
+    hole = _hole(size, round(min(size) * _CUTOUT_SIDE * min(recipe.augmentation, 1)), rng)
+    pixels[hole] = MEAN_COLOUR
+    if classes is not None:
+        classes[hole] = IGNORED
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)), classes
 
 
 def _resized(
     image: Image.Image,
     box: tuple[float, float, float, float],
-    size: int,
+    size: Size,
     sharpen: float | None,
     rng: np.random.Generator,
 ) -> Image.Image:
-    """The box as a (size, size) image, sharpened if it was scaled up.
+    """The box as an image of a height and width, sharpened if it was scaled up.
 
     Scaled up, an image lacks fine detail, which images at test have. BatchNorm's statistics would settle on
     that: 128 px photographs at 224 px cost 7 points of top-1 on sharp ones. Sharpening restores the detail's
     energy, though not the detail; by how much varies, as does the filter, so that no one look is learnt.
     """
     resampling = _FILTERS[rng.choice(len(_FILTERS), p=_FILTER_SHARES)]
-    cropped = image.resize((size, size), resampling, box=box)
-    scale = size / math.sqrt((box[2] - box[0]) * (box[3] - box[1]))
+    cropped = image.resize(size[::-1], resampling, box=box)
+    scale = math.sqrt(size[0] * size[1] / ((box[2] - box[0]) * (box[3] - box[1])))
     if sharpen is None or scale <= 1 or resampling == Image.Resampling.NEAREST:
         return cropped
     percent = sharpen * (scale - 1) * rng.uniform(0.5, 1.5)
@@ -88,28 +94,29 @@ def _resized(
 
 
 def crop_box(
-    width: int, height: int, lowest_area: float, rng: np.random.Generator
+    width: int, height: int, lowest_area: float, rng: np.random.Generator, aspect: float = 1
 ) -> tuple[float, float, float, float]:
     """A random box (left, top, right, bottom) in px inside the image, with sides in a ratio of 3:4 to 4:3.
 
     Its area is uniform between `lowest_area` and 1 of the image's; where a box does not fit, another is
-    drawn, and after ten the largest centered square is taken.
+    drawn, and after ten the largest centered one is taken. `aspect` (width by height) multiplies the ratio.
     """
     for _ in range(_CROP_TRIES):
         area = width * height * rng.uniform(lowest_area, 1)
-        ratio = math.exp(rng.uniform(-math.log(_ASPECT), math.log(_ASPECT)))
+        ratio = aspect * math.exp(rng.uniform(-math.log(_ASPECT), math.log(_ASPECT)))
         box_width, box_height = math.sqrt(area * ratio), math.sqrt(area / ratio)
         if box_width <= width and box_height <= height:
             left, top = rng.uniform(0, width - box_width), rng.uniform(0, height - box_height)
             # Sums are rounded: they must not end outside the image.
             return left, top, min(left + box_width, width), min(top + box_height, height)
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    return left, top, left + side, top + side
+    high = min(width / aspect, height)
+    wide = high * aspect
+    left, top = (width - wide) / 2, (height - high) / 2
+    return left, top, left + wide, top + high
 
 
-def _cut_out(pixels: NDArray[np.uint8], side: int, rng: np.random.Generator) -> None:
-    """Cover a square around a random point of (H, W, 3) with the mean colour, in place."""
-    row, column = rng.integers(pixels.shape[0]), rng.integers(pixels.shape[1])
+def _hole(size: Size, side: int, rng: np.random.Generator) -> tuple[slice, slice]:
+    """A square around a random point, as far as it is inside: rows and columns."""
+    row, column = rng.integers(size[0]), rng.integers(size[1])
     top, left = max(row - side // 2, 0), max(column - side // 2, 0)
-    pixels[top : max(row - side // 2 + side, 0), left : max(column - side // 2 + side, 0)] = MEAN_COLOUR
+    return slice(top, max(row - side // 2 + side, 0)), slice(left, max(column - side // 2 + side, 0))

@@ -1,6 +1,6 @@
-"""Top-1 on labeled images."""
+"""The score of a model on images with targets."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,61 +9,71 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from cloformer_deploy.data.preprocessing import Preprocessing, fit
+from cloformer_deploy.data.preprocessing import Preprocessing, fit, fit_mask
+from tools.training.objectives import Objective
+from tools.training.recipe import Size, sized
 from tools.training.sources import Source
 
 BATCH = 32
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """Top-1 accuracy (`top1`, 0..1) on `n` images at `size` px."""
+class Result:
+    """A score, 0..1, on `n` images of a size, as it is written in a schedule."""
 
-    size: int
+    size: str
     n: int
-    top1: float
+    score: float
 
 
-def whole(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """The whole image at `size` px, bilinear with antialiasing: what a training at that size is judged by.
+def whole(image: Image.Image, size: Size) -> NDArray[np.uint8]:
+    """The whole image at a height and width, bilinear with antialiasing: what a training at that size is judged by.
 
-    RGB uint8, (3, size, size); an image that has the size already is taken as it is.
+    RGB uint8, (3, height, width); an image that has the size already is taken as it is.
     """
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    if image.size != size[::-1]:
+        image = image.resize(size[::-1], Image.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
-def published(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """The image as the command line's validation sees it: RGB uint8, (3, size, size)."""
-    return fit(image, Preprocessing.published(size, size))
-
-
-def evaluate(model: nn.Module, source: Source, indices: Sequence[int], size: int, *, final: bool) -> Accuracy:
-    """Top-1 of a model in eval mode on the source's images of these indices.
+def evaluate(
+    model: nn.Module, objective: Objective, source: Source, indices: Sequence[int], size: Size, *, final: bool
+) -> Result:
+    """The score of a model in eval mode on the source's images of these indices.
 
     Args:
-        model: with normalized input (B, 3, size, size).
+        model: with normalized input (B, 3, height, width).
+        objective: gives the score.
         source: of the images.
         indices: which of them.
-        size: in px.
+        size: height and width in px.
         final: prepare them as the command line does, instead of showing the whole image.
     """
     device = next(model.parameters()).device
-    right = 0
     with torch.inference_mode():
-        for images, labels in _batches(source, indices, size, published if final else whole):
-            right += int((model(images.to(device)).argmax(1).cpu() == labels).sum())
-    return Accuracy(size, len(indices), right / len(indices))
+        answers = (
+            (model(images.to(device)).cpu(), targets)
+            for images, targets in _batches(objective, source, indices, size, final=final)
+        )
+        score = objective.score(answers)
+    return Result(sized(size), len(indices), score)
 
 
 def _batches(
-    source: Source, indices: Sequence[int], size: int, prepare: Callable[[Image.Image, int], NDArray[np.uint8]]
+    objective: Objective, source: Source, indices: Sequence[int], size: Size, *, final: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Normalized images (B, 3, size, size), channels last, and their classes (B,)."""
-    preprocessing = Preprocessing.published(size, size)
+    """Normalized images (B, 3, height, width), channels last, and their targets."""
+    preprocessing = Preprocessing.published(*size, margin=objective.margin)
     for first in range(0, len(indices), BATCH):
         taken = [source[index] for index in indices[first : first + BATCH]]
-        images = preprocessing.normalize(np.stack([prepare(image, size) for image, _ in taken]))
-        labels = torch.tensor([label for _, label in taken])
-        yield torch.from_numpy(images).contiguous(memory_format=torch.channels_last), labels
+        pixels = [fit(image, preprocessing) if final else whole(image, size) for image, _ in taken]
+        targets = [prepared(objective, target, preprocessing, final=final) for _, target in taken]
+        images = torch.from_numpy(preprocessing.normalize(np.stack(pixels)))
+        yield images.contiguous(memory_format=torch.channels_last), torch.stack(targets)
+
+
+def prepared(objective: Objective, target: int | Image.Image, preprocessing: Preprocessing, *, final: bool) -> Tensor:
+    """A target in the way that its image goes."""
+    if final and isinstance(target, Image.Image):
+        return torch.from_numpy(fit_mask(np.asarray(target), preprocessing)).long()
+    return objective.resized(target, (preprocessing.height, preprocessing.width))

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from tools.training.augmentation import augment, generator
-from tools.training.recipe import Recipe
+from tools.training.augmentation import generator
+from tools.training.objectives import Objective
+from tools.training.recipe import Recipe, Size
 from tools.training.sources import Source
 
 Key = tuple[int, int]
-"""A image in the training: (epoch, index)."""
+"""An image in the training: (epoch, index)."""
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
@@ -44,29 +45,29 @@ class Steps(Sampler[list[Key]]):
 
 
 @dataclass(frozen=True)
-class Augmented(Dataset[tuple[Tensor, int]]):
-    """The source's images, augmented to `size` px, by key."""
+class Augmented(Dataset[tuple[Tensor, Tensor]]):
+    """The source's images, augmented to a height and width, by key."""
 
     source: Source
     recipe: Recipe
-    size: int
+    objective: Objective
+    size: Size
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
-        """Pixels (3, size, size), uint8, and the class."""
+    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
+        """Pixels (3, height, width), uint8, and the target."""
         epoch, index = key
-        recipe = self.recipe
-        image, label = self.source[index]
-        rng = generator(recipe.seed, epoch, index)
-        pixels = augment(image, self.size, recipe.crop_area, recipe.augmentation, recipe.sharpen, rng)
-        return torch.from_numpy(pixels), label
+        image, target = self.source[index]
+        rng = generator(self.recipe.seed, epoch, index)
+        pixels, wanted = self.objective.augmented(image, target, self.size, self.recipe, rng)
+        return torch.from_numpy(pixels), wanted
 
 
 def batches(
-    source: Source, recipe: Recipe, size: int, start: int, end: int, workers: int, pin: bool
-) -> DataLoader[tuple[Tensor, int]]:
-    """Batches of steps `start` to before `end`: pixels (B, 3, size, size) uint8 and classes (B,) int64."""
+    source: Source, recipe: Recipe, objective: Objective, size: Size, start: int, end: int, workers: int, pin: bool
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Batches of steps `start` to before `end`: pixels (B, 3, height, width) uint8, and targets."""
     return DataLoader(
-        Augmented(source, recipe, size),
+        Augmented(source, recipe, objective, size),
         batch_sampler=Steps(recipe, start, end),
         num_workers=workers,
         pin_memory=pin,

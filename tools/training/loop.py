@@ -6,21 +6,22 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.errors import ToolError
-from cloformer_deploy.networks.cloformer import CloFormer, create_model
-from cloformer_deploy.weights.checkpoints import Checkpoint, build_model
+from cloformer_deploy.networks.cloformer import VARIANTS
+from cloformer_deploy.networks.cloformer.architecture import Architecture, parsed
+from cloformer_deploy.networks.cloformer.heads import network
+from cloformer_deploy.weights.checkpoints import Checkpoint
 from tools.training.averaging import decay_at, update
 from tools.training.evaluation import evaluate
 from tools.training.loading import batches
+from tools.training.objectives import OBJECTIVES, Objective
 from tools.training.progress import say
-from tools.training.recipe import BETAS, CLIP_NORM, LABEL_SMOOTHING, WEIGHT_DECAY, Recipe, Stage
+from tools.training.recipe import BETAS, CLIP_NORM, WEIGHT_DECAY, Recipe, Size, Stage, sized
 from tools.training.record import CURVE, LOG, Log, draw_curve
 from tools.training.sources import Source, spread
 from tools.training.state import Progress, Training, load_state, save_state
@@ -41,13 +42,22 @@ class Machine:
     save_every_s: float
 
 
+def architecture(recipe: Recipe, init: Checkpoint | None) -> Architecture:
+    """The configuration that is trained: that of `init`, or the published one, with the head of the task."""
+    known = VARIANTS[recipe.variant] if init is None else parsed(init.architecture)
+    return known.of_head(OBJECTIVES[recipe.task].head, len(recipe.labels))
+
+
 def prepare(recipe: Recipe, init: Checkpoint | None, device: torch.device) -> Training:
-    """The training before its first step: fresh weights from the recipe's seed, or those of `init`."""
-    if init is None:
-        torch.manual_seed(recipe.seed)
-        model = create_model(recipe.variant, len(recipe.labels))
-    else:
-        model = cast(CloFormer, build_model(init))
+    """The training before its first step: fresh weights from the recipe's seed, and those of `init`.
+
+    Of weights for another task only the body is taken.
+    """
+    torch.manual_seed(recipe.seed)
+    model = network(architecture(recipe, init))
+    if init is not None:
+        taken = {name: init.state_dict[name] for name in model.state_dict().keys() & init.state_dict.keys()}
+        model.load_state_dict(taken, strict=False)
     model.to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # left out of torch's annotations
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
@@ -78,6 +88,7 @@ class Trainer:
         self.recipe, self.source, self.validation = recipe, source, validation
         self.folder, self.machine = folder, machine
         self.training = prepare(recipe, init, machine.device)
+        self.objective: Objective = OBJECTIVES[recipe.task].fitted(source)
         self.progress = Progress()
         if (folder / STATE).exists():
             self.progress = load_state(folder / STATE, recipe.fingerprint(), self.training)
@@ -109,17 +120,17 @@ class Trainer:
 
     def _run_stage(self, stage: Stage, start: int, end: int) -> None:
         machine = self.machine
-        loader = batches(
-            self.source, self.recipe, stage.size, start, end, machine.workers, machine.device.type == "cuda"
-        )
-        preprocessing = Preprocessing.published(stage.size, stage.size)
+        pin = machine.device.type == "cuda"
+        loader = batches(self.source, self.recipe, self.objective, stage.size, start, end, machine.workers, pin)
+        preprocessing = Preprocessing.published(*stage.size)
         mean = torch.tensor(preprocessing.mean, device=machine.device).reshape(3, 1, 1) * 255
         std = torch.tensor(preprocessing.std, device=machine.device).reshape(3, 1, 1) * 255
         report = Report(self, stage)
-        for step, (pixels, labels) in enumerate(loader, start):
+        for step, (pixels, targets) in enumerate(loader, start):
             images = (pixels.to(machine.device, non_blocking=True) - mean) / std
             images = images.contiguous(memory_format=torch.channels_last)
-            loss = float(train_step(self.training, images, labels.to(machine.device), step, self.recipe))
+            wanted = targets.to(machine.device)
+            loss = float(train_step(self.training, self.objective, images, wanted, step, self.recipe))
             if not math.isfinite(loss):
                 raise ToolError(f"the loss is {loss} at step {step}", "take another --output and a lower --lr")
             self.progress = Progress(step + 1, self.seconds)
@@ -135,12 +146,12 @@ class Trainer:
         pause = max(_VALIDATE_EVERY_S, self._judging_s / _VALIDATION_SHARE)
         return time.monotonic() - self._judged >= pause
 
-    def _judge(self, size: int) -> None:
+    def _judge(self, size: Size) -> None:
         began = time.monotonic()
-        indices = spread(self.validation.labels, VALIDATION_IMAGES)
-        accuracy = evaluate(self.training.average, self.validation, indices, size, final=False)
-        self.log.add(step=self.progress.step, seconds=round(self.seconds, 1), **asdict(accuracy))
-        say(f"{size} px: top-1 {accuracy.top1:.1%} of {accuracy.n}")
+        indices = spread(self.validation, VALIDATION_IMAGES)
+        found = evaluate(self.training.average, self.objective, self.validation, indices, size, final=False)
+        self.log.add(step=self.progress.step, seconds=round(self.seconds, 1), **asdict(found))
+        say(f"{found.size} px: {self.objective.title} {found.score:.1%} of {found.n}")
         self._judged = time.monotonic()
         self._judging_s = self._judged - began
 
@@ -149,11 +160,13 @@ class Trainer:
         self._saved = time.monotonic()
 
 
-def train_step(training: Training, images: Tensor, labels: Tensor, step: int, recipe: Recipe) -> Tensor:
-    """One step on a batch: normalized images (B, 3, H, W) and classes (B,). Returns the loss, a scalar."""
+def train_step(
+    training: Training, objective: Objective, images: Tensor, targets: Tensor, step: int, recipe: Recipe
+) -> Tensor:
+    """One step on a batch: normalized images (B, 3, H, W) and their targets. Returns the loss, a scalar."""
     for group in training.optimizer.param_groups:
         group["lr"] = recipe.learning_rate(step)
-    loss = cross_entropy(training.model(images), labels, label_smoothing=LABEL_SMOOTHING)
+    loss = objective.loss(training.model(images), targets)
     training.optimizer.zero_grad()
     torch.autograd.backward(loss)
     nn.utils.clip_grad_norm_(training.model.parameters(), CLIP_NORM)
@@ -186,14 +199,14 @@ class Report:
         trainer.log.add(
             step=step,
             epoch=round(step / recipe.steps_per_epoch, 3),
-            size=self._stage.size,
+            size=sized(self._stage.size),
             lr=recipe.learning_rate(step - 1),
             loss=round(loss, 4),
             images_per_s=round(speed, 1),
             seconds=round(trainer.seconds, 1),
         )
         say(
-            f"{self._stage.size} px  epoch {step / recipe.steps_per_epoch:.2f}  step {step}/{recipe.steps}  "
+            f"{sized(self._stage.size)} px  epoch {step / recipe.steps_per_epoch:.2f}  step {step}/{recipe.steps}  "
             f"loss {loss:.3f}  {speed:.1f} images/s"
         )
         self._restart()

@@ -13,22 +13,30 @@ WEIGHT_DECAY = 0.05
 LABEL_SMOOTHING = 0.1
 CLIP_NORM = 2.0
 
-_GIVE_SCHEDULE = "give px:epochs pairs like 64:15,96:9,224:1.5"
+_GIVE_SCHEDULE = "give px:epochs pairs like 64:15,96:9,224:1.5, or HEIGHTxWIDTH for px"
+
+Size = tuple[int, int]
+"""Height and width in px."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training at one image size: `size` in px, length in epochs (fractions are allowed)."""
+    """A part of the training at one image size, height and width in px; length in epochs (fractions are allowed)."""
 
-    size: int
+    size: Size
     epochs: float
 
     def __str__(self) -> str:
-        return f"{self.size}:{self.epochs:g}"
+        return f"{sized(self.size)}:{self.epochs:g}"
+
+
+def sized(size: Size) -> str:
+    """A size as it is written in a schedule."""
+    return f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
 
 
 def parse_schedule(text: str) -> tuple[Stage, ...]:
-    """Read `px:epochs,px:epochs,...`.
+    """Read `px:epochs,px:epochs,...`, where px is a side or HEIGHTxWIDTH.
 
     Raises:
         RequestError: not of that form, a size that is no multiple of 32, or epochs that are not positive.
@@ -37,11 +45,13 @@ def parse_schedule(text: str) -> tuple[Stage, ...]:
     for part in text.split(","):
         size_text, _, epochs_text = part.partition(":")
         try:
-            stage = Stage(int(size_text), float(epochs_text))
+            height, _, width = size_text.partition("x")
+            stage = Stage((int(height), int(width or height)), float(epochs_text))
         except ValueError as error:
             raise RequestError(f"{part!r} in the schedule is not px:epochs", _GIVE_SCHEDULE) from error
-        if stage.size < INPUT_MULTIPLE or stage.size % INPUT_MULTIPLE:
-            raise RequestError(f"size {stage.size} is not a positive multiple of {INPUT_MULTIPLE}", _GIVE_SCHEDULE)
+        for side in stage.size:
+            if side < INPUT_MULTIPLE or side % INPUT_MULTIPLE:
+                raise RequestError(f"size {side} is not a positive multiple of {INPUT_MULTIPLE}", _GIVE_SCHEDULE)
         if not 0 < stage.epochs < math.inf:
             raise RequestError(f"{stage.epochs} epochs in the schedule are not a positive number", _GIVE_SCHEDULE)
         stages.append(stage)
@@ -53,6 +63,7 @@ class Recipe:
     """Every setting that has a say in the weights; what only changes the speed is left out.
 
     Attributes:
+        task: that is trained, a key of `objectives.OBJECTIVES`.
         variant: a key of `VARIANTS`.
         labels: the classes, in the head's order.
         data: the training images' identity, as their source tells it.
@@ -68,6 +79,7 @@ class Recipe:
         sharpen: percent of unsharp mask, on average, for a crop that is scaled up to the double; None for none.
     """
 
+    task: str
     variant: str
     labels: tuple[str, ...]
     data: str

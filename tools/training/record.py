@@ -6,13 +6,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tools.training.recipe import Recipe
+from tools.training.objectives import OBJECTIVES
+from tools.training.recipe import Recipe, sized
 
 LOG, CURVE, RECIPE = "log.jsonl", "curve.png", "recipe.json"
 
 
 class Log:
-    """`log.jsonl`: one JSON object a line; trained lines have `loss`, validations `top1`; both `step` and `seconds`."""
+    """`log.jsonl`: one JSON object a line; trained lines have `loss`, validations `score`, all `step` and `seconds`."""
 
     def __init__(self, path: Path, step: int) -> None:
         """Open it to go on after `step`: lines of later steps, done but lost in a kill, are dropped."""
@@ -60,27 +61,27 @@ def images_per_second(lines: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def draw_curve(path: Path, lines: list[dict[str, Any]], recipe: Recipe) -> None:
-    """Draw training loss and validation top-1 over the steps, with the stages marked."""
+    """Draw training loss and validation score over the steps, with the stages marked."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5), layout="constrained")
     loss_axes = figure.add_subplot()
     accuracy_axes = loss_axes.twinx()
     trained = [line for line in lines if "loss" in line]
-    judged = [line for line in lines if "top1" in line]
+    judged = [line for line in lines if "score" in line]
     loss_axes.plot([line["step"] for line in trained], [line["loss"] for line in trained], "C0", linewidth=1)
-    accuracy_axes.plot([line["step"] for line in judged], [100 * line["top1"] for line in judged], "C1.-")
+    accuracy_axes.plot([line["step"] for line in judged], [100 * line["score"] for line in judged], "C1.-")
     start = 0
     for stage, end in zip(recipe.schedule, recipe.stage_ends, strict=True):
         loss_axes.axvline(end, color="0.8", linewidth=1)
         loss_axes.text(
-            (start + end) / 2, 1.01, f"{stage.size} px", transform=loss_axes.get_xaxis_transform(), ha="center"
+            (start + end) / 2, 1.01, f"{sized(stage.size)} px", transform=loss_axes.get_xaxis_transform(), ha="center"
         )
         start = end
     loss_axes.set_xlim(0, recipe.steps)
     loss_axes.set_xlabel(f"step ({recipe.batch} images)")
     loss_axes.set_ylabel("training loss", color="C0")
-    accuracy_axes.set_ylabel("validation top-1, moving average (%)", color="C1")
+    accuracy_axes.set_ylabel(f"validation {OBJECTIVES[recipe.task].title}, moving average (%)", color="C1")
     partial = path.with_name(f".{path.name}.partial")
     figure.savefig(partial, format="png")
     partial.replace(path)

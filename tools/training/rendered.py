@@ -1,9 +1,10 @@
-"""The rendered task as a source. Images are rendered once, in chunks that are files, and read from there."""
+"""Rendered images and scenes as sources. They are rendered once, in chunks that are files, and read from there."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from os import fsync
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cloformer_deploy.data.rendered import SIZE, VERSION, label, render
+from cloformer_deploy.data.rendered.scenes import SCENES_VERSION, render_scene
 from cloformer_deploy.system.cores import usable_cores
 from tools.training.progress import say
 
@@ -20,37 +22,63 @@ CHUNK = 500
 """Images in a file (75 MB): what a kill can lose on each core."""
 
 
+def _scene(split: str, index: int) -> NDArray[np.uint8]:
+    scene = render_scene(split, index)
+    return np.dstack([scene.pixels, scene.mask])
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A kind of rendered images.
+
+    Attributes:
+        name: of its folder in a cache, with the version: another version draws other images.
+        title: in prose.
+        render: draws (split, index): uint8, (SIZE, SIZE, channels); a fourth channel is the mask.
+        channels: 3, or 4 with masks.
+    """
+
+    name: str
+    title: str
+    render: Callable[[str, int], NDArray[np.uint8]]
+    channels: int
+
+
+IMAGES = Drawing(f"rendered-v{VERSION}", f"rendered task version {VERSION}", render, 3)
+SCENES = Drawing(f"scenes-v{SCENES_VERSION}", f"rendered scenes version {SCENES_VERSION}", _scene, 4)
+
+
 @dataclass(frozen=True)
 class _Split(Dataset[Tensor]):
-    """The images of a split as they are rendered: (SIZE, SIZE, 3) uint8."""
+    """The images of a split as they are rendered."""
 
+    drawing: Drawing
     split: str
 
     def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(render(self.split, index))
+        return torch.from_numpy(self.drawing.render(self.split, index))
 
 
 @dataclass(frozen=True)
 class RenderedSource:
-    """The first `count` images of a split of the rendered task, SIZE px, kept in `cache`.
-
-    Another version of the task draws other images, so each version has a folder of its own.
-    """
+    """The first `count` images of a split, SIZE px, kept in `cache`."""
 
     split: str
     count: int
     cache: Path
-    labels: tuple[int, ...] = field(init=False)
+    drawing: Drawing = IMAGES
+    labels: tuple[int, ...] | None = field(init=False)
     _opened: dict[int, NDArray[np.uint8]] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         """Render what the cache does not hold yet, on all cores."""
-        object.__setattr__(self, "labels", tuple(label(index) for index in range(self.count)))
+        labels = tuple(label(index) for index in range(self.count)) if self.drawing is IMAGES else None
+        object.__setattr__(self, "labels", labels)
         self._folder.mkdir(parents=True, exist_ok=True)
         chunks = [self._chunk(first) for first in range(0, self.count, CHUNK)]
         missing = [chunk for chunk in chunks if not self._is_whole(chunk)]
         done = self.count - sum(map(len, missing))
-        for chunk, pixels in zip(missing, _rendered(self.split, missing), strict=True):
+        for chunk, pixels in zip(missing, _rendered(self.drawing, self.split, missing), strict=True):
             _write(self._path(chunk), pixels)
             done += len(chunk)
             say(f"rendered {done} of {self.count} {self.split} images")
@@ -58,19 +86,21 @@ class RenderedSource:
     @property
     def identity(self) -> str:
         """Split, version and number of the images."""
-        return f"rendered task version {VERSION}, {self.count} {self.split} images"
+        return f"{self.drawing.title}, {self.count} {self.split} images"
 
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        """The image, RGB, SIZE px, and its class."""
+    def __getitem__(self, index: int) -> tuple[Image.Image, Any]:
+        """The image, RGB, SIZE px, and its class or mask."""
         if not 0 <= index < self.count:
             raise IndexError(index)
         first = index - index % CHUNK
         if first not in self._opened:
             self._opened[first] = np.load(self._path(self._chunk(first)), mmap_mode="r")
-        return Image.fromarray(self._opened[first][index - first]), self.labels[index]
+        pixels = self._opened[first][index - first]
+        target = Image.fromarray(pixels[..., 3]) if self.labels is None else self.labels[index]
+        return Image.fromarray(np.ascontiguousarray(pixels[..., :3])), target
 
     def __getstate__(self) -> dict[str, object]:
         # A memory map would be pickled as the images themselves, for every worker process that is spawned.
@@ -78,7 +108,7 @@ class RenderedSource:
 
     @property
     def _folder(self) -> Path:
-        return self.cache / f"rendered-v{VERSION}" / self.split
+        return self.cache / self.drawing.name / self.split
 
     def _chunk(self, first: int) -> range:
         return range(first, min(first + CHUNK, self.count))
@@ -91,16 +121,17 @@ class RenderedSource:
             pixels = np.load(self._path(chunk), mmap_mode="r")
         except (OSError, ValueError):
             return False
-        return bool(pixels.shape == (len(chunk), SIZE, SIZE, 3) and pixels.dtype == np.uint8)
+        return bool(pixels.shape == (len(chunk), SIZE, SIZE, self.drawing.channels) and pixels.dtype == np.uint8)
 
 
-def _rendered(split: str, chunks: list[range]) -> Iterator[NDArray[np.uint8]]:
-    """The images of each chunk, (n, SIZE, SIZE, 3), rendered on all cores."""
+def _rendered(drawing: Drawing, split: str, chunks: list[range]) -> Iterator[NDArray[np.uint8]]:
+    """The images of each chunk, (n, SIZE, SIZE, channels), rendered on all cores."""
     if not chunks:
         return
     # A DataLoader's workers, unlike a process pool's, end by themselves when this process is killed.
     workers = min(usable_cores(), len(chunks))
-    for pixels in DataLoader(_Split(split), batch_sampler=[*map(list, chunks)], num_workers=workers, prefetch_factor=1):
+    images, order = _Split(drawing, split), [*map(list, chunks)]
+    for pixels in DataLoader(images, batch_sampler=order, num_workers=workers, prefetch_factor=1):
         yield pixels.numpy()
 
 

@@ -5,32 +5,33 @@ import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from PIL import Image, ImageOps
 
 from cloformer_deploy.data.decoding import MAX_PIXELS, REPAIR
 from cloformer_deploy.data.folders import open_folder
+from cloformer_deploy.data.masks import open_masks
 from cloformer_deploy.errors import DataError
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
 
 
 class Source(Protocol):
-    """Labeled images by number; `labels` are the numbers of their classes, in the same order."""
+    """Images with their targets, by number."""
 
     @property
     def identity(self) -> str:
         """A text that differs where the images or their labels differ."""
 
     @property
-    def labels(self) -> Sequence[int]:
-        """The class of each image."""
+    def labels(self) -> Sequence[int] | None:
+        """The class of each image; None where images have no single class."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        """The image, RGB, and its class."""
+    def __getitem__(self, index: int) -> tuple[Image.Image, Any]:
+        """The image, RGB, and its target: the class, or the mask (`Image`, mode L)."""
 
 
 class FolderSource:
@@ -73,6 +74,43 @@ class FolderSource:
         return _decoded(self._files[index]), self.labels[index]
 
 
+class MaskSource:
+    """A folder with `images/` and `masks/`. The images' bytes and the masks are kept in memory."""
+
+    labels = None
+
+    def __init__(self, root: Path, num_classes: int) -> None:
+        """Read every image and mask of the folder.
+
+        Args:
+            root: the folder.
+            num_classes: values of masks are below it, or ignored.
+
+        Raises:
+            DataError: see `open_masks`; or a damaged image, or a mask of another size.
+        """
+        folder = open_masks(root, num_classes)
+        self.warnings = folder.warnings
+        self._images = [path.read_bytes() for path in folder.paths]
+        self._masks = [folder.full_mask(index) for index in range(len(folder))]
+        digest = hashlib.sha256()
+        for path, data, mask in zip(folder.paths, self._images, self._masks, strict=True):
+            problem = _problem(data)
+            if problem is None and (size := _decoded(data).size) != mask.shape[::-1]:
+                problem = f"its size is {size}, its mask's {mask.shape[::-1]}"
+            if problem is not None:
+                raise DataError(f"{path} cannot be used: {problem}", REPAIR)
+            digest.update(f"{len(data)} {mask.shape} ".encode() + data + mask.tobytes())
+        self.identity = f"folder of {len(self._images)} images with masks, sha256 {digest.hexdigest()[:16]}"
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, Image.Image]:
+        """The decoded image, RGB and upright, and its mask."""
+        return _decoded(self._images[index]), Image.fromarray(self._masks[index])
+
+
 def class_names(root: Path) -> tuple[str, ...]:
     """The sorted names of a folder's sub-folders."""
     try:
@@ -83,11 +121,12 @@ def class_names(root: Path) -> tuple[str, ...]:
         ) from error
 
 
-def spread(labels: Sequence[int], limit: int) -> list[int]:
+def spread(source: Source, limit: int) -> list[int]:
     """The numbers of at most `limit` images, of each class its share, spread evenly over the class."""
-    by_class = sorted(range(len(labels)), key=lambda index: labels[index])
-    limit = min(limit, len(labels))
-    return sorted(by_class[index * len(labels) // limit] for index in range(limit))
+    labels, count = source.labels, len(source)
+    by_class = sorted(range(count), key=lambda index: 0 if labels is None else labels[index])
+    limit = min(limit, count)
+    return sorted(by_class[index * count // limit] for index in range(limit))
 
 
 def _decoded(data: bytes) -> Image.Image:

@@ -1,6 +1,7 @@
 """Simulates a camera: exposure, blur, sensor noise and JPEG compression."""
 
 import io
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,32 +12,51 @@ from cloformer_deploy.data.rendered.randomness import Field, Stream, on_grid
 _LEVELS = 1024  # entries of the table of the tone curve
 
 
-def photograph(canvas: Field, random: Stream) -> NDArray[np.uint8]:
-    """Return the photograph of a canvas: RGB, uint8, (H, W, 3).
+@dataclass(frozen=True)
+class Photograph:
+    """The image that the camera made of a canvas.
+
+    Attributes:
+        pixels: RGB, uint8, (H, W, 3).
+        moved: rows and columns by which motion blur shifted the image, on average, rounded towards zero; rows and
+            columns that were shifted out on one side came in on the other.
+    """
+
+    pixels: NDArray[np.uint8]
+    moved: tuple[int, int]
+
+
+def photograph(canvas: Field, random: Stream) -> Photograph:
+    """Return the photograph of a canvas.
 
     Args:
         canvas: light of each channel, float32 (3, H, W), 1 being white paper; overwritten.
         random: source of the camera's settings and noise.
     """
     _light(canvas, random)
-    canvas = _developed(_blurred(canvas, random), random)
+    canvas, moved = _blurred(canvas, random)
+    canvas = _developed(canvas, random)
     _add_noise(canvas, random)
     pixels = (canvas * 255 + 0.5).clip(0, 255).astype(np.uint8)
-    return _compressed(np.ascontiguousarray(pixels.transpose(1, 2, 0)), random)
+    return Photograph(_compressed(np.ascontiguousarray(pixels.transpose(1, 2, 0)), random), moved)
 
 
 def _light(canvas: Field, random: Stream) -> None:
     """Apply a random brightness gradient, exposure and tint, in place."""
-    place = np.arange(canvas.shape[-1], dtype=np.float32) * (2 / canvas.shape[-1]) - 1
+    row, column = (np.arange(side, dtype=np.float32) * (2 / side) - 1 for side in canvas.shape[1:])
     slope_x, slope_y = random.uniform(-0.3, 0.3), random.uniform(-0.3, 0.3)
     exposure = random.uniform(0.65, 1.25)
     for channel in canvas:
         tint = exposure * random.uniform(0.92, 1.08)
-        channel *= (place * slope_x + 1) * ((place * slope_y + 1) * tint)[:, None]
+        channel *= (column * slope_x + 1) * ((row * slope_y + 1) * tint)[:, None]
 
 
-def _blurred(canvas: Field, random: Stream) -> Field:
-    """Return the canvas sharp, out of focus (n 1-2-1 filters: deviation sqrt(n / 2) pixels) or with motion blur."""
+def _blurred(canvas: Field, random: Stream) -> tuple[Field, tuple[int, int]]:
+    """Return the canvas and its shift (`Photograph.moved`).
+
+    The canvas is sharp, out of focus (n 1-2-1 filters: deviation sqrt(n / 2) pixels) or has motion blur.
+    """
+    shift = (0, 0)
     kind = random.choice(("sharp", "sharp", "focus", "focus", "moved"))
     if kind == "focus":
         for _ in range(random.choice((1, 1, 2, 4))):
@@ -49,7 +69,8 @@ def _blurred(canvas: Field, random: Stream) -> Field:
         for copy in moved[1:]:
             total = total + copy
         canvas = total * (1 / count)
-    return canvas
+        shift = step[0] * ((count - 1) // 2), step[1] * ((count - 1) // 2)
+    return canvas, shift
 
 
 def _smoothed(canvas: Field) -> Field:

@@ -1,8 +1,9 @@
-"""The result of a painter: a drawn object of one class."""
+"""The result of a painter, an object of one class, and the result of drawing it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cloformer_deploy.data.rendered.placement import Window
 from cloformer_deploy.data.rendered.plane import Plane
 from cloformer_deploy.data.rendered.randomness import Field, Stream
 
@@ -18,6 +19,19 @@ class Figure:
 
     cover: Field
     tone: Field
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The part of an image that something was drawn on.
+
+    Attributes:
+        window: rows and columns that contain it.
+        cover: share of each pixel of the window that it covers, 0..1, float32.
+    """
+
+    window: Window
+    cover: Field
 
 
 Painter = Callable[[Plane, Stream], Figure]

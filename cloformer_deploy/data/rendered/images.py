@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cloformer_deploy.data.batches import Batch, stream
+from cloformer_deploy.data.batches import Batch, batches_of
 from cloformer_deploy.data.preprocessing import Preprocessing, fit
 from cloformer_deploy.data.rendered.drawing import VERSION, label, render
 
@@ -41,6 +41,14 @@ class RenderedImages:
         """Class index of each image; None if the set is unlabeled."""
         return [label(index) for index in self.indices] if self.labeled else None
 
+    @property
+    def has_targets(self) -> bool:
+        """Whether the images have classes."""
+        return self.labeled
+
+    def mask(self, index: int, preprocessing: Preprocessing) -> None:
+        """Return nothing: the images have no masks; see `Dataset.mask`."""
+
     def identity(self, index: int) -> str:
         """Return version, split and index, which determine the pixels on every machine."""
         return f"rendered {VERSION} {self.split} {self.indices[index]}"
@@ -68,7 +76,7 @@ class RenderedImages:
 
     def batches(self, preprocessing: Preprocessing, size: int) -> Iterator[Batch]:
         """Yield all images in order, at the model's input size; see `ImageSet.batches`."""
-        return stream(self.indices, self.labels, lambda index: self.image(index, preprocessing), size)
+        return batches_of(self, preprocessing, size)
 
 
 def probe_images(count: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:

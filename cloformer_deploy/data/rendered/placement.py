@@ -8,6 +8,9 @@ import numpy as np
 from cloformer_deploy.data.rendered.plane import Plane
 from cloformer_deploy.data.rendered.randomness import Field, Stream, direction
 
+Window = tuple[slice, slice]
+"""Rows and columns of an image."""
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -58,17 +61,17 @@ class Placement:
         tilt = {axis: random.uniform(-strength, strength) for axis in ("p", "q")}
         return Placement(self.x, self.y, self.a, self.b, self.c, self.d, **tilt)
 
-    def window(self, size: int) -> tuple[slice, slice]:
-        """Return the rows and columns of a square image that contain the figure; empty slices if it is outside."""
+    def window(self, height: int, width: int) -> Window:
+        """Return the rows and columns of an image that contain the figure; empty slices if it is outside."""
         corners = [self._pixel(u, v) for u in (-1.02, 1.02) for v in (-1.02, 1.02)]
         columns, rows = ([corner[axis] for corner in corners] for axis in (0, 1))
-        return _span(min(rows), max(rows), size), _span(min(columns), max(columns), size)
+        return _span(min(rows), max(rows), height), _span(min(columns), max(columns), width)
 
     def _pixel(self, u: float, v: float) -> tuple[float, float]:
         depth = 1 + self.p * u + self.q * v
         return self.x + (self.a * u + self.b * v) / depth, self.y + (self.c * u + self.d * v) / depth
 
-    def plane(self, window: tuple[slice, slice]) -> Plane:
+    def plane(self, window: Window) -> Plane:
         """Return the figure coordinates of the pixels of a window (rows, columns)."""
         y, x = (
             np.arange(span.start, span.stop, dtype=np.float32) + (0.5 - origin)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cloformer_deploy.data.rendered.figure import Drawn
 from cloformer_deploy.data.rendered.placement import Placement
 from cloformer_deploy.data.rendered.plane import Plane
 from cloformer_deploy.data.rendered.randomness import Field, Stream
@@ -17,19 +18,20 @@ from cloformer_deploy.data.rendered.textures import texture
 
 Color = tuple[float, float, float]
 
-_COARSEST = 7  # side of the coarsest octave of the noise
+OCTAVES = 5
+"""Times that the coarsest octave of the noise is doubled: sides of images are multiples of 2 ** OCTAVES."""
 _SMALLEST, _LARGEST = 6.0, 70.0  # half sides of leaves, pixels
 _TEXTURED_FROM = 14.0  # half side of the smallest leaf that may have a texture, pixels
 
 
-def cloud(random: Stream, size: int) -> Field:
-    """Return 1/f noise, float32 (size, size), of standard deviation about 0.8.
+def cloud(random: Stream, height: int, width: int) -> Field:
+    """Return 1/f noise, float32 (height, width), of standard deviation about 0.8.
 
     It is the sum of white noise at each octave, slightly weaker at finer ones.
     """
-    field = random.noise(_COARSEST, _COARSEST)
+    field = random.noise(height >> OCTAVES, width >> OCTAVES)
     strength = 1.0
-    while len(field) < size:
+    for _ in range(OCTAVES):
         field = doubled(field)
         strength *= 0.83
         field += strength * random.noise(*field.shape)
@@ -65,16 +67,16 @@ def distance(a: Color, b: Color) -> float:
 
 
 def background(random: Stream, palette: Sequence[Color], roughness: Field) -> Field:
-    """Return a canvas, float32 (3, size, size): 1/f noise under dead leaves in the colors of a palette."""
-    size = len(roughness)
-    canvas = np.empty((3, size, size), np.float32)
+    """Return a canvas, float32 (3, *roughness.shape): 1/f noise under dead leaves in the colors of a palette."""
+    height, width = roughness.shape
+    canvas = np.empty((3, height, width), np.float32)
     contrast = random.uniform(0.06, 0.2)
     for channel, level in zip(canvas, random.choice(palette), strict=True):
         channel[:] = level + contrast * roughness
     for _ in range(random.whole(5, 60)):
         # The density of sizes falls with their cube, as in photographs.
         half_side = _SMALLEST / math.sqrt(1 - random.uniform(0, 1) * (1 - (_SMALLEST / _LARGEST) ** 2))
-        leaf(canvas, random, palette, roughness, (random.uniform(0, size), random.uniform(0, size)), half_side)
+        leaf(canvas, random, palette, roughness, (random.uniform(0, width), random.uniform(0, height)), half_side)
     return canvas
 
 
@@ -85,19 +87,19 @@ def leaf(
     roughness: Field,
     place: tuple[float, float],
     half_side: float,
-) -> None:
+) -> Drawn:
     """Paint one leaf in place: an ellipse, rectangle or triangle, plain or textured, with a rough surface.
 
     Args:
-        canvas: float32 (3, size, size).
+        canvas: float32 (3, height, width).
         random: source of the leaf's shape, colors and texture.
         palette: colors to choose from.
-        roughness: 1/f noise, (size, size).
+        roughness: 1/f noise, (height, width).
         place: center of the leaf (column, row), pixels.
         half_side: half of the leaf's side before it is stretched, pixels.
     """
     placement = Placement.at(*place, half_side, random.uniform(0, 1), random.uniform(0.6, 1.6))
-    window = placement.window(len(roughness))
+    window = placement.window(*roughness.shape)
     plane = placement.plane(window)
     cover = plane.cover(_shape(plane, random))
     patterned = half_side > _TEXTURED_FROM and random.chance(0.5)
@@ -107,6 +109,7 @@ def leaf(
     first, second = random.choice(palette), random.choice(palette)
     for channel, low, high in zip(canvas[:, *window], first, second, strict=True):
         channel += cover * (tone * (high - low) + rough + (low - channel))
+    return Drawn(window, cover)
 
 
 def _shape(plane: Plane, random: Stream) -> Field:

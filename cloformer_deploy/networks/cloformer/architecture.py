@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Len
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 CUSTOM = "custom"
 """The variant of a configuration that was not published."""
 
+HeadName = Literal["linear", "semantic_fpn"]
+"""Heads of a CloFormer; the published ones are linear."""
+
 _Width = Annotated[int, Ge(1), Le(8192)]
 _Heads = Annotated[int, Ge(0), Le(1024)]
 _Side = Annotated[int, Ge(1), Le(128)]
@@ -22,13 +25,15 @@ _Ratio = Annotated[int | float, Gt(0), Le(64)]
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """One configuration, under the keys of the published configuration files. Every tuple has one entry per stage.
+    """One configuration, under the keys of the published configuration files, and its head.
+
+    Every tuple has one entry per stage.
 
     The bounds of numbers hold for what `parsed` reads.
 
     Attributes:
         in_chans: channels of the input image.
-        num_classes: rows of the classifier's head; 0 is no head.
+        num_classes: of the head; 0 is no head.
         embed_dims: channels of each stage.
         depths: blocks of each stage.
         num_heads: attention heads of each stage, in all groups together.
@@ -38,6 +43,7 @@ class Architecture:
         mlp_kernel_sizes: side of the ConvFFN's depthwise kernel.
         mlp_ratios: hidden channels of the ConvFFN, in multiples of the stage's channels.
         qkv_bias: whether the 1x1 convolutions of the attention (q, k, v and the projection) have a bias.
+        head: which head; no published key.
     """
 
     in_chans: Annotated[int, Ge(1), Le(4)]
@@ -51,6 +57,7 @@ class Architecture:
     mlp_kernel_sizes: tuple[_Side, ...]
     mlp_ratios: tuple[_Ratio, ...]
     qkv_bias: bool
+    head: HeadName = "linear"
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
@@ -86,15 +93,22 @@ class Architecture:
         """Return the same configuration with another number of classes."""
         return replace(self, num_classes=num_classes)
 
+    def of_head(self, head: HeadName, num_classes: int) -> "Architecture":
+        """Return the configuration with another head."""
+        return replace(self, head=head, num_classes=num_classes)
+
     def as_json(self) -> dict[str, Any]:
-        """Return the keys with JSON values."""
+        """Return the keys with JSON values; a linear head is left out, as published configurations have no such key."""
         known: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if self.head == "linear":
+            del known["head"]
         return known
 
     @property
     def variant(self) -> str:
-        """Name of the published configuration that this is, whatever the number of classes; else `CUSTOM`."""
-        return next((name for name, item in VARIANTS.items() if item.of_classes(self.num_classes) == self), CUSTOM)
+        """Name of the published configuration that this is, whatever the head and its classes; else `CUSTOM`."""
+        of_published = ((name, item.of_head(self.head, self.num_classes)) for name, item in VARIANTS.items())
+        return next((name for name, item in of_published if item == self), CUSTOM)
 
 
 def parsed(values: Mapping[str, Any]) -> Architecture:

@@ -8,7 +8,8 @@ from cloformer_deploy.errors import CheckpointError
 from cloformer_deploy.networks.cloformer.architecture import Architecture
 
 LANDMARKS: tuple[str, ...] = ("patch_embed.conv1.conv.0.weight", "patch_embed.conv2.conv.0.weight")
-KEYS = tuple(item.name for item in fields(Architecture))
+KEYS = tuple(item.name for item in fields(Architecture) if item.name != "head")
+"""The published keys; the names of the tensors say the head."""
 STAGES = 4
 _TELLING = ("group_splits", "window_sizes")
 """Keys that no other network's configuration has: a mapping without them says nothing of this one."""

@@ -12,7 +12,8 @@ from typing import Any
 
 from cloformer_deploy.errors import CheckpointError
 from cloformer_deploy.networks.base import INPUT_MULTIPLE, Configuration, Shapes
-from cloformer_deploy.networks.cloformer.architecture import VARIANTS, Architecture, parsed
+from cloformer_deploy.networks.cloformer.architecture import CUSTOM, VARIANTS, Architecture, HeadName, parsed
+from cloformer_deploy.networks.cloformer.heads import HEADS, network
 from cloformer_deploy.system.text import listed
 
 COUNTER = ".num_batches_tracked"
@@ -29,31 +30,40 @@ _GIVE = (
 
 
 def identified(
-    shapes: Shapes, variant: str | None, said: Configuration | None
+    shapes: Shapes, head: HeadName | None, variant: str | None, said: Configuration | None
 ) -> tuple[Architecture, list[str]] | None:
     """Return the configuration of a state dict, and what had to be assumed; see `Network.identify`.
 
     An error about missing or unknown tensors is told against the wanted variant, else against the nearest.
+
+    Args:
+        shapes: of the body and its head.
+        head: that the names show; None is none.
+        variant: that is wanted, or None.
+        said: see `Network.identify`.
     """
-    head = shapes.get("head.weight", ())
-    num_classes = head[0] if head else int(any(name.startswith("head.") for name in shapes))
-    if head and num_classes == 0:
-        raise CheckpointError("head.weight has 0 rows, so the network has no classes", _GIVE)
-    differing = {name: _differing(shapes_of(item.of_classes(num_classes)), shapes) for name, item in VARIANTS.items()}
+    num_classes = _num_classes(shapes, head)
+    known = {name: item.of_head(head or "linear", num_classes) for name, item in VARIANTS.items()}
+    differing = {name: _differing(shapes_of(item), shapes) for name, item in known.items()}
     nearest = min(differing, key=lambda name: len(differing[name]))
-    if not shapes_of(VARIANTS[variant if variant in VARIANTS else nearest]).keys() & shapes.keys():
+    if not shapes_of(known[variant if variant in known else nearest]).keys() & shapes.keys():
         return None
     if isinstance(said, str):  # other people's files have a `variant` too
-        said = VARIANTS[said].of_classes(num_classes).as_json() if said in VARIANTS else None
-    inferred = VARIANTS[nearest].of_classes(num_classes) if not differing[nearest] else _inferred(shapes, num_classes)
+        said = known[said].as_json() if said in known else None
+    if said is not None and head not in (None, "linear"):  # it may be that of the classifier that the body is from
+        said = {**said, "head": head, "num_classes": num_classes}
+    inferred = known[nearest] if not differing[nearest] else _inferred(shapes, head, num_classes)
     if said is not None:
         architecture = _given(said, inferred)
         _check_complete("the configuration that is given", shapes_of(architecture), shapes)
     elif inferred is not None and not _differing(shapes_of(inferred), shapes):
         architecture = inferred
     else:
-        told = variant if variant in VARIANTS else nearest
-        _check_complete(told, shapes_of(VARIANTS[told].of_classes(num_classes)), shapes)
+        if inferred is not None and variant not in known:
+            differing[CUSTOM] = _differing(shapes_of(inferred), shapes)
+            known[CUSTOM] = inferred
+        told = variant if variant in known else min(differing, key=lambda name: len(differing[name]))
+        _check_complete(told, shapes_of(known[told]), shapes)
         raise AssertionError(f"these weights are {told} and were not identified")
     for stage, window in enumerate(architecture.window_sizes):
         side = INPUT_MULTIPLE >> (stage + 2)
@@ -71,11 +81,23 @@ def identified(
     return architecture, _assumptions(architecture, said or {})
 
 
+def _num_classes(shapes: Shapes, head: HeadName | None) -> int:
+    """Return the number of classes that a head's tensors show; 1 where the one that shows it is missing."""
+    if head is None:
+        return 0
+    name = HEADS[head].classes
+    rows = (*shapes.get(name, ()), 1)[0]
+    if rows == 0:
+        raise CheckpointError(f"{name} has 0 rows, so the network has no classes", _GIVE)
+    return rows
+
+
 def shapes_of(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """Return the names and shapes of the complete state dict, in its order."""
     known = _shapes_of_few_classes(architecture.of_classes(min(architecture.num_classes, 1)))
+    layer = HEADS[architecture.head].classes.removesuffix("weight")
     return {
-        name: (architecture.num_classes, *shape[1:]) if name.startswith("head.") else shape
+        name: (architecture.num_classes, *shape[1:]) if name.startswith(layer) else shape
         for name, shape in known.items()
     }
 
@@ -83,8 +105,6 @@ def shapes_of(architecture: Architecture) -> dict[str, tuple[int, ...]]:
 @lru_cache(maxsize=16)
 def _shapes_of_few_classes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     import torch
-
-    from cloformer_deploy.networks.cloformer.pyramid import network
 
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in network(architecture).state_dict().items()}
@@ -113,7 +133,7 @@ def _assumptions(architecture: Architecture, said: Mapping[str, Any]) -> list[st
     return assumed
 
 
-def _inferred(shapes: Shapes, num_classes: int) -> Architecture | None:
+def _inferred(shapes: Shapes, head: HeadName | None, num_classes: int) -> Architecture | None:
     """Return the configuration that the shapes show; None where they are not those of any.
 
     Heads are assumed to be `HEAD_WIDTH` channels wide, or as wide as the groups allow, and the windows as published.
@@ -139,6 +159,7 @@ def _inferred(shapes: Shapes, num_classes: int) -> Architecture | None:
             mlp_kernel_sizes=tuple(stage.mlp_kernel for stage in stages),
             mlp_ratios=tuple(stage.mlp_ratio for stage in stages),
             qkv_bias="layers.0.blocks.0.attn.proj.bias" in shapes,
+            head=head or "linear",
         )
         return parsed(shown.as_json())  # which checks the bounds
     except ValueError:

@@ -16,6 +16,7 @@ from cloformer_deploy.networks.base import (
 )
 from cloformer_deploy.networks.cloformer.architecture import CUSTOM, VARIANTS, parsed
 from cloformer_deploy.networks.cloformer.evidence import KEYS, LANDMARKS, own_names, said
+from cloformer_deploy.networks.cloformer.heads import BODY, HEADS, head_of, network
 from cloformer_deploy.networks.cloformer.identification import identified, shapes_of
 from cloformer_deploy.system.text import listed
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from cloformer_deploy.networks.cloformer.attention import CloAttention
     from cloformer_deploy.networks.cloformer.body import ConvFFN
 
-_BODY = ("patch_embed.", "layers.")
 _STAGE = r"layers\.\d+"
 _BLOCK = rf"{_STAGE}\.blocks\.\d+"
 _BRANCHES = (
@@ -63,13 +63,18 @@ class CloFormerNetwork:
     ) -> Identity | None:
         """See `Network.identify`. Weights without any tensor of a head are a body, whatever else they have."""
         notes: tuple[str, ...] = ()
-        if headless or not any(name.startswith("head.") for name in shapes):
-            body = {name: shape for name, shape in shapes.items() if name.startswith(_BODY)}
-            others = sorted(shapes.keys() - body.keys())
-            unused = f"; not used: {listed(others)}" if others else ""
-            notes = (f"the network is taken without a head, its outputs are features{unused}",)
-            shapes = body
-        found = identified(shapes, variant, configuration)
+        head = None if headless else head_of(shapes)
+        if head != "linear":  # whose files have no other tensors: all must be known
+            kept = BODY if head is None else (*BODY, *HEADS[head].prefixes)
+            used = {name: shape for name, shape in shapes.items() if name.startswith(kept)}
+            others = sorted(shapes.keys() - used.keys())
+            unused = f"not used: {listed(others)}" if others else ""
+            if head is None:
+                taken = "the network is taken without a head, its outputs are features"
+                unused = f"{taken}; {unused}" if unused else taken
+            notes = (unused,) if unused else ()
+            shapes = used
+        found = identified(shapes, head, variant, configuration)
         if found is None:
             return None
         architecture, assumed = found
@@ -77,7 +82,7 @@ class CloFormerNetwork:
             self.name,
             architecture.variant,
             architecture.as_json(),
-            "classification" if architecture.num_classes else "features",
+            HEADS[architecture.head].task if architecture.num_classes else "features",
             architecture.num_classes,
             architecture.in_chans,
             tuple(assumed),
@@ -109,8 +114,6 @@ class CloFormerNetwork:
 
     def build(self, architecture: Mapping[str, Any]) -> "nn.Module":
         """See `Network.build`."""
-        from cloformer_deploy.networks.cloformer.pyramid import network
-
         return network(parsed(architecture))
 
     def scale_pairs(self, model: "nn.Module") -> Iterator[ScalePair]:

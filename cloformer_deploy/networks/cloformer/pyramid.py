@@ -4,7 +4,6 @@ from torch import Tensor
 
 from cloformer_deploy.networks.cloformer.architecture import Architecture
 from cloformer_deploy.networks.cloformer.body import CloFormerBody
-from cloformer_deploy.networks.cloformer.classifier import CloFormer
 
 
 class CloFormerPyramid(CloFormerBody):
@@ -26,8 +25,3 @@ class CloFormerPyramid(CloFormerBody):
         """
         maps = self.features(x)
         return tuple(maps) if self.stream_scale == 1 else tuple(item * self.stream_scale for item in maps)
-
-
-def network(architecture: Architecture) -> CloFormerBody:
-    """Build the untrained network of a configuration: without classes it has no head."""
-    return CloFormer(architecture) if architecture.num_classes else CloFormerPyramid(architecture)

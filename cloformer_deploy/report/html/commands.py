@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cloformer_deploy.backends.registry import BACKENDS, all_precisions, default_target, recipe_of
 from cloformer_deploy.bundle import Bundle, digest
 from cloformer_deploy.bundle.manifest import Artifact
-from cloformer_deploy.data import default_calibration
+from cloformer_deploy.data.calibration import bundled_of
 from cloformer_deploy.weights.zoo import bundled_checkpoints
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _options(artifact: Artifact, bundle: Bundle, notes: list[str]) -> Iterator[s
     if artifact.input.batch != 1:
         yield from ("--batch", str(artifact.input.batch))
     calibration = artifact.calibration
-    if calibration is not None and calibration.sha256 != default_calibration().sha256:
+    if calibration is not None and bundled_of(calibration.sha256) is None:
         yield from ("--calibration", "FILE")
         notes.append(
             f"--calibration FILE: the set with sha256 {calibration.sha256}, of {calibration.n} images, seed "

@@ -10,23 +10,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloformer_deploy.data.rendered import CLASSES, SIZE, SPLITS, label, render
+from cloformer_deploy.data.rendered import CLASSES, SIZE, SPLITS, label, render, render_scene
 
 pytestmark = pytest.mark.integration
 
 PINNED = json.loads(Path(__file__).with_name("sha256.json").read_text())
-"""SHA-256 digests of the first 20 test images."""
+"""SHA-256 digests of the first 20 test images, and of the first 10 test scenes with their masks."""
 
 PRINTS_SHA256 = """
-import hashlib, json
-from cloformer_deploy.data.rendered import render
-print(json.dumps([hashlib.sha256(render("test", index).tobytes()).hexdigest() for index in range(20)]))
+import json
+from tests.data.rendered.test_bytes import digests
+print(json.dumps(digests()))
 """
 
 
+def digests() -> dict[str, list[str]]:
+    scenes = [render_scene("test", index) for index in range(10)]
+    return {
+        "images": [hashlib.sha256(render("test", index).tobytes()).hexdigest() for index in range(20)],
+        "scenes": [hashlib.sha256(item.pixels.tobytes() + item.mask.tobytes()).hexdigest() for item in scenes],
+    }
+
+
 def test_pinned() -> None:
-    assert len(PINNED) == 20
-    assert [hashlib.sha256(render("test", index).tobytes()).hexdigest() for index in range(20)] == PINNED
+    assert len(PINNED["images"]) == 20
+    assert digests() == PINNED
 
 
 def test_numpys_choice_of_instructions_has_no_effect() -> None:

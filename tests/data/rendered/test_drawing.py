@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cloformer_deploy.data.rendered import CLASSES, SIZE, render
-from cloformer_deploy.data.rendered.drawing import PAINTERS
+from cloformer_deploy.data.rendered.objects import PAINTERS
 from cloformer_deploy.data.rendered.placement import Placement
 from cloformer_deploy.data.rendered.plane import Plane
 from cloformer_deploy.data.rendered.randomness import Stream, direction
@@ -88,7 +88,7 @@ def test_a_placements_plane_is_its_inverse(seed: int) -> None:
     random = Stream(seed)
     place = (random.uniform(60, 160), random.uniform(60, 160))
     placement = Placement.at(*place, random.uniform(20, 90), random.uniform(0, 1), 1.2, 0.2).tilted(random, 0.22)
-    rows, columns = placement.window(SIZE)
+    rows, columns = placement.window(SIZE, SIZE)
     drawn = placement.plane((rows, columns))
     depth = 1 + placement.p * drawn.u + placement.q * drawn.v
     x = placement.x + (placement.a * drawn.u + placement.b * drawn.v) / depth
@@ -99,7 +99,7 @@ def test_a_placements_plane_is_its_inverse(seed: int) -> None:
 
 
 def test_a_window_outside_the_image_is_empty() -> None:
-    rows, columns = Placement.at(-500, 100, 50, 0.1).window(SIZE)
+    rows, columns = Placement.at(-500, 100, 50, 0.1).window(SIZE, SIZE)
     assert (columns.stop - columns.start) * (rows.stop - rows.start) == 0
 
 
@@ -137,7 +137,7 @@ def test_doubling_keeps_the_mean_and_straight_lines() -> None:
 
 
 def test_clouds_have_their_deviation() -> None:
-    clouds = np.stack([cloud(Stream("cloud", seed), SIZE) for seed in range(20)])
+    clouds = np.stack([cloud(Stream("cloud", seed), SIZE, SIZE) for seed in range(20)])
     assert clouds.shape == (20, SIZE, SIZE)
     assert 0.7 < clouds.std() < 0.9
 

@@ -40,7 +40,7 @@ def architectures(draw: st.DrawFn) -> Architecture:
 @settings(max_examples=40, deadline=None)
 @given(architectures())
 def test_the_shapes_show_the_configuration(architecture: Architecture) -> None:
-    found = identified(shapes_of(architecture), None, None)
+    found = identified(shapes_of(architecture), "linear", None, None)
     assert found is not None
     assert found[0] == architecture
     assert found[1]
@@ -48,7 +48,7 @@ def test_the_shapes_show_the_configuration(architecture: Architecture) -> None:
 
 def test_what_is_said_is_obeyed() -> None:
     windows = [2, 2, 1, 1]
-    found = identified(shapes_of(VARIANTS["xxs"]), None, {"window_sizes": windows})
+    found = identified(shapes_of(VARIANTS["xxs"]), "linear", None, {"window_sizes": windows})
     assert found is not None
     assert found[0] == replace(VARIANTS["xxs"], window_sizes=tuple(windows))
     assert found[0].variant == CUSTOM
@@ -57,20 +57,22 @@ def test_what_is_said_is_obeyed() -> None:
 
 def test_heads_are_said_by_their_groups() -> None:
     doubled = [[2 * heads for heads in split] for split in VARIANTS["xxs"].group_splits]
-    found = identified(shapes_of(VARIANTS["xxs"]), None, {"group_splits": doubled, "window_sizes": [8, 4, 2, 1]})
+    found = identified(
+        shapes_of(VARIANTS["xxs"]), "linear", None, {"group_splits": doubled, "window_sizes": [8, 4, 2, 1]}
+    )
     assert found is not None
     assert found[0].num_heads == (8, 8, 16, 32)
     assert found[1] == []
 
 
 def test_the_name_of_a_published_configuration_says_all() -> None:
-    assert identified(shapes_of(VARIANTS["s"]), None, "s") == (VARIANTS["s"], [])
+    assert identified(shapes_of(VARIANTS["s"]), "linear", None, "s") == (VARIANTS["s"], [])
     with pytest.raises(CheckpointError, match=r"not those of the configuration that is given|has shape"):
-        identified(shapes_of(VARIANTS["s"]), None, "xs")
+        identified(shapes_of(VARIANTS["s"]), "linear", None, "xs")
 
 
 def test_another_text_says_nothing() -> None:
-    found = identified(shapes_of(TINY), None, "large")
+    found = identified(shapes_of(TINY), "linear", None, "large")
     assert found is not None
     assert found[0].variant == CUSTOM
     assert len(found[1]) == 2
@@ -94,11 +96,11 @@ def test_another_text_says_nothing() -> None:
 )
 def test_what_is_said_must_fit(said: dict[str, Any], words: str) -> None:
     with pytest.raises(CheckpointError, match=words.replace("[", r"\[")):
-        identified(shapes_of(VARIANTS["xxs"]), None, said)
+        identified(shapes_of(VARIANTS["xxs"]), "linear", None, said)
 
 
 def test_a_variant_that_is_asked_for_is_not_a_custom_one() -> None:
-    assert identified(shapes_of(TINY), CUSTOM, TINY.as_json()) == (TINY, [])
+    assert identified(shapes_of(TINY), "linear", CUSTOM, TINY.as_json()) == (TINY, [])
     with pytest.raises(CheckpointError, match="these are custom weights, not xxs") as caught:
-        identified(shapes_of(TINY), "xxs", TINY.as_json())
+        identified(shapes_of(TINY), "linear", "xxs", TINY.as_json())
     assert "--variant custom" in caught.value.hint

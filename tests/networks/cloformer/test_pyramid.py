@@ -11,7 +11,8 @@ from cloformer_deploy.errors import CheckpointError
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.networks.cloformer import VARIANTS
 from cloformer_deploy.networks.cloformer.body import CloFormerBody
-from cloformer_deploy.networks.cloformer.pyramid import CloFormerPyramid, network
+from cloformer_deploy.networks.cloformer.heads import network
+from cloformer_deploy.networks.cloformer.pyramid import CloFormerPyramid
 from tests.tiny import TINY, as_trained
 
 NETWORK = NETWORKS["cloformer"]

@@ -10,7 +10,7 @@ import pytest
 from cloformer_deploy.backends.registry import default_target
 from cloformer_deploy.bundle import Bundle, digest
 from cloformer_deploy.bundle.manifest import Artifact, Calibration, Interface, Weights
-from cloformer_deploy.data import Preprocessing, default_calibration
+from cloformer_deploy.data import Preprocessing, bundled_calibration
 from cloformer_deploy.data.rendered import CLASSES
 from cloformer_deploy.report.html import Asked
 from cloformer_deploy.report.html.commands import Commands, commands
@@ -72,7 +72,7 @@ def test_what_differs_from_the_defaults_is_given() -> None:
 
 @pytest.mark.parametrize("bundled", [True, False])
 def test_a_calibration_set_that_does_not_ship_is_asked_for(bundled: bool) -> None:
-    sha256 = default_calibration().sha256 if bundled else "c" * 64
+    sha256 = bundled_calibration("rendered").sha256 if bundled else "c" * 64
     made = artifacts(3)[2].model_copy(update={"calibration": Calibration(sha256=sha256, n=8, seed=3)})
     found = told([made])
     assert ("--calibration FILE" in found.export[0]) is not bundled

@@ -8,6 +8,7 @@ from cloformer_deploy.lowering.normalization import PooledNorm
 from cloformer_deploy.networks.cloformer.body import CloFormerBody
 from cloformer_deploy.networks.cloformer.classifier import CloFormer
 from cloformer_deploy.networks.cloformer.pyramid import CloFormerPyramid
+from cloformer_deploy.networks.cloformer.segmenter import CloFormerSegmenter
 
 
 def affine_readers(model: CloFormerBody) -> list[tuple[str, list[nn.Linear | nn.Conv2d]]]:
@@ -21,9 +22,15 @@ def stream_norms(model: CloFormerBody) -> list[nn.GroupNorm]:
 
 
 def restore_stream(model: CloFormerBody, factor: float) -> None:
-    """Multiply outputs that are maps of the residual stream, in place."""
+    """Multiply what a head takes from the residual stream without normalizing it, in place.
+
+    Of a segmenter that is what the laterals read, so that the factor is folded into their weights; without a head it
+    is the outputs.
+    """
     if isinstance(model, CloFormerPyramid):
         model.stream_scale *= factor
+    if isinstance(model, CloFormerSegmenter):
+        model.segment.scale_inputs(factor)
 
 
 def pool_before_norm(model: CloFormerBody, *, float16: bool) -> None:

@@ -1,0 +1,141 @@
+"""Statistics of maps of classes: what the mean IoU needs of each image, and bootstrap intervals over images.
+
+Of an image's confusion matrix only the diagonal and the sums of rows and columns count. They are compact, they add up
+over images, and a bootstrap over images re-weights them.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloformer_deploy.tasks.base import Interval
+
+IGNORED = 255
+"""Value of a mask's pixels whose class does not count."""
+RESAMPLES = 2000
+_BATCH = 250
+Classes = NDArray[np.uint8]
+Counts = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PixelCounts:
+    """Counts of pixels of several images; all arrays have one row per image.
+
+    Attributes:
+        same: pixels with PyTorch's class, (n,).
+        total: pixels, (n,).
+        labeled: whether the images have masks.
+        right: pixels of each class that are found as such, (n, classes).
+        true: pixels of each class in the masks, (n, classes).
+        found: pixels that are counted and found as each class, (n, classes).
+    """
+
+    same: Counts
+    total: Counts
+    labeled: bool
+    right: Counts
+    true: Counts
+    found: Counts
+
+
+def packed(found: Classes, expected: Classes, mask: Classes | None, num_classes: int, *, valid: bool) -> bytes:
+    """Return the counts of one image, little-endian 32-bit integers.
+
+    Args:
+        found: classes of an artifact, (H, W).
+        expected: PyTorch's, (H, W).
+        mask: the right classes, (H, W), or `IGNORED`; None without labels.
+        num_classes: number of classes.
+        valid: false for an image with NaN or infinity: no pixel is right.
+    """
+    same = int((found == expected).sum()) if valid else 0
+    counts = np.zeros((3, num_classes), "<u4")
+    if mask is not None:
+        counted = mask != IGNORED
+        true, answers = mask[counted], found[counted]
+        counts[1] = np.bincount(true, minlength=num_classes)
+        if valid:
+            counts[0] = np.bincount(true[true == answers], minlength=num_classes)
+            counts[2] = np.bincount(answers, minlength=num_classes)
+    head = np.array([same, found.size, mask is not None], "<u4")
+    return head.tobytes() + counts.tobytes()
+
+
+def unpacked(evidence: Sequence[bytes]) -> PixelCounts:
+    """Return the counts of several images, from `packed`."""
+    rows = np.stack([np.frombuffer(item, "<u4") for item in evidence]).astype(np.float64)
+    right, true, found = np.split(rows[:, 3:], 3, axis=1)
+    return PixelCounts(rows[:, 0], rows[:, 1], bool(rows[:, 2].all()), right, true, found)
+
+
+def mean_iou(right: Counts, true: Counts, found: Counts) -> Counts:
+    """Return the mean intersection over union of the classes that occur in the masks, 0..1; NaN without any.
+
+    Args:
+        right: pixels of each class that are found as such, (..., classes).
+        true: pixels of each class in the masks, (..., classes).
+        found: pixels found as each class, (..., classes).
+    """
+    occurs = true > 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ious = np.where(occurs, right / (true + found - right), 0.0)
+        return np.asarray(ious.sum(axis=-1) / occurs.sum(axis=-1), np.float64)
+
+
+def score(counts: PixelCounts) -> float:
+    """Return the mean IoU of all images together."""
+    return float(mean_iou(*(each.sum(axis=0) for each in (counts.right, counts.true, counts.found))))
+
+
+def drop_ci95_pp(before: PixelCounts, after: PixelCounts) -> Interval:
+    """Return the interval of the fall of the mean IoU, percentage points: a paired bootstrap over images."""
+
+    def drops(weights: Counts) -> Counts:
+        old, new = (
+            mean_iou(*(weights @ each for each in (side.right, side.true, side.found))) for side in (before, after)
+        )
+        return 100 * (old - new)
+
+    return bootstrap_ci95(drops, len(after.total), (-100.0, 100.0))
+
+
+def share_ci95(part: Counts, whole: Counts) -> Interval:
+    """Return the interval of sum(part) / sum(whole), 0..1: a bootstrap over images."""
+    return bootstrap_ci95(lambda weights: (weights @ part) / (weights @ whole), len(whole), (0.0, 1.0))
+
+
+def share_drop_ci95_pp(before: Counts, after: Counts, whole: Counts) -> Interval:
+    """Return the interval of the fall of a share, percentage points: a paired bootstrap over images."""
+    return bootstrap_ci95(
+        lambda weights: 100 * (weights @ (before - after)) / (weights @ whole), len(whole), (-100.0, 100.0)
+    )
+
+
+def bootstrap_ci95(figures: Callable[[Counts], Counts], n: int, unknown: Interval) -> Interval:
+    """Return the expanded percentile interval of a figure over resampled images, seeded.
+
+    Percentiles are taken further out by what few images make a percentile interval too narrow (T. Hesterberg, "What
+    Teachers Should Know About the Bootstrap", Am. Stat. 69, 2015, section 5.3).
+
+    Args:
+        figures: returns the figure of each resample, from how often each image is in it, (resamples, n).
+        n: images.
+        unknown: the interval of a single image, which tells nothing.
+    """
+    from scipy.stats import norm, t
+
+    if n < 2:
+        return unknown
+    random = np.random.default_rng(0)
+    drawn = [
+        figures(random.multinomial(n, np.full(n, 1 / n), size=_BATCH).astype(np.float64))
+        for _ in range(RESAMPLES // _BATCH)
+    ]
+    values = np.concatenate(drawn)
+    tail = float(norm.cdf(math.sqrt(n / (n - 1)) * t.ppf(0.025, n - 1)))
+    low, high = np.nanquantile(values, [tail, 1 - tail])
+    return float(low), float(high)
