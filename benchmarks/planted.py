@@ -1,6 +1,6 @@
 """Measure which of sixty faults, planted in real exported files, the checks catch on images of the rendered task.
 
-    python benchmarks/planted.py --work DIR [--output FILE]   # plants and judges; DIR keeps the healthy exports
+    python benchmarks/planted.py --work DIR [--output FILE]   # plants and judges; goes on from what DIR holds
     python benchmarks/planted.py --table FILE                 # prints the table of a JSON file, in Markdown
 
 A fault is caught if the gate fails, with the healthy files as the baseline; named if it says what is wrong, or, for a
@@ -34,6 +34,7 @@ from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.gate import DriftConfig, gate
 from cloformer_deploy.networks.cloformer import CloFormer
 from cloformer_deploy.progress import Silent
+from cloformer_deploy.system.files import replaced
 from cloformer_deploy.validation.cache import Cache
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 
@@ -159,10 +160,16 @@ def measure(work: Path, wanted: Callable[[str], bool], blaming: bool) -> dict[st
         sqnr_db = {(item["format"], item["precision"]): item["sqnr_db"] for item in healthy}
         results = []
         for fault in (fault for fault in FAULTS if wanted(fault.name)):
-            bundle = checker.plant(fault, Path(folder, "planted"))
-            judged = checker.judge(bundle, fault.n)
-            blamed = checker.blamed(bundle) if blaming and fault.kind == "layer" else None
-            results.append(_result(fault, judged, sqnr_db[fault.format, fault.precision], blamed))
+            done = work / "faults" / f"{fault.name.replace(' ', '-')}.json"
+            if not done.exists():
+                bundle = checker.plant(fault, Path(folder, "planted"))
+                judged = checker.judge(bundle, fault.n)
+                blamed = checker.blamed(bundle) if blaming and fault.kind == "layer" else None
+                result = _result(fault, judged, sqnr_db[fault.format, fault.precision], blamed)
+                done.parent.mkdir(exist_ok=True)
+                with replaced(done) as staged:
+                    staged.write_text(json.dumps(result))
+            results.append(json.loads(done.read_text()))
             print(_row(results[-1]), file=sys.stderr, flush=True)
     return {
         "schema_version": 1,
@@ -220,7 +227,7 @@ def _row(item: Mapping[str, Any]) -> str:
 
 
 def main(
-    work: Annotated[Path | None, typer.Option(help="Folder that keeps the exports between runs.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Folder that keeps exports and results between runs.")] = None,
     only: Annotated[str, typer.Option(help="Plant the faults alone whose name has this in it.")] = "",
     blaming: Annotated[bool, typer.Option("--blame/--no-blame", help="Let blame look at faults of layers.")] = True,
     output: Annotated[Path | None, typer.Option(help="Write the JSON here.")] = None,

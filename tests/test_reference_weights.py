@@ -1,25 +1,27 @@
 """The accuracy of the bundled weights is what their cards state, over the same images; better fails too."""
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import pytest
 
-from cloformer_deploy.data import Dataset, Preprocessing, RenderedImages, open_folder
+from cloformer_deploy.data import Preprocessing, make_calibration
 from cloformer_deploy.export.pipeline import export
 from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.networks.cloformer import CloFormer
 from cloformer_deploy.progress import Silent
-from cloformer_deploy.tasks import TASKS
-from cloformer_deploy.validation import reference_outputs, validate
+from cloformer_deploy.validation import validate
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 from cloformer_deploy.weights.zoo import bundled_checkpoints, resolve_weights
+from tests.reference_answers import RECORD, images_of, wrong_images
 
-TOLERANCE = 0.002
-"""Two images of the 1,000, near the boundary between two classes, may fall either way on another processor."""
-INT8_TOLERANCE = 0.01
+IMAGES = 200
+UNSURE = 1
+"""Images near the boundary between two classes, which may fall either way on another processor."""
+INT8_TOLERANCE = 0.02
 
 pytestmark = pytest.mark.integration
 
@@ -33,45 +35,32 @@ def stated(name: str) -> tuple[float, int]:
     return right / n, n
 
 
-def agrees_with_card(name: str, images: Dataset) -> None:
-    """Check the top-1 accuracy of PyTorch over all images of the card."""
+@pytest.mark.parametrize(("name", "low", "high"), [("xxs-rendered", 0.90, 0.97), ("xxs-imagenette", 0.82, 0.95)])
+def test_the_images_that_pytorch_has_wrong(name: str, low: float, high: float, shared: Path) -> None:
+    """Some of the images that the card's figure is of: those that are recorded as wrong are, and no others."""
     top1, n = stated(name)
-    assert len(images) == n == 1000
-    checkpoint = load_checkpoint(resolve_weights(name))
-    model = build_model(checkpoint)
-    preprocessing = Preprocessing.published(224, 224)
-    right = 0
-    for batch in images.batches(preprocessing, 20):
-        assert batch.labels is not None
-        normalized = preprocessing.normalize(batch.pixels)
-        (logits,) = reference_outputs(model, normalized, TASKS["classification"].outputs).values()
-        right += int((logits.argmax(axis=1) == np.asarray(batch.labels)).sum())
-    assert right / n == pytest.approx(top1, abs=TOLERANCE)
-
-
-def test_xxs_rendered() -> None:
-    """It takes a minute or two, as the next one does: no fewer images tell what the card states."""
-    assert 0.90 <= stated("xxs-rendered")[0] <= 0.97
-    agrees_with_card("xxs-rendered", RenderedImages("test", range(1000)))
-
-
-def test_xxs_imagenette(shared: Path) -> None:
-    assert stated("xxs-imagenette")[0] >= 0.82
-    # The folders are named by WordNet ids, in the order of the classes; the labels are English.
-    agrees_with_card("xxs-imagenette", open_folder(shared / "imagenette" / "drift224", 10, None))
+    assert low <= top1 <= high
+    recorded = set(json.loads(RECORD.read_text())[name])
+    assert (len(recorded), n) == (round((1 - top1) * n), 1000)
+    some = range(0, n, n // IMAGES)
+    found = set(wrong_images(name, images_of(name, shared), some))
+    assert len(found ^ (recorded & set(some))) <= UNSURE
 
 
 def test_int8_of_a_published_variant(tmp_path: Path) -> None:
     """Its size and its accuracy. It takes minutes: no smaller network has the published share of weights."""
-    made = export(ExportRequest(("onnx",), ("int8",), weights="xxs-rendered", output=tmp_path / "bundle"), Silent())
+    calibration = tmp_path / "calibration.safetensors"
+    make_calibration("rendered", 40, 0, Preprocessing.published(224, 224), calibration, Silent())
+    request = ExportRequest(("onnx",), ("int8",), weights="xxs-rendered", calibration=calibration)
+    made = export(replace(request, output=tmp_path / "bundle"), Silent())
     (artifact,) = made.bundle.manifest.artifacts
     # About a third of the size, also with the published number of classes, though the head stays float.
     model = cast(CloFormer, build_model(load_checkpoint(resolve_weights("xxs-rendered"))))
     more_classes = 4 * (1000 - model.num_classes) * (model.head.in_features + 1)
     float32_bytes = 4 * sum(parameter.numel() for parameter in model.parameters())
     assert 0.25 < (artifact.bytes + more_classes) / (float32_bytes + more_classes) <= 0.37
-    result = validate(made.bundle, None, 200, Silent())
-    assert result.images == "rendered test 0-199"
+    result = validate(made.bundle, None, 100, Silent())
+    assert result.images == "rendered test 0-99"
     (found,) = (item.found for item in result.artifacts)
     assert found is not None
     assert found.agreement >= 0.97

@@ -123,9 +123,8 @@ class _Conversion:
         job = self.job
         target = target_of(job.format, job.target)
         recipe, path = target.recipes[precision], job.paths[precision]
-        shape = job.source.preprocessing.shape
         if not recipe.needs_calibration:
-            made = preparation.weights_only(lower(self.reference, job.format, job.target), recipe, shape)
+            made = preparation.weights_only(lower(self.reference, job.format, job.target), recipe)
             self._write(self._spec(made.model, made), {precision: path})
             return
         calibration = open_calibration(job.calibration)
@@ -133,7 +132,7 @@ class _Conversion:
             calibration, job.source.preprocessing, f"{job.format} {precision}", self.events
         )
         if job.observed is not None:
-            base = preparation.load_observed(job.observed, recipe, shape)
+            base = preparation.load_observed(job.observed, recipe, job.source.preprocessing.shape)
         else:
             known = self.network.rewrites
             rewrites = [known[name] for name in target.integer_rewrites if name in known]

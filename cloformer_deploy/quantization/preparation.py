@@ -1,11 +1,14 @@
 """Prepare a model for quantization, alike for all formats: equalize, lower, measure ranges, plan, correct biases."""
 
 import copy
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from cloformer_deploy.data import ImageSet, Preprocessing
@@ -20,6 +23,7 @@ from cloformer_deploy.quantization.equalization import equalize
 from cloformer_deploy.quantization.observers import Histogram, observe
 from cloformer_deploy.quantization.plan import Plan, plan, quantized_operators, tensors
 from cloformer_deploy.quantization.recipes import Recipe
+from cloformer_deploy.quantization.tensor_matching import fingerprints, identify
 
 _BATCH = 16
 
@@ -71,15 +75,25 @@ class Prepared:
 
     Attributes:
         model: lowered; its float outputs differ from the reference's by the bias correction.
-        traced: the same as a graph of named tensors, which shares the model's parameters.
+        traced: the same as a graph of named tensors, which shares the model's parameters; None where no operator is
+            planned.
         plan: operators that are computed in integers, and ranges of tensors.
         seen: histograms of the plan's tensors.
     """
 
     model: nn.Module
-    traced: fx.GraphModule
+    traced: fx.GraphModule | None
     plan: Plan
     seen: Mapping[str, Histogram]
+
+    def matches(self, images: Tensor, found: Iterable[tuple[str, NDArray[Any]]]) -> dict[str, str]:
+        """Return the node of each tensor of a file; nothing where no operator is planned.
+
+        Args:
+            images: normalized, (B, 3, H, W).
+            found: the file's tensors by name, computed from the same images; read only if they are needed.
+        """
+        return {} if self.traced is None else identify(fingerprints(self.traced, images), found)
 
     def clipped(self, matches: Mapping[str, str]) -> dict[str, float]:
         """Return the clipped share (0..1) of each tensor's values by names in a file, which `matches` maps to nodes."""
@@ -130,8 +144,9 @@ def load_observed(path: Path, recipe: Recipe, shape: tuple[int, int, int]) -> Ob
 
 def prepared(base: Observed, images: CalibrationBatches, excluded_layers: Collection[str] = ()) -> Prepared:
     """Plan a copy of an observed model, and correct its biases; modules that match `excluded_layers` stay float."""
-    model = copy.deepcopy(base.model)
-    traced = graph.trace(model, *base.shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of copies of a graph's own signature
+        model, traced = copy.deepcopy((base.model, base.traced))  # together, so that they go on sharing parameters
     chosen = plan(traced, base.recipe, base.seen, excluded_layers)
     if leave_out_maxima(model, traced, chosen):
         traced = graph.trace(model, *base.shape)
@@ -141,6 +156,6 @@ def prepared(base: Observed, images: CalibrationBatches, excluded_layers: Collec
     return Prepared(model, traced, chosen, base.seen)
 
 
-def weights_only(lowered: nn.Module, recipe: Recipe, shape: tuple[int, int, int]) -> Prepared:
+def weights_only(lowered: nn.Module, recipe: Recipe) -> Prepared:
     """Return what a recipe without integer activations needs: the lowered model as it is, and no operator planned."""
-    return Prepared(lowered, graph.trace(lowered, *shape), Plan(recipe, frozenset(), {}), {})
+    return Prepared(lowered, None, Plan(recipe, frozenset(), {}), {})

@@ -66,6 +66,7 @@ def test_a_file_agrees_with_the_simulation(tiny_bundle: Bundle, tmp_path: Path, 
     rewrites = [network.rewrites[name] for name in target.integer_rewrites]
     ready = prepared(observed(reference, network, rewrites, target.recipes["int8"], images), images)
     shown = preprocessing.normalize(probe_images(IMAGES, preprocessing))
+    assert ready.traced is not None
     with torch.inference_mode():
         floats = reference(torch.from_numpy(shown)).numpy()
         simulated = Simulation(ready.traced, ready.plan).run(torch.from_numpy(shown)).numpy()
@@ -125,12 +126,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Files, dict[tuple[s
     asked: list[tuple[str, str, tuple[str, ...], InputKind, int]] = [
         ("onnx", "cpu", ("int8", "w8"), "image", 64),
         # XNNPACK corrupts its heap as it loads int8 files of some small sizes.
-        ("tflite", "cpu", ("int8", "w8"), "image", 224),
+        ("tflite", "cpu", ("int8", "w8"), "image", 192),
         ("onnx", "hexagon", ("int8", "w8a16"), "tensor", 64),
         ("tflite", "ethos-u", ("int8", "w8a16"), "tensor", 64),
     ]
-    calibrations = {side: calibrate(side, folder) for side in (64, 224)}
-    sources = {side: source_of(tiny_checkpoint(), folder, side) for side in (64, 224)}
+    calibrations = {side: calibrate(side, folder) for side in (64, 192)}
+    sources = {side: source_of(tiny_checkpoint(), folder, side) for side in (64, 192)}
     jobs = [
         job(
             sources[side],

@@ -98,6 +98,7 @@ def test_excluded_layers_are_found_that_reach_a_goal(
     sound: Callable[[str, str], Files], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cloformer_deploy.blame.fix.GAIN_DB", 0.5)
+    monkeypatch.setattr("cloformer_deploy.blame.fix.EXPORTS", 2)  # each takes half a minute
     bundle, artifact, reexported = sound("onnx", "int8")
     pixels = probe_images(16, bundle.manifest.preprocessing)
     found = blame(bundle, artifact, pixels, Silent(), reexported=reexported)
@@ -108,7 +109,7 @@ def test_excluded_layers_are_found_that_reach_a_goal(
     assert fix.goal_db is not None
     assert fix.file.sqnr_db >= fix.goal_db
     assert 1 <= len(fix.excluded_layers) <= 4
-    assert len(fix.trials) <= 4
+    assert len(fix.trials) <= 2
     assert fix.file in [trial.file for trial in fix.trials]
 
 

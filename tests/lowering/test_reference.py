@@ -16,7 +16,7 @@ from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 from cloformer_deploy.weights.zoo import resolve_weights
 
 MAX_ABS_DIFF = 1e-4
-PHOTOGRAPHS = 40
+PHOTOGRAPHS = 20
 TARGETS = [(name, target) for name, item in BACKENDS.items() for target in item.targets]
 
 pytestmark = pytest.mark.integration

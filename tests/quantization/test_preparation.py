@@ -206,6 +206,7 @@ def test_a_prepared_model_is_the_reference_but_for_its_biases() -> None:
     ]
     assert all(torch.equal(value, untouched[name]) for name, value in reference.state_dict().items())
     x = noise(5)
+    assert made.traced is not None
     with torch.inference_mode():
         expected = reference(x)
         torch.testing.assert_close(base.model(x), expected, rtol=0, atol=1e-4)
@@ -225,7 +226,8 @@ def test_a_prepared_model_is_the_reference_but_for_its_biases() -> None:
 @pytest.mark.integration
 def test_weights_alone_leave_the_lowered_model_as_it_is() -> None:
     reference = small_model(6)
-    made = weights_only(lower(reference, "onnx", "cpu"), CPU.recipes["w8"], (3, SIDE, SIDE))
+    made = weights_only(lower(reference, "onnx", "cpu"), CPU.recipes["w8"])
     with torch.inference_mode():
         torch.testing.assert_close(made.model(noise(0)), reference(noise(0)), rtol=0, atol=1e-5)
-    assert (made.plan.operators, made.plan.ranges, made.seen) == (frozenset(), {}, {})
+    assert (made.traced, made.plan.operators, made.plan.ranges, made.seen) == (None, frozenset(), {}, {})
+    assert made.matches(noise(0), iter(())) == {}

@@ -57,11 +57,10 @@ def _match(model: Any, spec: ExportSpec, prepared: "Prepared") -> dict[str, str]
     """Return the plan's tensor that each of the program's tensors corresponds to, found by running both."""
     from cloformer_deploy.backends.coreml.tensors import CoreMLTensors
     from cloformer_deploy.backends.interface import probe
-    from cloformer_deploy.quantization.tensor_matching import fingerprints, identify
 
     images, feed = probe(spec)
     found = ((name, tensor.values) for name, tensor in CoreMLTensors(Path(model.package_path)).run(feed).items())
-    return identify(fingerprints(prepared.traced, images), found)
+    return prepared.matches(images, found)
 
 
 def quantize(model: Any, plan: "Plan", matches: Mapping[str, str]) -> Any:

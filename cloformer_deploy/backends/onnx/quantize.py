@@ -58,11 +58,10 @@ def _match(model: "onnx.ModelProto", spec: ExportSpec, prepared: "Prepared") -> 
     """Return the plan's tensor that each of the model's tensors corresponds to, found by running both."""
     from cloformer_deploy.backends.interface import probe
     from cloformer_deploy.backends.onnx.tensors import OnnxTensors
-    from cloformer_deploy.quantization.tensor_matching import fingerprints, identify
 
     images, feed = probe(spec)
     found = ((name, tensor.values) for name, tensor in OnnxTensors(model).run(feed).items())
-    return identify(fingerprints(prepared.traced, images), found)
+    return prepared.matches(images, found)
 
 
 class _Quantizer:

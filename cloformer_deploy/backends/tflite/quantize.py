@@ -66,11 +66,10 @@ def _match(content: bytes, spec: ExportSpec, prepared: "Prepared") -> dict[int, 
     """Return the plan's tensor that each of the file's tensors (by index) corresponds to, found by running both."""
     from cloformer_deploy.backends.interface import probe
     from cloformer_deploy.backends.tflite.tensors import LiteRTTensors
-    from cloformer_deploy.quantization.tensor_matching import fingerprints, identify
 
     images, feed = probe(spec)
     found = ((name, tensor.values) for name, tensor in LiteRTTensors(content).run(feed).items())
-    matches = identify(fingerprints(prepared.traced, images), found)
+    matches = prepared.matches(images, found)
     return {int(name.rpartition(":")[2]): node for name, node in matches.items()}
 
 
