@@ -1,4 +1,6 @@
 # `make demo` and `make test` set up all they need; `make install` is what both build on.
+# Two at a time: environments are made, and code is checked, side by side.
+MAKEFLAGS += --jobs=2
 PYTHON ?= python3.11
 VENV ?= .venv
 # Runtimes of old devices and apps, which need numpy 1: the tests keep each in an environment of its own, made of the
