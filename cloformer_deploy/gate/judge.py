@@ -210,7 +210,15 @@ class _Judge:
         pixels = np.concatenate([batch.pixels for batch in batches])
         expected = evaluation.reference(manifest.preprocessing.normalize(pixels))
         found = candidate.outputs(pixels, expected)
-        return diagnose(evaluation.task, evaluation.reference, manifest.preprocessing, pixels, found, manifest.labels)
+        return diagnose(
+            evaluation.task,
+            evaluation.reference,
+            manifest.preprocessing,
+            pixels,
+            found,
+            manifest.labels,
+            evaluation.mistaken(),
+        )
 
 
 def _weights(failures: Sequence[str]) -> Iterator[Check]:

@@ -181,6 +181,10 @@ class Network(Protocol):
         """Yield what channel equalization may balance in a model whose BatchNorm is folded."""
         ...
 
+    def mistakes(self, model: "nn.Module") -> Iterator[tuple[str, "nn.Module"]]:
+        """Yield copies of a model with a mistake that converters make, each with the mistake in words."""
+        ...
+
     def block_of(self, path: str) -> str | None:
         """Return the block that a module belongs to: the unit that the accuracy search keeps in float.
 

@@ -1,10 +1,10 @@
-"""Diagnose a failed artifact: which mistake of preprocessing, of labels or of numbers explains its outputs.
+"""Diagnose a failed artifact: which mistake of preprocessing, of labels, of layers or of numbers explains its outputs.
 
 A mistake is named if PyTorch, making the same mistake, gives the artifact's outputs, and without it does not. The noise
-of quantization and faults of layers fit no such hypothesis, so nothing is named for them.
+of quantization and faults of weights fit no such hypothesis, so nothing is named for them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ def diagnose(
     pixels: NDArray[np.uint8],
     found: Outputs,
     labels: Sequence[str] | None = None,
+    mistaken: Iterable[tuple[str, Reference]] = (),
 ) -> list[str]:
     """Name what explains an artifact's outputs, one sentence each; nothing for a sound or merely noisy file.
 
@@ -46,6 +47,8 @@ def diagnose(
         pixels: the images (B, 3, H, W), RGB uint8.
         found: the artifact's outputs of the same images.
         labels: names of the classes.
+        mistaken: PyTorch with a mistake in its layers, like `reference`, each with the mistake in words; looked at
+            only if the outputs are wrong.
     """
     finite = finite_images(found, task.outputs)
     causes = list(_non_finite(task, found, finite))
@@ -58,7 +61,8 @@ def diagnose(
     if constant is not None:
         return [*causes, constant]
     causes += task.diagnose(expected, found, labels)
-    causes += _preprocessed(task, reference, preprocessing, pixels, expected, found)
+    if _db(task, expected, found) < SOUND_DB:
+        causes += _explained(task, reference, preprocessing, pixels, expected, found, mistaken)
     return causes
 
 
@@ -82,25 +86,26 @@ def _constant(task: Task, expected: Outputs, found: Outputs) -> str | None:
     )
 
 
-def _preprocessed(
+def _explained(
     task: Task,
     reference: Reference,
     preprocessing: Preprocessing,
     pixels: NDArray[np.uint8],
     expected: Outputs,
     found: Outputs,
+    mistaken: Iterable[tuple[str, Reference]],
 ) -> Iterator[str]:
-    """Yield the mistake of preprocessing that explains the artifact best, if one does."""
+    """Yield the mistake of preprocessing or of layers that explains the artifact best, if one does."""
     right = _db(task, expected, found)
-    if right >= SOUND_DB:
-        return
-    tried = []
-    for what, how, images in _mistakes(preprocessing, pixels):
-        theirs = reference(images)
-        if finite_images(theirs, task.outputs).all():
-            tried.append((_db(task, theirs, found), what, how, theirs))
-    wrong, what, how, theirs = max(tried, key=lambda item: item[0])
-    if wrong >= max(LEAST_SQNR_DB, right + LEAST_GAIN_DB):
+    outputs = [(what, how, reference(images)) for what, how, images in _mistakes(preprocessing, pixels)]
+    outputs += [(what, "with that", wrong(preprocessing.normalize(pixels))) for what, wrong in mistaken]
+    tried = [
+        (_db(task, theirs, found), what, how, theirs)
+        for what, how, theirs in outputs
+        if finite_images(theirs, task.outputs).all()
+    ]
+    wrong_db, what, how, theirs = max(tried, key=lambda item: item[0])
+    if wrong_db >= max(LEAST_SQNR_DB, right + LEAST_GAIN_DB):
         yield f"{what}: {how} {_told(task, theirs, found)}, without {_told(task, expected, found, short=True)}"
 
 

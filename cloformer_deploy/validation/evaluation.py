@@ -5,9 +5,9 @@ Of each image and artifact only compact evidence is kept (`Task.evidence`) and a
 
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import Dataset
 from cloformer_deploy.errors import MissingPartError
+from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.files import naming
 from cloformer_deploy.system.text import counted
@@ -135,6 +136,11 @@ class Evaluation:
     def reference(self, images: NDArray[np.float32]) -> Outputs:
         """Return PyTorch's outputs for normalized images (B, 3, H, W)."""
         return reference_outputs(self.model, images, self.task.outputs)
+
+    def mistaken(self) -> Iterator[tuple[str, Callable[[NDArray[np.float32]], Outputs]]]:
+        """Yield PyTorch with mistakes that converters make, like `reference`, each with the mistake in words."""
+        for what, model in NETWORKS[self.bundle.manifest.network].mistakes(self.model):
+            yield what, partial(reference_outputs, model, specs=self.task.outputs)
 
     def run(self, progress: Progress) -> Results:
         """Run all images.

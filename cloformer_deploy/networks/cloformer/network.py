@@ -125,6 +125,12 @@ class CloFormerNetwork:
             yield Balanced(ffn.dwconv, ffn.fc2)
             yield from _attention_pairs(block.attn)
 
+    def mistakes(self, model: "nn.Module") -> Iterator[tuple[str, "nn.Module"]]:
+        """See `Network.mistakes`: the alignment of a dense head's upsampling."""
+        from cloformer_deploy.networks.heads.mistakes import misaligned
+
+        yield from misaligned(model)
+
     def block_of(self, path: str) -> str | None:
         """See `Network.block_of`. Modules outside the stages are blocks of their own."""
         found = re.match(rf"{_BLOCK}|{_STAGE}|[^.]+", path)
