@@ -45,7 +45,7 @@ OPTIONS = {
         *("--output", "--overwrite", "--json", "--labels", "--ios", "--opset", "--max-drop", "--data", "--budget"),
         *("--recipe", "--calibration", "--architecture", "--head", "--scores"),
     ),
-    "calibrate": ("IMAGES", "--count", "--seed", "--input-size", "--color", "--output", "--json"),
+    "calibrate": ("IMAGES", "--count", "--seed", "--input-size", "--color", "--whole", "--output", "--json"),
     "validate": ("BUNDLE", "--data", "--limit", "--json"),
     "bench": (
         *("[BUNDLE]", "--device", "--threads", "--cores", "--mlperf", "--python", "--adb", "--benchmark-binary"),
@@ -58,7 +58,7 @@ OPTIONS = {
     "blame": ("ARTIFACT", "--data", "--limit", "--calibration", "--plot", "--write-exclusions", "--json"),
     "inspect": ("ARTIFACT|BUNDLE", "--json"),
     "report": ("BUNDLE", "--output", "--data", "--limit", "--config", "--baseline", "--cache", "--json"),
-    "render": ("--split", "--first", "--count", "--output", "--json"),
+    "render": ("--split", "--first", "--count", "--form", "--size", "--output", "--json"),
     "doctor": ("--json",),
 }
 """The options of each command, by the contract and the documentation."""
