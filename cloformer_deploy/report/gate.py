@@ -100,7 +100,7 @@ def _class_lines(cell: "Cell", name: str, labels: tuple[str, ...] | None) -> Ite
     classes = cell.comparison.classes if cell.comparison is not None else ()
     for item in [item for item in classes if item.p_value < _SIGNIFICANT][:CLASSES_SHOWN]:
         label = labels[item.index] if labels else f"class {item.index}"
-        yield f"{name}: {label}: {item.lost} lost, {item.gained} gained of {item.n} (p {item.p_value:.1e})"
+        yield f"{name}: {label}: {item.detail} (p {item.p_value:.1e})"
 
 
 def _power_lines(cell: "Cell", name: str) -> Iterator[str]:

@@ -42,21 +42,23 @@ class Output:
 
 @dataclass(frozen=True)
 class ClassChange:
-    """Images of one class that became wrong or right.
+    """A class whose own score an artifact changes.
 
     Attributes:
         index: the class.
-        n: images of the class.
-        lost: images that PyTorch has right and the artifact wrong.
-        gained: images that PyTorch has wrong and the artifact right.
-        p_value: of the exact McNemar test, times the number of classes with any such image (Bonferroni).
+        n: images in which it occurs.
+        drop_pp: fall of its score against PyTorch, percentage points (negative: a gain).
+        drop_ci95_pp: its 95 % interval.
+        p_value: of the change, times the number of classes that changed (Bonferroni).
+        detail: the counts behind it, in words.
     """
 
     index: int
     n: int
-    lost: int
-    gained: int
+    drop_pp: float
+    drop_ci95_pp: Interval
     p_value: float
+    detail: str
 
 
 @dataclass(frozen=True)

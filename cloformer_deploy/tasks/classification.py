@@ -141,15 +141,22 @@ def _chance(answers: "NDArray[np.int32]", labels: "NDArray[Any]") -> float:
 def _class_changes(
     labels: "NDArray[Any]", before: "NDArray[np.bool_]", after: "NDArray[np.bool_]"
 ) -> Sequence[ClassChange]:
-    """Return each class with an image that only one of the two has right; the surest loss first."""
+    """Return each class with an image that only one of the two has right; the surest loss first.
+
+    The test is McNemar's, exact.
+    """
     import numpy as np
     from scipy.stats import binomtest
+
+    from cloformer_deploy.tasks.statistics import paired_difference_ci95_pp
 
     changed = np.unique(labels[before != after])
     found = []
     for index in changed:
         mine = labels == index
         lost, gained = int((mine & before & ~after).sum()), int((mine & ~before & after).sum())
-        p_value = min(1.0, float(binomtest(lost, lost + gained).pvalue) * len(changed))
-        found.append(ClassChange(int(index), int(mine.sum()), lost, gained, p_value))
-    return sorted(found, key=lambda item: (item.p_value, item.gained - item.lost))
+        n, p_value = int(mine.sum()), min(1.0, float(binomtest(lost, lost + gained).pvalue) * len(changed))
+        interval = paired_difference_ci95_pp(lost, gained, n)
+        detail = f"{lost} lost, {gained} gained of {n}"
+        found.append(ClassChange(int(index), n, 100 * (lost - gained) / n, interval, p_value, detail))
+    return sorted(found, key=lambda item: (item.p_value, -item.drop_pp))

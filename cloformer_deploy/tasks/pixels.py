@@ -103,6 +103,43 @@ def drop_ci95_pp(before: PixelCounts, after: PixelCounts) -> Interval:
     return bootstrap_ci95(drops, len(after.total), (-100.0, 100.0))
 
 
+@dataclass(frozen=True)
+class ClassDrops:
+    """The fall of each class's IoU; arrays have one entry per class.
+
+    Attributes:
+        before: PyTorch's IoU, 0..1; NaN for a class that does not occur.
+        after: the artifact's.
+        low: lower end of the 95 % interval of the fall, percentage points.
+        high: upper end.
+        p_value: two-sided, of the bootstrap.
+    """
+
+    before: Counts
+    after: Counts
+    low: Counts
+    high: Counts
+    p_value: Counts
+
+
+def class_drops(before: PixelCounts, after: PixelCounts) -> ClassDrops:
+    """Return the fall of each class's IoU, with a paired bootstrap over images."""
+
+    def ious(side: PixelCounts, weights: Counts) -> Counts:
+        right, true, found = (weights @ each for each in (side.right, side.true, side.found))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(np.where(true > 0, right / (true + found - right), np.nan), np.float64)
+
+    n = len(after.total)
+    whole = np.ones((1, n))
+    old, new = ious(before, whole)[0], ious(after, whole)[0]
+    drops = resampled(lambda weights: 100 * (ious(before, weights) - ious(after, weights)), n)
+    tail = expanded_tail(n)
+    low, high = np.nanquantile(drops, [tail, 1 - tail], axis=0)
+    below, above = ((1 + (side).sum(axis=0)) / (1 + len(drops)) for side in (drops <= 0, drops >= 0))
+    return ClassDrops(old, new, low, high, np.minimum(1.0, 2 * np.minimum(below, above)))
+
+
 def share_ci95(part: Counts, whole: Counts) -> Interval:
     """Return the interval of sum(part) / sum(whole), 0..1: a bootstrap over images."""
     return bootstrap_ci95(lambda weights: (weights @ part) / (weights @ whole), len(whole), (0.0, 1.0))
@@ -126,16 +163,25 @@ def bootstrap_ci95(figures: Callable[[Counts], Counts], n: int, unknown: Interva
         n: images.
         unknown: the interval of a single image, which tells nothing.
     """
-    from scipy.stats import norm, t
-
     if n < 2:
         return unknown
+    tail = expanded_tail(n)
+    low, high = np.nanquantile(resampled(figures, n), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def resampled(figures: Callable[[Counts], Counts], n: int) -> Counts:
+    """Return a figure of `RESAMPLES` resamples of n images; see `bootstrap_ci95`."""
     random = np.random.default_rng(0)
     drawn = [
         figures(random.multinomial(n, np.full(n, 1 / n), size=_BATCH).astype(np.float64))
         for _ in range(RESAMPLES // _BATCH)
     ]
-    values = np.concatenate(drawn)
-    tail = float(norm.cdf(math.sqrt(n / (n - 1)) * t.ppf(0.025, n - 1)))
-    low, high = np.nanquantile(values, [tail, 1 - tail])
-    return float(low), float(high)
+    return np.concatenate(drawn)
+
+
+def expanded_tail(n: int) -> float:
+    """Return the share of resamples beyond either end of a 95 % interval; see `bootstrap_ci95`."""
+    from scipy.stats import norm, t
+
+    return float(norm.cdf(math.sqrt(n / (n - 1)) * t.ppf(0.025, n - 1)))

@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloformer_deploy.tasks.base import Comparison, Masks, Output, Outputs
+from cloformer_deploy.tasks.base import ClassChange, Comparison, Masks, Output, Outputs
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from cloformer_deploy.data import Dataset
+    from cloformer_deploy.tasks.pixels import PixelCounts
 
 LOGITS = Output("logits", ("batch", "classes", "height", "width"), "one value per class and pixel", centered=True)
 STRIDE = 4
@@ -111,6 +112,7 @@ class Segmentation:
             drop_pp=100 * (old - new),
             drop_ci95_pp=pixels.drop_ci95_pp(before, after),
             drop_detail=f"{old:.2%} and {new:.2%}, pixel accuracy {accuracy:.2%}, {len(found)}",
+            classes=tuple(_class_changes(before, after)) if len(found) > 1 else (),
         )
 
     def diagnose(self, expected: Outputs, found: Outputs, labels: Sequence[str] | None) -> Iterator[str]:
@@ -118,6 +120,29 @@ class Segmentation:
         from cloformer_deploy.tasks.map_mistakes import named
 
         yield from named(expected[LOGITS.name], found[LOGITS.name], labels)
+
+
+def _class_changes(before: "PixelCounts", after: "PixelCounts") -> Sequence[ClassChange]:
+    """Return each class whose IoU changed; the surest loss first."""
+    import numpy as np
+
+    from cloformer_deploy.tasks.pixels import class_drops
+
+    drops = class_drops(before, after)
+    changed = np.flatnonzero(drops.before != drops.after)
+    changed = changed[~np.isnan(drops.before[changed])]
+    found = [
+        ClassChange(
+            int(index),
+            int((after.true[:, index] > 0).sum()),
+            float(100 * (drops.before[index] - drops.after[index])),
+            (float(drops.low[index]), float(drops.high[index])),
+            min(1.0, float(drops.p_value[index]) * len(changed)),
+            f"IoU {drops.before[index]:.1%} and {drops.after[index]:.1%}",
+        )
+        for index in changed
+    ]
+    return sorted(found, key=lambda item: (item.p_value, -item.drop_pp))
 
 
 def classes_of(logits: "NDArray[np.float32]") -> "NDArray[np.uint8]":

@@ -21,8 +21,8 @@ from cloformer_deploy.data import (
     make_calibration,
     open_calibration,
 )
-from cloformer_deploy.data.calibration import RELIABLE_COUNT, rendered_calibration
-from cloformer_deploy.data.rendered import SIZE, label, render
+from cloformer_deploy.data.calibration import RELIABLE_COUNT, bundled_of, fitting_bundled, rendered_calibration
+from cloformer_deploy.data.rendered import CLASSES, SCENE_CLASSES, SIZE, label, render, render_scene
 from cloformer_deploy.errors import DataError
 from cloformer_deploy.progress import Silent
 
@@ -116,6 +116,23 @@ def test_the_bundled_set() -> None:
     first = next(shipped.batches(Preprocessing.published(SIZE, SIZE), 2)).pixels
     assert np.array_equal(first[1].transpose(1, 2, 0), render("calibration", 1))
     assert shipped.image_digests[:2] == tuple(image_digest(image) for image in first)
+
+
+def test_the_bundled_scenes() -> None:
+    shipped = bundled_calibration("scenes")
+    assert (shipped.name, shipped.n, shipped.seed) == ("rendered scenes calibration 0-255", 256, 0)
+    first = next(shipped.batches(Preprocessing.published(SIZE, SIZE, margin=False), 2)).pixels
+    assert np.array_equal(first[1].transpose(1, 2, 0), render_scene("calibration", 1).pixels)
+    assert shipped.image_digests[:2] == tuple(image_digest(image) for image in first)
+    assert bundled_of(shipped.sha256) is shipped
+    assert bundled_of("0" * 64) is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "name"), [((CLASSES, None), "rendered"), ((None, SCENE_CLASSES), "scenes"), ((None, None), None)]
+)
+def test_weights_get_the_set_of_their_labels(labels: tuple[tuple[str, ...] | None, ...], name: str | None) -> None:
+    assert fitting_bundled(*labels) == name
 
 
 @pytest.mark.integration

@@ -198,9 +198,9 @@ def test_a_class_that_lost_is_found_and_others_are_not() -> None:
     found[spoilt] = np.eye(3, dtype=np.float32)[2]
     found[0] = np.eye(3, dtype=np.float32)[1]
     first, second = compared(expected, found, labels).classes
-    assert (first.index, first.n, first.lost, first.gained) == (1, n // 3, 30, 0)
+    assert (first.index, first.n, first.drop_pp, first.detail) == (1, n // 3, 15, "30 lost, 0 gained of 200")
     assert first.p_value == pytest.approx(2 * 2 * 0.5**30)
-    assert (second.index, second.lost, second.p_value) == (0, 1, 1.0)
+    assert (second.index, second.drop_pp, second.p_value) == (0, 0.5, 1.0)
     assert compared(expected, found).classes == ()
 
 
@@ -209,11 +209,10 @@ def test_a_class_that_lost_is_found_and_others_are_not() -> None:
 def test_classes_add_up_to_the_drop(case: tuple[Logits, Logits, Labels]) -> None:
     found = compared(*case)
     lost, gained = lost_and_gained(found)
-    assert sum(item.lost for item in found.classes) == lost
-    assert sum(item.gained for item in found.classes) == gained
-    assert all(0 < item.lost + item.gained <= item.n for item in found.classes)
+    assert sum(item.drop_pp * item.n / 100 for item in found.classes) == pytest.approx(lost - gained)
+    assert all(item.drop_ci95_pp[0] < item.drop_ci95_pp[1] for item in found.classes)
     assert all(item.n == (case[2] == item.index).sum() for item in found.classes)
-    assert list(found.classes) == sorted(found.classes, key=lambda item: (item.p_value, item.gained - item.lost))
+    assert list(found.classes) == sorted(found.classes, key=lambda item: (item.p_value, -item.drop_pp))
 
 
 # Number of images

@@ -104,6 +104,12 @@ def test_a_file_that_takes_one_class_for_another() -> None:
     low, high = found.drop_ci95_pp
     assert low < found.drop_pp < high
     assert low > 20
+    first = found.classes[0]
+    assert (first.index, first.n, first.drop_pp) == (3, 20, 100)
+    assert first.detail == "IoU 100.0% and 0.0%"
+    taken = next(item for item in found.classes if item.index == 2)
+    assert taken.p_value < 0.01
+    assert taken.drop_ci95_pp[0] > 10
 
 
 def test_without_masks_there_is_no_score_but_with_targets_of_a_baseline_the_agreement_is_one() -> None:

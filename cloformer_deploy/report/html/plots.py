@@ -264,21 +264,21 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Classes:
-    """Classes by artifact; `most` is the largest number lost or gained in any cell."""
+    """Classes by artifact; `most` is the largest fall or rise in any cell, percentage points."""
 
     columns: tuple["Cell", ...]
     rows: tuple[ClassRow, ...]
-    most: int
+    most: float
 
 
 def class_drift(result: "Gate") -> Classes:
-    """Return the classes and artifacts where a prediction became wrong or right, those that lost most first."""
+    """Return the classes and artifacts whose score changed, those that lost most first."""
     columns = tuple(cell for cell in result.cells if cell.comparison is not None and cell.comparison.classes)
     known = [{item.index: item for item in cell.comparison.classes} for cell in columns if cell.comparison is not None]
-    losses = {index: 0 for items in known for index in items}
+    losses = {index: 0.0 for items in known for index in items}
     for items in known:
         for index, item in items.items():
-            losses[index] += item.lost - item.gained
+            losses[index] += item.drop_pp
     rows = tuple(
         ClassRow(
             result.labels[index] if result.labels else f"class {index}",
@@ -286,5 +286,5 @@ def class_drift(result: "Gate") -> Classes:
         )
         for index in sorted(losses, key=lambda index: (-losses[index], index))
     )
-    most = max((max(item.lost, item.gained) for items in known for item in items.values()), default=0)
+    most = max((abs(item.drop_pp) for items in known for item in items.values()), default=0.0)
     return Classes(columns, rows, most)

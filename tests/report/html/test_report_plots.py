@@ -64,7 +64,7 @@ def test_classes_that_lost_most_come_first() -> None:
     assert [cell.artifact.path for cell in found.columns] == [
         cell.artifact.path for cell in made.result.cells if cell.comparison and cell.comparison.classes
     ]
-    losses = [sum(item.lost - item.gained for item in row.cells if item) for row in found.rows]
+    losses = [sum(item.drop_pp for item in row.cells if item) for row in found.rows]
     assert losses == sorted(losses, reverse=True)
-    assert found.most == max(item.lost for row in found.rows for item in row.cells if item)
+    assert found.most == max(abs(item.drop_pp) for row in found.rows for item in row.cells if item)
     assert class_drift(report(1).result).rows == ()
