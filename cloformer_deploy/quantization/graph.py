@@ -28,6 +28,7 @@ KINDS: Mapping[Any, str] = {
     ATEN.einsum.default: "matmul",
     ATEN.softmax.int: "softmax",
     ATEN.avg_pool2d.default: "pool",
+    ATEN.upsample_bilinear2d.vec: "resize",
     ATEN.pad.default: "layout",
     ATEN.slice.Tensor: "layout",
     ATEN.reshape.default: "layout",
@@ -39,7 +40,8 @@ KINDS: Mapping[Any, str] = {
     ATEN.dropout.default: "layout",
     operator.getitem: "layout",
 }
-"""`layout` moves numbers and changes none (but for zeros, which every range holds): in and out have one scale.
+"""`layout` moves numbers and changes none (but for zeros, which every range holds): in and out have one scale. `resize`
+makes numbers between those it reads, and has one scale too, as TFLite requires.
 
 An operator that is not listed is `other`.
 """

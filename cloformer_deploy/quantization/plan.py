@@ -109,6 +109,8 @@ def plan(
         for name in tensors(module, recipe, operators)
     }
     for node in nodes.values():
+        if graph.kind(node) == "resize" and node.name in operators:
+            ranges[node.name] = ranges[graph.source(graph.activations(node)[0]).name]
         if graph.kind(node) == "layout" and graph.source(node).name in ranges:
             ranges[node.name] = ranges[graph.source(node).name]
     return Plan(recipe, operators, ranges)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 CONVOLUTIONS = frozenset({"conv", "depthwise"})
-MIX = CONVOLUTIONS | {"mul", "silu", "tanh", "concat"}
+MIX = CONVOLUTIONS | {"mul", "silu", "tanh", "concat", "resize"}
 ALL = MIX | {"linear", "add", "sub", "gelu", "matmul", "softmax", "pool", "mean", "rsqrt"}
 
 STEM_ENDS = r"patch_embed\.(conv1|layernorm)"
