@@ -20,6 +20,8 @@ BLOCKS = 4
 
 TRAINED = Path(__file__).parent / "models" / "tiny-rendered.safetensors"
 """The same network for the 20 classes of the rendered task, trained at 64 x 64; see the card beside it."""
+SCENES = TRAINED.with_name("tiny-scenes.safetensors")
+"""The same body with the segmentation head, trained on rendered scenes at 64 x 64; see its card."""
 TRAINED_SIDE = 64
 
 

@@ -96,7 +96,7 @@ class _Quantizer:
 
     def _tensors_read(self, node: "onnx.NodeProto") -> list[str]:
         names = node.input[:1] if node.op_type in WEIGHTED else node.input
-        return [name for name in names if name not in self.constants]
+        return [name for name in names if name and name not in self.constants]  # optional inputs have no name
 
     def _result(self, node: "onnx.NodeProto") -> str:
         """Return the tensor that other nodes read: a ReLU behind the node becomes part of it."""

@@ -1,0 +1,181 @@
+"""A segmenter through every format: exported, validated, gated and blamed, whole and with planted mistakes.
+
+Four conversions, which take two minutes: nothing shorter shows that converters take the head.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from cloformer_deploy.backends.registry import BACKENDS
+from cloformer_deploy.blame import blame, reexport
+from cloformer_deploy.bundle.bundle import Bundle, digest
+from cloformer_deploy.data import Preprocessing, make_calibration, probe_images
+from cloformer_deploy.data.rendered.writing import write_masks
+from cloformer_deploy.export.pipeline import export
+from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.gate import DriftConfig, gate
+from cloformer_deploy.gate.judge import Cell
+from cloformer_deploy.progress import Silent
+from cloformer_deploy.validation import validate
+from tests.artifacts import artifact_of
+from tests.blame.planting import plant, weight_of
+from tests.once import made_once
+from tests.tiny import SCENES
+
+pytestmark = pytest.mark.integration
+
+SIZE = (64, 96)
+LAYER = "segment.smoothing.1.3"
+SCORE = (0.2, 0.45)
+"""Bounds of the mean IoU of few scenes."""
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """All formats in fp32, with a batch of 2, and ONNX in int8; not square."""
+
+    def make(folder: Path) -> None:
+        calibration = folder / "calibration.safetensors"
+        make_calibration("scenes", 32, 0, Preprocessing.published(*SIZE, margin=False), calibration, Silent())
+        whole = ExportRequest(tuple(BACKENDS), weights=str(SCENES), height=SIZE[0], width=SIZE[1], batch=2)
+        export(replace(whole, output=folder / "bundle"), Silent())
+        integers = replace(whole, formats=("onnx",), precisions=("int8",), calibration=calibration)
+        export(replace(integers, output=folder / "bundle"), Silent())
+
+    return Bundle.open(made_once(tmp_path_factory, "segmenter", make) / "bundle")
+
+
+def with_one(bundle: Bundle, folder: Path, format_name: str, precision: str, spoil: Callable[[Path], None]) -> Bundle:
+    """Return a copy of a bundle with one artifact, which is spoilt and listed as it is then."""
+    artifact = artifact_of(bundle, format_name, precision)
+    root = Path(shutil.copytree(bundle.root, folder / "spoiled"))
+    spoil(root / artifact.path)
+    listed = artifact.model_copy(update={"sha256": digest(root / artifact.path)})
+    made = Bundle(root, bundle.manifest.model_copy(update={"artifacts": (listed,)}))
+    (root / "manifest.json").write_text(made.manifest.model_dump_json())
+    return made
+
+
+def judged(bundle: Bundle, count: int = 24) -> Cell:
+    (cell,) = gate(bundle, None, count, DriftConfig(), None, None, {}, Silent()).cells
+    return cell
+
+
+def test_every_file_computes_the_segmenter(bundle: Bundle, tmp_path: Path) -> None:
+    manifest = bundle.manifest
+    assert (manifest.task, manifest.num_classes, manifest.architecture["head"]) == ("segmentation", 21, "semantic_fpn")
+    shapes = {item.format: item.outputs[0].shape for item in manifest.artifacts}
+    assert shapes == {"onnx": (2, 21, 16, 24), "coreml": (2, 21, 16, 24), "tflite": (2, 16, 24, 21)}
+    write_masks("test", range(12), SIZE, tmp_path / "data", Silent())
+    found = validate(bundle, tmp_path / "data", None, Silent())
+    by_itself = validate(bundle, None, 12, Silent())
+    assert found.reference == by_itself.reference
+    assert found.reference.score is not None
+    assert SCORE[0] < found.reference.score < SCORE[1]
+    for verdict in found.artifacts:
+        assert verdict.status == "passed", verdict
+        assert verdict.found is not None
+        assert verdict.found.agreement >= (0.97 if verdict.precision == "int8" else 0.9999)
+        assert verdict.found.drop_ci95_pp is not None
+        assert verdict.found.drop_ci95_pp[0] <= (verdict.found.drop_pp or 0) <= verdict.found.drop_ci95_pp[1]
+
+
+def test_without_masks_there_is_no_score(bundle: Bundle, tmp_path: Path) -> None:
+    write_masks("test", range(4), SIZE, tmp_path / "data", Silent())
+    found = validate(bundle, tmp_path / "data" / "images", None, Silent())
+    assert found.reference.score is None
+    assert all(item.found is not None and item.found.drop_pp is None for item in found.artifacts)
+
+
+def test_the_gate_holds_files_to_a_baseline(bundle: Bundle, tmp_path: Path) -> None:
+    first = gate(bundle, None, 24, DriftConfig(), None, None, {}, Silent())
+    assert not first.failed
+    assert first.new_baseline is not None
+    again = gate(bundle, None, 24, DriftConfig(), first.new_baseline, None, {}, Silent())
+    assert not again.failed
+    (check,) = (item for item in again.cells[0].checks if item.name == "regression_pp")
+    assert (check.outcome, check.value) == ("passed", 0)
+
+
+@pytest.mark.parametrize("format_name", BACKENDS)
+def test_a_planted_layer_fails_and_is_blamed_first(bundle: Bundle, tmp_path: Path, format_name: str) -> None:
+    artifact = artifact_of(bundle, format_name, "fp32")
+    reexported = reexport(bundle, artifact, tmp_path, None, Silent(), sound=bundle.path(artifact))
+    spoiled = with_one(
+        bundle, tmp_path, format_name, "fp32", lambda path: plant(path, LAYER, weight_of(reexported.reference, LAYER))
+    )
+    cell = judged(spoiled)
+    assert {"agreement", "sqnr_db", "drop_pp"} <= {check.name for check in cell.checks if check.outcome == "failed"}
+    assert cell.comparison is not None
+    assert cell.comparison.classes[0].drop_ci95_pp[0] > 0
+    pixels = probe_images(2, bundle.manifest.preprocessing)
+    found = blame(spoiled, spoiled.manifest.artifacts[0], pixels, Silent(), reexported=reexported)
+    assert found.layers[0].path == LAYER
+
+
+def edited(change: Callable[[onnx.ModelProto], None]) -> Callable[[Path], None]:
+    def spoil(path: Path) -> None:
+        model = onnx.load(path)
+        change(model)
+        path.unlink()
+        onnx.save(model, path)
+
+    return spoil
+
+
+def behind(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
+    """Put a node behind the graph's output, whose name it takes."""
+    for item in model.graph.node:
+        item.output[:] = ["before" if name == "logits" else name for name in item.output]
+    model.graph.node.append(node)
+
+
+def rotated(model: onnx.ModelProto) -> None:
+    for item in model.graph.initializer:
+        if item.name.startswith("segment.classify."):
+            item.CopyFrom(numpy_helper.from_array(np.roll(numpy_helper.to_array(item), 1, axis=0), item.name))
+
+
+def mirrored(model: onnx.ModelProto) -> None:
+    values = {"starts": [-1], "ends": [np.iinfo(np.int64).min], "axes": [3], "steps": [-1]}
+    for name, value in values.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.array(value, np.int64), name))
+    behind(model, onnx.helper.make_node("Slice", ["before", *values], ["logits"]))
+
+
+def moved(model: onnx.ModelProto) -> None:
+    """Move the map down by one pixel: its first row is 0."""
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0, 0, 1, 0, 0, 0, -1, 0], np.int64), "pads"))
+    behind(model, onnx.helper.make_node("Pad", ["before", "pads"], ["logits"]))
+
+
+def aligned(model: onnx.ModelProto) -> None:
+    resized = [node for node in model.graph.node if node.op_type == "Resize"]
+    assert len(resized) == 3
+    for node in resized:
+        for attribute in node.attribute:
+            if attribute.name == "coordinate_transformation_mode":
+                attribute.s = b"align_corners"
+
+
+MISTAKES = {
+    "the labels are rotated by": rotated,
+    "the map is mirrored left to right": mirrored,
+    "the map is moved by one pixel down": moved,
+    "upsampling aligns the corners": aligned,
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_the_file_is_named(bundle: Bundle, tmp_path: Path, mistake: str) -> None:
+    cell = judged(with_one(bundle, tmp_path, "onnx", "fp32", edited(MISTAKES[mistake])))
+    assert cell.status == "failed"
+    (cause,) = cell.causes
+    assert cause.startswith(mistake)
