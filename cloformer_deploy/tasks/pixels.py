@@ -105,16 +105,18 @@ def drop_ci95_pp(before: PixelCounts, after: PixelCounts) -> Interval:
 
 @dataclass(frozen=True)
 class ClassDrops:
-    """The fall of each class's IoU; arrays have one entry per class.
+    """The fall of the IoU of each class that occurs in the masks; arrays have one entry per such class.
 
     Attributes:
-        before: PyTorch's IoU, 0..1; NaN for a class that does not occur.
+        index: the class.
+        before: PyTorch's IoU, 0..1.
         after: the artifact's.
         low: lower end of the 95 % interval of the fall, percentage points.
         high: upper end.
         p_value: two-sided, of the bootstrap.
     """
 
+    index: NDArray[np.intp]
     before: Counts
     after: Counts
     low: Counts
@@ -124,9 +126,10 @@ class ClassDrops:
 
 def class_drops(before: PixelCounts, after: PixelCounts) -> ClassDrops:
     """Return the fall of each class's IoU, with a paired bootstrap over images."""
+    index = np.flatnonzero(after.true.sum(axis=0))
 
     def ious(side: PixelCounts, weights: Counts) -> Counts:
-        right, true, found = (weights @ each for each in (side.right, side.true, side.found))
+        right, true, found = (weights @ each[:, index] for each in (side.right, side.true, side.found))
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(np.where(true > 0, right / (true + found - right), np.nan), np.float64)
 
@@ -136,8 +139,10 @@ def class_drops(before: PixelCounts, after: PixelCounts) -> ClassDrops:
     drops = resampled(lambda weights: 100 * (ious(before, weights) - ious(after, weights)), n)
     tail = expanded_tail(n)
     low, high = np.nanquantile(drops, [tail, 1 - tail], axis=0)
-    below, above = ((1 + (side).sum(axis=0)) / (1 + len(drops)) for side in (drops <= 0, drops >= 0))
-    return ClassDrops(old, new, low, high, np.minimum(1.0, 2 * np.minimum(below, above)))
+    # A resample without any pixel of the class tells nothing of it.
+    told = 1 + np.isfinite(drops).sum(axis=0)
+    below, above = ((1 + side.sum(axis=0)) / told for side in (drops <= 0, drops >= 0))
+    return ClassDrops(index, old, new, low, high, np.minimum(1.0, 2 * np.minimum(below, above)))
 
 
 def share_ci95(part: Counts, whole: Counts) -> Interval:

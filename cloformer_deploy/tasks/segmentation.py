@@ -130,17 +130,16 @@ def _class_changes(before: "PixelCounts", after: "PixelCounts") -> Sequence[Clas
 
     drops = class_drops(before, after)
     changed = np.flatnonzero(drops.before != drops.after)
-    changed = changed[~np.isnan(drops.before[changed])]
     found = [
         ClassChange(
-            int(index),
-            int((after.true[:, index] > 0).sum()),
-            float(100 * (drops.before[index] - drops.after[index])),
-            (float(drops.low[index]), float(drops.high[index])),
-            min(1.0, float(drops.p_value[index]) * len(changed)),
-            f"IoU {drops.before[index]:.1%} and {drops.after[index]:.1%}",
+            int(drops.index[place]),
+            int((after.true[:, drops.index[place]] > 0).sum()),
+            float(100 * (drops.before[place] - drops.after[place])),
+            (float(drops.low[place]), float(drops.high[place])),
+            min(1.0, float(drops.p_value[place]) * len(changed)),
+            f"IoU {drops.before[place]:.1%} and {drops.after[place]:.1%}",
         )
-        for index in changed
+        for place in changed
     ]
     return sorted(found, key=lambda item: (item.p_value, -item.drop_pp))
 

@@ -1,5 +1,7 @@
 """Mistakes of upsampling are named where a file has them, and not where it has none."""
 
+from typing import cast
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,8 @@ from cloformer_deploy.networks.heads.mistakes import LeftAligned
 from cloformer_deploy.tasks.segmentation import LOGITS, Segmentation
 from cloformer_deploy.validation import reference_outputs
 from cloformer_deploy.validation.diagnosis import diagnose
-from tests.tiny import TINY, as_trained_network
+from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
+from tests.tiny import SCENES, TINY, as_trained_network
 
 SIDE = 96
 PREPROCESSING = Preprocessing.published(SIDE, SIDE, margin=False)
@@ -25,7 +28,7 @@ def outputs(model: nn.Module, images: NDArray[np.float32]) -> dict[str, NDArray[
 
 @pytest.fixture(scope="module")
 def model() -> CloFormerBody:
-    return as_trained_network(TINY.of_head("semantic_fpn", 7), seed=0)
+    return cast(CloFormerBody, build_model(load_checkpoint(SCENES)))
 
 
 @pytest.fixture(scope="module")

@@ -112,6 +112,14 @@ def test_a_file_that_takes_one_class_for_another() -> None:
     assert taken.drop_ci95_pp[0] > 10
 
 
+def test_classes_that_do_not_occur_are_left_out() -> None:
+    classes = np.minimum(scenes(5), 1)
+    wrong = np.where(classes == 1, 3, classes)
+    found = compared(one_hot(classes), one_hot(wrong), wide(classes))
+    assert {item.index for item in found.classes} <= {0, 1}
+    assert found.classes[0].index == 1
+
+
 def test_without_masks_there_is_no_score_but_with_targets_of_a_baseline_the_agreement_is_one() -> None:
     classes = scenes(8)
     wrong = classes.copy()
