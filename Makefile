@@ -3,10 +3,10 @@
 MAKEFLAGS += --jobs=2
 PYTHON ?= python3.11
 VENV ?= .venv
-# Runtimes of old devices and apps, which need numpy 1: the tests keep each in an environment of its own, made of the
-# requirements file of its name.
-OLD_RUNTIMES = tflite-runtime onnxruntime-1.16 onnxruntime-1.17
-OLD_VENVS = $(OLD_RUNTIMES:%=.venv-%)
+# Runtimes of devices and apps, which need other packages than ours: the tests keep each in an environment of its own,
+# made of the requirements file of its name.
+OTHER_RUNTIMES = tflite-runtime onnxruntime-1.16 onnxruntime-1.17 mediapipe
+OTHER_VENVS = $(OTHER_RUNTIMES:%=.venv-%)
 # Programs of Debian that the device tests run: adb and adbd, ssh and sshd, an emulated ARM64 board.
 DEVICE_PARTS ?= .device-parts
 # timm needs torchvision, and with it a torch that may be another than the project's: 6 GB with CUDA.
@@ -32,7 +32,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python $(PIP) --constraint constraints.txt --editable '.[all,dev]'
 	touch $@
 
-$(OLD_VENVS:%=%/.installed): .venv-%/.installed: tests/requirements-%.txt
+$(OTHER_VENVS:%=%/.installed): .venv-%/.installed: tests/requirements-%.txt
 	$(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python $(PIP) --requirement $< && touch $@ \
 	  || (rm -rf .venv-$* && echo "$* could not be installed (some have Linux wheels only): its tests will skip")
@@ -49,7 +49,7 @@ demo: install
 # run in the order in which tests/conftest.py has them.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-test: lint $(OLD_VENVS:%=%/.installed) $(DEVICE_PARTS)/.installed
+test: lint $(OTHER_VENVS:%=%/.installed) $(DEVICE_PARTS)/.installed
 	$(PYTEST) --maxprocesses 4
 
 test-fast: install
@@ -81,4 +81,4 @@ peers: install $(PEERS_VENV)/.installed
 	  --plot docs/peers.svg --page docs/peers.md
 
 clean:
-	rm -rf $(VENV) $(OLD_VENVS) $(DEVICE_PARTS) $(PEERS_VENV) exports build dist
+	rm -rf $(VENV) $(OTHER_VENVS) $(DEVICE_PARTS) $(PEERS_VENV) exports build dist

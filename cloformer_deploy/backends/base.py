@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 InputKind = Literal["tensor", "image"]
 INPUT_NAME = "image"
+CATEGORY_NAME = "category"
+"""Name of the class map of segmenters with `--input image`, for formats whose apps do not make it: (batch, H, W)."""
 METADATA_PREFIX = "cloformer_deploy."
 """Prefix of this tool's keys in a file's own metadata; `metadata.py` lists them."""
 Feed: TypeAlias = Mapping[str, "NDArray[Any]"]
@@ -38,6 +40,7 @@ class ExportSpec:
         title: network and task in a few words.
         outputs: names and meaning of what the model returns.
         class_logits: name of the output that has one logit per class; None where there is none.
+        pixel_logits: name of the output that has one logit per class and pixel; None where there is none.
         scores: what turns these logits into scores.
         preprocessing: input size and normalization.
         input_kind: `tensor` takes the normalized image, `image` RGB 0..255 with the normalization in the graph.
@@ -46,12 +49,14 @@ class ExportSpec:
         metadata: goes into each file, without the prefix.
         options: the format's own options, an instance of `Backend.options`.
         quantized: for a quantized file: `model` is its model, and its plan says what becomes an integer.
+        category_map: see `Backend.category_map`.
     """
 
     model: "nn.Module"
     title: str
     outputs: tuple[Output, ...]
     class_logits: str | None
+    pixel_logits: str | None
     scores: Scores
     preprocessing: "Preprocessing"
     input_kind: InputKind
@@ -60,6 +65,12 @@ class ExportSpec:
     metadata: Mapping[str, str]
     options: "Options"
     quantized: "Prepared | None" = None
+    category_map: bool = False
+
+    @property
+    def has_category(self) -> bool:
+        """Tell whether the files get a class map beside the logits of pixels."""
+        return self.input_kind == "image" and self.pixel_logits is not None and self.category_map
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -185,6 +196,7 @@ class Backend(Protocol):
         dynamic_batch: files can leave the batch size open.
         runtimes: what executes its files, the preferred one first.
         opener: how `bench` runs its files.
+        category_map: segmenters with `--input image` have a class map, because apps do not make it by themselves.
     """
 
     name: str
@@ -197,6 +209,7 @@ class Backend(Protocol):
     dynamic_batch: bool
     runtimes: Sequence[Runtime]
     opener: Opener
+    category_map: bool
 
     @property
     def options(self) -> "type[Options]":

@@ -6,10 +6,12 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
-from cloformer_deploy.backends.base import INPUT_NAME, ExportSpec
+from cloformer_deploy.backends.base import CATEGORY_NAME, INPUT_NAME, ExportSpec
 from cloformer_deploy.data import Preprocessing, probe_images
 from cloformer_deploy.tasks.base import Scores
+from cloformer_deploy.tasks.segmentation import STRIDE
 
 
 class NormalizedInput(nn.Module):
@@ -53,6 +55,27 @@ class WithProbabilities(nn.Module):
         return (*outputs, logits.sigmoid() if self.scores == "sigmoid" else logits.softmax(dim=-1))
 
 
+class WithCategory(nn.Module):
+    """A segmenter that also returns the class of each pixel of the input, (B, H, W), int32.
+
+    Args:
+        model: returns one tensor or several.
+        index: position among them of the logits, (B, classes, H / 4, W / 4).
+    """
+
+    def __init__(self, model: nn.Module, index: int) -> None:
+        super().__init__()
+        self.model = model
+        self.index = index
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Return the model's outputs, and behind them the class of the largest logit after bilinear upsampling."""
+        found = self.model(image)
+        outputs = found if isinstance(found, tuple) else (found,)
+        wide = functional.interpolate(outputs[self.index], scale_factor=STRIDE, mode="bilinear", align_corners=False)
+        return (*outputs, wide.argmax(dim=1).int())
+
+
 def probe(spec: ExportSpec) -> tuple[Tensor, Mapping[str, NDArray[Any]]]:
     """Return one batch of images, normalized for the model (B, 3, H, W), and as a feed for the file."""
     pixels = probe_images(spec.shape[0], spec.preprocessing)
@@ -61,7 +84,15 @@ def probe(spec: ExportSpec) -> tuple[Tensor, Mapping[str, NDArray[Any]]]:
 
 
 def with_interface(spec: ExportSpec) -> nn.Module:
-    """Return the model with the input that the spec's input kind asks for."""
+    """Return the model with the input that the spec's input kind asks for, and the class map that its files get."""
+    model = spec.model
     if spec.input_kind == "image":
-        return NormalizedInput(spec.model, spec.preprocessing).eval()
-    return spec.model
+        model = NormalizedInput(model, spec.preprocessing).eval()
+    if spec.has_category:
+        model = WithCategory(model, [item.name for item in spec.outputs].index(str(spec.pixel_logits))).eval()
+    return model
+
+
+def output_names(spec: ExportSpec) -> list[str]:
+    """Return the names of what `with_interface` returns, in its order."""
+    return [*(output.name for output in spec.outputs), *([CATEGORY_NAME] if spec.has_category else [])]

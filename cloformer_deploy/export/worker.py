@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from cloformer_deploy.backends.base import ExportSpec
+from cloformer_deploy.backends.base import CATEGORY_NAME, ExportSpec
 from cloformer_deploy.backends.registry import BACKENDS, lower, target_of
 from cloformer_deploy.backends.target import FLOATS
 from cloformer_deploy.data import open_calibration
@@ -22,7 +22,7 @@ from cloformer_deploy.export.jobs import Accuracy, Check, Job
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.subprocesses import end_with_parent
-from cloformer_deploy.tasks import task_of
+from cloformer_deploy.tasks import Outputs, task_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from cloformer_deploy.quantization.preparation import Prepared
 
 PROBE_IMAGES = 3
+SAME_CLASSES = 0.995
+"""Share of pixels on which a file's class map must be that of its own logits; float16 decides near ties otherwise."""
 SQNR_FLOOR_DB: Mapping[bool, float] = {True: 30.0, False: 5.0}
 """Below this SQNR a float file (True) or a quantized one does not compute the model at all. How much drift is too much
 is decided by `validate`: the probe images are rendered ones, for which the model may not be trained."""
@@ -105,6 +107,7 @@ class _Conversion:
             title=f"{self.network.title}-{job.source.variant}, {self.task.name}",
             outputs=self.task.outputs,
             class_logits=self.task.class_logits,
+            pixel_logits=self.task.pixel_logits,
             scores=job.source.scores,
             preprocessing=job.source.preprocessing,
             input_kind=job.input_kind,
@@ -113,6 +116,7 @@ class _Conversion:
             metadata=job.source.metadata(job.target),
             options=backend.options.model_validate(job.options),
             quantized=prepared,
+            category_map=backend.category_map,
         )
 
     def _quantize(self, precision: str) -> None:
@@ -203,6 +207,8 @@ def check_file(path: Path, job: Job, precision: str, reference: "nn.Module", spe
     expected = reference_outputs(reference, job.source.preprocessing.normalize(pixels), spec.outputs)
     with naming(path.name):
         found = artifact_outputs(session, pixels, job.source.preprocessing, job.input_kind, expected)
+    if spec.has_category:
+        _check_category(path, found, spec)
     figures = summarize(image_distances(expected, found, spec.outputs), interval=False)
     failures = BACKENDS[job.format].weight_differences(path, spec.model)
     if failures:
@@ -221,6 +227,26 @@ def check_file(path: Path, job: Job, precision: str, reference: "nn.Module", spe
         max_abs_diff=figures.max_abs_diff or 0.0,
         sqnr_db=sqnr_db,
     )
+
+
+def _check_category(path: Path, found: Outputs, spec: ExportSpec) -> None:
+    """Compare the class map inside a file with the classes of its own logits.
+
+    Raises:
+        ToolError: they differ on more pixels than ties explain. Runtimes have been seen to compute it wrong.
+    """
+    import numpy as np
+
+    from cloformer_deploy.tasks.segmentation import classes_of
+
+    logits = found[str(spec.pixel_logits)]
+    expected = np.stack([classes_of(item) for item in logits])
+    share = float((found[CATEGORY_NAME] == expected).mean())
+    if share < SAME_CLASSES:
+        raise ToolError(
+            f"the class map in {path.name} has the class of its own logits on {share:.2%} of the pixels only",
+            "use --input tensor, whose files have no class map, and report this",
+        )
 
 
 if __name__ == "__main__":

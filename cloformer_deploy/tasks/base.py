@@ -124,6 +124,8 @@ class Task(Protocol):
         margin: whether images are scaled with a margin that is cropped off, see `Preprocessing.published`.
         outputs: in the order in which the network returns them.
         class_logits: name of the output with one logit per class, for formats with a classifier interface; or None.
+        pixel_logits: name of the output with one logit per class and pixel, for formats with a segmenter interface; or
+            None.
         labels_hint: form of labeled data, for error messages.
     """
 
@@ -133,6 +135,7 @@ class Task(Protocol):
     margin: bool
     outputs: tuple[Output, ...]
     class_logits: str | None
+    pixel_logits: str | None
     labels_hint: str
 
     def thresholds(self, precision: str) -> Mapping[str, float]:

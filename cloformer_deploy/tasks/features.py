@@ -41,6 +41,7 @@ class Features:
     margin = True
     outputs: tuple[Output, ...] = MAPS
     class_logits: str | None = None
+    pixel_logits: str | None = None
     labels_hint = "weights with a head, for features have no labels"
 
     def thresholds(self, precision: str) -> Mapping[str, float]:

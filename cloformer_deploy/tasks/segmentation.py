@@ -40,6 +40,7 @@ class Segmentation:
     metric_title = "mIoU"
     outputs: tuple[Output, ...] = (LOGITS,)
     class_logits: str | None = None
+    pixel_logits: str | None = LOGITS.name
     margin = False
     labels_hint = "a folder with images/ and masks/, whose PNG values are classes"
 

@@ -15,7 +15,7 @@ from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.progress import Silent
 
 Exporter = Callable[[dict[str, Tensor], ExportRequest], Export]
-OldPython = Callable[[str], Path]
+OtherPython = Callable[[str], Path]
 
 
 @pytest.fixture(scope="session")
@@ -32,8 +32,8 @@ def export_weights(tmp_path_factory: pytest.TempPathFactory) -> Exporter:
 
 
 @pytest.fixture(scope="session")
-def old_python() -> OldPython:
-    """`old_python("tflite-runtime")`: the Python of the environment that holds an old runtime (`make test` builds it).
+def other_python() -> OtherPython:
+    """`other_python("tflite-runtime")`: the Python of the environment that holds a runtime (`make test` builds it).
 
     Its requirements are in `tests/requirements-*.txt`.
     """

@@ -33,6 +33,7 @@ def spec(
         title="a network, classification",
         outputs=task.outputs,
         class_logits=task.class_logits,
+        pixel_logits=task.pixel_logits,
         scores="softmax",
         preprocessing=preprocessing,
         input_kind="tensor",

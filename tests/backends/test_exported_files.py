@@ -19,7 +19,7 @@ from cloformer_deploy.errors import BundleError
 from cloformer_deploy.export.pipeline import Export
 from cloformer_deploy.export.request import ExportRequest
 from tests.artifacts import artifact_of
-from tests.backends.conftest import OldPython
+from tests.backends.conftest import OtherPython
 from tests.tasks.comparing import compared
 from tests.tiny import TINY, as_trained
 
@@ -100,9 +100,9 @@ def test_the_core_ml_file_is_a_classifier_for_vision(image_bundle: Bundle) -> No
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_tflite_runtime_2_14_gives_the_same_logits(
-    image_bundle: Bundle, old_python: OldPython, tmp_path: Path, precision: str
+    image_bundle: Bundle, other_python: OtherPython, tmp_path: Path, precision: str
 ) -> None:
-    path, python = image_bundle.path(artifact_of(image_bundle, "tflite", precision)), old_python("tflite-runtime")
+    path, python = image_bundle.path(artifact_of(image_bundle, "tflite", precision)), other_python("tflite-runtime")
     pixels = probe_images(1, image_bundle.manifest.preprocessing)
     given, answer = tmp_path / "image.npy", tmp_path / "logits.npy"
     np.save(given, np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)))
@@ -112,9 +112,9 @@ def test_tflite_runtime_2_14_gives_the_same_logits(
     assert np.ptp(expected) > 1
 
 
-def test_tflite_runtime_2_14_agrees_on_int8(tiny_bundle: Bundle, old_python: OldPython, tmp_path: Path) -> None:
+def test_tflite_runtime_2_14_agrees_on_int8(tiny_bundle: Bundle, other_python: OtherPython, tmp_path: Path) -> None:
     """Its kernels round a few steps otherwise."""
-    path, python = tiny_bundle.path(artifact_of(tiny_bundle, "tflite", "int8")), old_python("tflite-runtime")
+    path, python = tiny_bundle.path(artifact_of(tiny_bundle, "tflite", "int8")), other_python("tflite-runtime")
     pixels = probe_images(OLD_RUNTIME_IMAGES, tiny_bundle.manifest.preprocessing)
     images = tiny_bundle.manifest.preprocessing.normalize(pixels)
     given, answer = tmp_path / "image.npy", tmp_path / "logits.npy"

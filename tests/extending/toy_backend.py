@@ -78,6 +78,7 @@ class ToyBackend:
     image_colors: tuple[str, ...] = ("RGB",)
     input_layout: Literal["NCHW", "NHWC"] = "NCHW"
     dynamic_batch = False
+    category_map = False
 
     def __init__(self) -> None:
         from cloformer_deploy.backends.base import Opener, Runtime

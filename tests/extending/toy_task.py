@@ -26,6 +26,7 @@ class FirstOfTwo:
     margin = True
     outputs: tuple[Output, ...] = (SCORES,)
     class_logits: str | None = None
+    pixel_logits: str | None = None
     labels_hint = "one sub-folder per class"
 
     def thresholds(self, precision: str) -> Mapping[str, float]:

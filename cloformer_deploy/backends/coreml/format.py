@@ -1,12 +1,13 @@
 """Write Core ML packages: an ML program from torch.export, by coremltools."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from cloformer_deploy import __version__
 from cloformer_deploy.backends import metadata
-from cloformer_deploy.backends.base import INPUT_NAME, ExportSpec, Opener, Runtime, TensorReader
+from cloformer_deploy.backends.base import CATEGORY_NAME, INPUT_NAME, ExportSpec, Opener, Runtime, TensorReader
 from cloformer_deploy.backends.coreml.runtime import CoreML, CoreMLInterpreter
 from cloformer_deploy.backends.coreml.targets import TARGETS
 from cloformer_deploy.backends.description import Description, Section
@@ -28,6 +29,8 @@ COMPUTE_UNITS = ("CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE", "ALL")
 CLASS_LABEL_NAME = "classLabel"
 PROBABILITIES_NAME = "probabilities"
 """Name inside the program; the file's interface has them as `classLabel_probs`, a dictionary by label."""
+PREVIEW = "com.apple.coreml.model.preview"
+"""Beginning of the keys of Xcode's preview."""
 INEXACT_FUSION = "common::fuse_elementwise_to_batchnorm"
 """Turns a scale and shift into a batch_norm of variance 1, which divides by sqrt(1 + 1e-5): 25 dB are lost."""
 
@@ -48,6 +51,7 @@ class CoreMLBackend:
     input_layout: Literal["NCHW", "NHWC"] = "NCHW"
     targets = TARGETS
     dynamic_batch = False
+    category_map = True
     runtimes: Sequence[Runtime] = (CoreML(), CoreMLInterpreter())
     opener = Opener(
         Path(__file__).with_name("opener.py"), ("coremltools",), "numpy coremltools", COMPUTE_UNITS, system="Darwin"
@@ -99,6 +103,9 @@ class CoreMLBackend:
                 model.output_description[output.name] = output.description
             model.version = __version__
             model.user_defined_metadata.update(metadata.prefixed(spec, precision, clipped))
+            if spec.has_category:
+                model.output_description[CATEGORY_NAME] = "class of each pixel of the image"
+                model.user_defined_metadata.update(_preview(spec.labels or ()))
             model.save(str(path))
             # Conversions from torch.export leave it behind; nothing on a device reads it.
             path.joinpath("executorch_debug_handle_mapping.json").unlink(missing_ok=True)
@@ -178,6 +185,8 @@ def _interface(spec: ExportSpec) -> tuple["nn.Module", dict[str, Any]]:
 
     module = with_interface(spec)
     outputs = [ct.TensorType(name=output.name, dtype=np.float32) for output in spec.outputs]
+    if spec.has_category:
+        outputs.append(ct.TensorType(name=CATEGORY_NAME, dtype=np.int32))
     if spec.input_kind == "tensor":
         return module, {
             "inputs": [ct.TensorType(name=INPUT_NAME, shape=spec.shape, dtype=np.float32)],
@@ -189,6 +198,20 @@ def _interface(spec: ExportSpec) -> tuple["nn.Module", dict[str, Any]]:
         outputs.append(ct.TensorType(name=PROBABILITIES_NAME, dtype=np.float32))
     image = ct.ImageType(name=INPUT_NAME, shape=spec.shape, color_layout=ct.colorlayout.RGB)
     return module, {"inputs": [image], "outputs": outputs}
+
+
+def _preview(labels: Sequence[str]) -> dict[str, str]:
+    """Return the metadata by which Xcode previews a segmenter: names and colors of its classes; nothing without names.
+
+    See https://apple.github.io/coremltools/docs-guides/source/xcode-model-preview-types.html
+    """
+    from cloformer_deploy.data.masks import palette
+
+    if not labels:
+        return {}
+    colors = [f"#{red:02X}{green:02X}{blue:02X}" for red, green, blue in palette()[: len(labels)].tolist()]
+    parameters = json.dumps({"labels": list(labels), "colors": colors}, ensure_ascii=False)
+    return {f"{PREVIEW}.type": "imageSegmenter", f"{PREVIEW}.params": parameters}
 
 
 def _is_classifier(spec: ExportSpec) -> bool:

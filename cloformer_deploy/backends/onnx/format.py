@@ -43,6 +43,7 @@ class OnnxBackend:
     input_layout: Literal["NCHW", "NHWC"] = "NCHW"
     targets = TARGETS
     dynamic_batch = True
+    category_map = True
     runtimes: Sequence[Runtime] = (OnnxRuntime(),)
     opener = Opener(
         Path(__file__).with_name("opener.py"), ("onnxruntime",), "numpy onnxruntime", check=refuse_other_files
@@ -136,7 +137,7 @@ def _in_every_opset(target: Target) -> Iterator[str]:
 def _export(spec: ExportSpec) -> "onnx.ModelProto":
     import torch
 
-    from cloformer_deploy.backends.interface import with_interface
+    from cloformer_deploy.backends.interface import output_names, with_interface
     from cloformer_deploy.backends.onnx.options import EXPORTED_OPSET
 
     dtype = torch.uint8 if spec.input_kind == "image" else torch.float32
@@ -146,7 +147,7 @@ def _export(spec: ExportSpec) -> "onnx.ModelProto":
         dynamo=True,
         opset_version=EXPORTED_OPSET,
         input_names=[INPUT_NAME],
-        output_names=[output.name for output in spec.outputs],
+        output_names=output_names(spec),
         dynamic_shapes=({0: torch.export.Dim("batch")},) if spec.batch is None else None,
         verbose=False,
     )
@@ -193,7 +194,7 @@ def _largest_change(before: Path, after: Path, spec: ExportSpec) -> float:
     pixels = probe_images(spec.shape[0], spec.preprocessing)
     images = pixels if spec.input_kind == "image" else spec.preprocessing.normalize(pixels)
     old, new = (OnnxRuntime().open(path).run({INPUT_NAME: images}) for path in (before, after))
-    return max(float(np.abs(old[name] - new[name]).max()) for name in old)
+    return max(float(np.abs(old[output.name] - new[output.name]).max()) for output in spec.outputs)
 
 
 def _to_float16(model: "onnx.ModelProto") -> "onnx.ModelProto":

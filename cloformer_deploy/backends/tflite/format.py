@@ -11,6 +11,7 @@ from cloformer_deploy.backends import metadata
 from cloformer_deploy.backends.base import INPUT_NAME, ExportSpec, Opener, Runtime, TensorReader
 from cloformer_deploy.backends.description import Description, Section
 from cloformer_deploy.backends.target import Target
+from cloformer_deploy.backends.tflite import mediapipe
 from cloformer_deploy.backends.tflite.runtime import LiteRT
 from cloformer_deploy.backends.tflite.targets import TARGETS
 from cloformer_deploy.errors import ToolError
@@ -34,6 +35,7 @@ class TFLiteBackend:
     input_layout: Literal["NCHW", "NHWC"] = "NHWC"
     targets = TARGETS
     dynamic_batch = False
+    category_map = False
     runtimes: Sequence[Runtime] = (LiteRT(),)
     opener = Opener(
         Path(__file__).with_name("opener.py"),
@@ -63,9 +65,14 @@ class TFLiteBackend:
             converted, clipped = quantized(converted, spec, spec.quantized)
         names = [output.name for output in spec.outputs]
         for precision, path in paths.items():
-            path.write_bytes(_finished(converted, names, metadata.prefixed(spec, precision, clipped)))
+            stored: dict[str, str | bytes] = {**metadata.prefixed(spec, precision, clipped)}
+            if _is_segmenter(spec):
+                stored[mediapipe.ENTRY] = mediapipe.segmenter_metadata(spec)
+            path.write_bytes(_finished(converted, names, stored))
             if precision == "fp16":
                 path.write_bytes(_float16_weights(path))
+            if _is_segmenter(spec):
+                path.write_bytes(mediapipe.with_labels(path.read_bytes(), spec.labels))
             custom = [name for name in self.describe(path).operators if name.startswith("CUSTOM")]
             if custom:
                 raise ToolError(
@@ -96,6 +103,11 @@ class TFLiteBackend:
         return []
 
 
+def _is_segmenter(spec: ExportSpec) -> bool:
+    """Tell whether the file becomes one for MediaPipe's ImageSegmenter, which takes single images."""
+    return spec.input_kind == "image" and spec.pixel_logits is not None and spec.batch == 1
+
+
 def _convert(spec: ExportSpec) -> bytes:
     import litert_torch
     import torch
@@ -110,7 +122,7 @@ def _convert(spec: ExportSpec) -> bytes:
     return bytes(litert_torch.convert(channels_last, (example,)).model_content())
 
 
-def _finished(content: bytes, names: Sequence[str], stored: Mapping[str, str]) -> bytes:
+def _finished(content: bytes, names: Sequence[str], stored: Mapping[str, str | bytes]) -> bytes:
     """Return the file with our tensor names and metadata in place of the converter's; `names` are the outputs'."""
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils
@@ -123,7 +135,7 @@ def _finished(content: bytes, names: Sequence[str], stored: Mapping[str, str]) -
     model.metadata = model.metadata or []
     for key, value in stored.items():
         buffer = schema.BufferT()
-        buffer.data = list(value.encode())
+        buffer.data = list(value.encode() if isinstance(value, str) else value)
         entry = schema.MetadataT()
         entry.name, entry.buffer = key, len(model.buffers)
         model.buffers.append(buffer)

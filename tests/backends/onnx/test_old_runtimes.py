@@ -24,7 +24,7 @@ from cloformer_deploy.backends.registry import runtime_for
 from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.data import Preprocessing, probe_images
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
-from tests.backends.conftest import OldPython
+from tests.backends.conftest import OtherPython
 from tests.cli.command_line import spawn
 from tests.tasks.comparing import compared
 from tests.tiny import TRAINED, TRAINED_SIDE
@@ -67,13 +67,13 @@ Runner = Callable[[str, Path, NDArray[Any]], Logits]
 
 
 @pytest.fixture
-def run(old_python: OldPython, tmp_path: Path) -> Runner:
+def run(other_python: OtherPython, tmp_path: Path) -> Runner:
     """`run("opencv", path, images)`: the logits that an old runtime computes, image by image."""
 
     def logits(runtime: str, path: Path, images: NDArray[Any]) -> Logits:
         given, answer = tmp_path / "images.npy", tmp_path / "logits.npy"
         np.save(given, images)
-        python = old_python(RUNTIMES[runtime])
+        python = other_python(RUNTIMES[runtime])
         done = subprocess.run(
             [python, "-c", PROGRAM, runtime, path, given, answer], check=False, capture_output=True, text=True
         )

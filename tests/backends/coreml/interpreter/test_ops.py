@@ -25,6 +25,11 @@ BINARY: list[Case] = [
     ("constant first", lambda mb, x, y: mb.sub(x=cast(x, 1.5), y=x), lambda x, y: 1.5 - x),
 ]
 
+
+def as_floats(mb: Any, integers: Any, like: Any) -> Any:
+    return mb.cast(x=integers, dtype=str(cast(like, 0).dtype).replace("float", "fp"))
+
+
 UNARY: list[Case] = [
     ("square", lambda mb, x: mb.square(x=x), lambda x: x**2),
     ("sqrt", lambda mb, x: mb.sqrt(x=mb.relu(x=x)), lambda x: x.clamp(min=0).sqrt()),
@@ -63,6 +68,12 @@ UNARY: list[Case] = [
     ("reduce_sum over all axes", lambda mb, x: mb.reduce_sum(x=x, keep_dims=True), lambda x: x.sum((0, 1, 2, 3), True)),
     ("reduce_max", lambda mb, x: mb.reduce_max(x=x, axes=[0, 1]), lambda x: x.amax((0, 1))),
     ("reduce_max over all axes", lambda mb, x: mb.reduce_max(x=x), lambda x: x.max()),
+    ("reduce_argmax", lambda mb, x: as_floats(mb, mb.reduce_argmax(x=x, axis=2), x), lambda x: x.argmax(2).float()),
+    (
+        "reduce_argmax, uint16",
+        lambda mb, x: as_floats(mb, mb.reduce_argmax(x=x, keep_dims=True, output_dtype="uint16"), x),
+        lambda x: x.argmax(-1, keepdim=True).float(),
+    ),
 ]
 
 

@@ -29,6 +29,12 @@ def reduce_max(x: Tensor, axes: tuple[int, ...] | None = None, keep_dims: bool =
     return x.amax(_axes(x, axes), keep_dims)
 
 
+@operator("reduce_argmax", rounded=False)
+def reduce_argmax(x: Tensor, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32") -> Tensor:
+    """Return the index of the largest element along `axis`, int32 or uint16; of equal ones MIL promises none."""
+    return x.argmax(axis, keep_dims).to(torch.uint16 if output_dtype == "uint16" else torch.int32)
+
+
 @operator("softmax")
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """Return exp(x) / sum(exp(x)), with the sum along `axis`."""
