@@ -3,6 +3,8 @@
 Four conversions, which take two minutes: nothing shorter shows that converters take the head.
 """
 
+import base64
+import io
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,17 +14,21 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from PIL import Image
 
 from cloformer_deploy.backends.registry import BACKENDS
 from cloformer_deploy.blame import blame, reexport
 from cloformer_deploy.bundle.bundle import Bundle, digest
 from cloformer_deploy.data import Preprocessing, make_calibration, probe_images
+from cloformer_deploy.data.rendered import render_scene
 from cloformer_deploy.data.rendered.writing import write_masks
 from cloformer_deploy.export.pipeline import export
 from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.gate import DriftConfig, gate
 from cloformer_deploy.gate.judge import Cell
 from cloformer_deploy.progress import Silent
+from cloformer_deploy.report.html import Asked, gathered, page
+from cloformer_deploy.report.html.maps import SHOWN
 from cloformer_deploy.validation import validate
 from tests.artifacts import artifact_of
 from tests.blame.planting import plant, weight_of
@@ -102,6 +108,21 @@ def test_the_gate_holds_files_to_a_baseline(bundle: Bundle, tmp_path: Path) -> N
     assert not again.failed
     (check,) = (item for item in again.cells[0].checks if item.name == "regression_pp")
     assert (check.outcome, check.value) == ("passed", 0)
+
+
+def test_the_report_shows_maps(bundle: Bundle, tmp_path: Path) -> None:
+    result = gate(bundle, None, 6, DriftConfig(), None, None, {}, Silent())
+    found = gathered(bundle, result, (), Asked(limit=6), Silent())
+    assert len(found.maps) == SHOWN
+    assert [item.artifact.path for item in found.maps[0].artifacts] == [item.path for item in bundle.manifest.artifacts]
+    for row in found.maps:
+        assert row.mask is not None
+        with Image.open(io.BytesIO(base64.b64decode(row.mask.partition(",")[2]))) as mask:
+            assert np.array_equal(np.asarray(mask), render_scene("test", row.number - 1, *SIZE).mask)
+        assert all(item.share > (0.9 if item.artifact.precision == "int8" else 0.999) for item in row.artifacts)
+    content = page(found)
+    assert content.count("<img ") == SHOWN * (3 + 2 * len(bundle.manifest.artifacts))
+    assert all(text in content for text in ("Maps", "beach ball", "#800000"))
 
 
 @pytest.mark.parametrize("format_name", BACKENDS)

@@ -11,11 +11,13 @@ from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.errors import CloformerDeployError
 from cloformer_deploy.report.html.commands import Asked, Commands, commands
+from cloformer_deploy.tasks import task_of
 
 if TYPE_CHECKING:
     from cloformer_deploy.bench import Result
     from cloformer_deploy.gate import Gate
     from cloformer_deploy.progress import Progress
+    from cloformer_deploy.report.html.maps import MapRow
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Report:
         runtimes: versions of the runtimes that executed artifacts now, by title.
         commands: commands that reproduce all of it.
         written_at: time of writing, UTC.
+        maps: maps of classes of some images, for tasks that have them.
     """
 
     bundle: Bundle
@@ -56,6 +59,7 @@ class Report:
     runtimes: dict[str, str]
     commands: Commands
     written_at: datetime
+    maps: tuple["MapRow", ...] = ()
 
 
 def gathered(
@@ -68,6 +72,11 @@ def gathered(
         files.append(_file(bundle, item))
     executed = {cell.runtime for cell in result.cells if cell.comparison is not None}
     runtimes = {runtime.name: runtime for backend in BACKENDS.values() for runtime in backend.runtimes}
+    progress.step("Drawing")
+    from cloformer_deploy.report.html.maps import map_rows
+
+    manifest = bundle.manifest
+    images = task_of(manifest).open_data(asked.data, manifest.num_classes, manifest.labels).limited(asked.limit)
     return Report(
         bundle,
         result,
@@ -76,6 +85,7 @@ def gathered(
         {runtimes[name].title: runtimes[name].version() for name in sorted(executed)},
         commands(bundle, measured, asked),
         datetime.now(UTC),
+        map_rows(bundle, result, images),
     )
 
 

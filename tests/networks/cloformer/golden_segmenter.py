@@ -1,0 +1,58 @@
+"""The golden case of the segmenter: weights and an image from names alone, and the logits that were committed for them.
+
+python -m tests.networks.cloformer.golden_segmenter
+
+writes golden_segmenter.npz again, which must not change unless the head is meant to.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cloformer_deploy.networks.cloformer.body import CloFormerBody
+from cloformer_deploy.networks.cloformer.heads import network
+from tests.tiny import TINY
+
+FILE = Path(__file__).with_suffix(".npz")
+CLASSES = 5
+IMAGE = (1, 3, 64, 96)
+
+
+def values(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return numbers of 0 to 1 that depend on a name alone: numpy keeps the raw stream of this generator."""
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+    raw = np.random.PCG64(seed).random_raw(int(np.prod(shape, dtype=np.int64)))
+    return ((raw >> np.uint64(40)).astype(np.float64) * 2.0**-24).astype(np.float32).reshape(shape)
+
+
+def model() -> CloFormerBody:
+    """Return the segmenter with its golden weights: those of layers within 3 over the root of their inputs."""
+    made = network(TINY.of_head("semantic_fpn", CLASSES)).eval()
+    state = {}
+    for name, tensor in made.state_dict().items():
+        shape = tuple(tensor.shape)
+        filled = torch.from_numpy(values(name, shape))
+        if name.endswith("num_batches_tracked"):
+            filled = torch.zeros((), dtype=torch.int64)
+        elif tensor.ndim == 1:
+            filled = filled + 0.5 if name.endswith(("var", "weight")) else filled - 0.5
+        else:
+            filled = (2 * filled - 1) * 3 / float(np.sqrt(np.prod(shape[1:])))
+        state[name] = filled
+    made.load_state_dict(state)
+    return made
+
+
+def logits() -> NDArray[np.float32]:
+    """Return what the segmenter computes for the golden image, (1, classes, 16, 24)."""
+    image = torch.from_numpy(4 * values("image", IMAGE) - 2)
+    with torch.inference_mode():
+        found: NDArray[np.float32] = model()(image).numpy()
+    return found
+
+
+if __name__ == "__main__":
+    np.savez_compressed(FILE, logits=logits())
