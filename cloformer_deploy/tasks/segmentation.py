@@ -134,7 +134,7 @@ def _class_changes(before: "PixelCounts", after: "PixelCounts") -> Sequence[Clas
     found = [
         ClassChange(
             int(drops.index[place]),
-            int((after.true[:, drops.index[place]] > 0).sum()),
+            int(drops.images[place]),
             float(100 * (drops.before[place] - drops.after[place])),
             (float(drops.low[place]), float(drops.high[place])),
             min(1.0, float(drops.p_value[place]) * len(changed)),

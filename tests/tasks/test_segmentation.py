@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cloformer_deploy.data import RenderedScenes
 from cloformer_deploy.data.rendered import SCENE_CLASSES
 from cloformer_deploy.tasks import TASKS, Comparison
-from cloformer_deploy.tasks.pixels import IGNORED, bootstrap_ci95, mean_iou, packed, unpacked
+from cloformer_deploy.tasks.pixels import IGNORED, bootstrap_ci95, class_drops, mean_iou, packed, unpacked
 from cloformer_deploy.tasks.segmentation import LOGITS, Segmentation, classes_of
 
 TASK = Segmentation()
@@ -118,6 +118,36 @@ def test_classes_that_do_not_occur_are_left_out() -> None:
     found = compared(one_hot(classes), one_hot(wrong), wide(classes))
     assert {item.index for item in found.classes} <= {0, 1}
     assert found.classes[0].index == 1
+
+
+def test_a_class_of_few_images_is_never_sure_to_have_changed() -> None:
+    """In a single image, or two, a class may be lost altogether by chance."""
+    classes = np.zeros((12, 4, 6), np.int64)
+    classes[:2, 1:3, 1:5] = 3
+    classes[2:, 1:3, 1:5] = 1
+    wrong = np.where(classes == 3, 2, classes)
+    found = compared(one_hot(classes), one_hot(wrong), wide(classes))
+    lost = next(item for item in found.classes if item.index == 3)
+    assert (lost.n, lost.drop_pp) == (2, 100)
+    assert lost.p_value > 0.4
+    one = compared(one_hot(classes[1:]), one_hot(wrong[1:]), wide(classes[1:]))
+    alone = next(item for item in one.classes if item.index == 3)
+    assert (alone.n, alone.drop_ci95_pp, alone.p_value) == (1, (-100, 100), 1)
+
+
+def test_p_values_of_classes_are_right_where_nothing_changed() -> None:
+    """Both sides err alike on other images: a small p-value must be as rare as it says."""
+    rng = np.random.default_rng(0)
+    small = 0
+    for _ in range(60):
+        classes = scenes(12, seed=int(rng.integers(2**31)))
+        sides = [np.where(rng.random((12, 1, 1)) < 0.4, 0, classes) for _ in range(2)]
+        masks = wide(classes)
+        reference = {LOGITS.name: one_hot(classes)}
+        before, after = (TASK.evidence({LOGITS.name: one_hot(side)}, reference, masks) for side in sides)
+        drops = class_drops(unpacked(before), unpacked(after))
+        small += int((drops.p_value[drops.index == 1] < 0.1).sum())
+    assert small <= 14
 
 
 def test_without_masks_there_is_no_score_but_with_targets_of_a_baseline_the_agreement_is_one() -> None:
