@@ -70,7 +70,7 @@ class Dataset(ImageSet, Protocol):
 
     @property
     def has_targets(self) -> bool:
-        """Whether the set says what is right, by classes or by masks."""
+        """True if the set says what is right, by classes or by masks."""
         ...
 
     def identity(self, index: int) -> str:

@@ -69,7 +69,7 @@ class ImageFolder:
 
     @property
     def has_targets(self) -> bool:
-        """Whether the images have classes."""
+        """True if the images have classes."""
         return self.labels is not None
 
     @property

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloformer_deploy.tasks.base import ClassChange, Comparison, Masks, Output, Outputs
+from cloformer_deploy.tasks.limits import LIMITS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,16 +18,6 @@ LOGITS = Output("logits", ("batch", "classes"), "one value per class, before the
 LABELED_COUNT = 1000
 UNLABELED_COUNT = 16
 """Rendered images that are used without a folder: accuracy takes many, numerical distance a few."""
-_THRESHOLDS: Mapping[str, Mapping[str, float]] = {
-    "fp32": {"agreement": 0.999, "sqnr_db": 90.0, "drop_pp": 0.5},
-    "fp16": {"agreement": 0.998, "sqnr_db": 40.0, "drop_pp": 0.5},
-    "int8": {"agreement": 0.97, "sqnr_db": 15.0, "drop_pp": 1.0},
-    "w8": {"agreement": 0.98, "sqnr_db": 20.0, "drop_pp": 1.0},
-    "w8a16": {"agreement": 0.98, "sqnr_db": 20.0, "drop_pp": 1.0},
-    "p8": {"agreement": 0.98, "sqnr_db": 20.0, "drop_pp": 1.0},
-    "p6": {"agreement": 0.95, "sqnr_db": 15.0, "drop_pp": 1.0},
-}
-"""Limits by precision. None depends on the scale of the logits, which the weights choose."""
 _NOT_FINITE = -1
 """Stands for the class of an image whose logits, or PyTorch's, hold NaN or infinity: it is never right."""
 
@@ -45,7 +36,7 @@ class Classification:
 
     def thresholds(self, precision: str) -> Mapping[str, float]:
         """See `Task.thresholds`."""
-        return _THRESHOLDS[precision]
+        return LIMITS[precision]
 
     def open_data(self, path: Path | None, num_classes: int, labels: Sequence[str] | None) -> "Dataset":
         """See `Task.open_data`: a folder, or without one rendered images, labeled if the classes are theirs."""

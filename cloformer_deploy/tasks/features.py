@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloformer_deploy.tasks.base import Comparison, Masks, Output, Outputs
+from cloformer_deploy.tasks.limits import LIMITS, without_drop
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,16 +21,6 @@ RENDERED_COUNT = 16
 """Rendered images that are used without a folder."""
 LEAST_DB = 10.0
 """SQNR that every map of an image must reach for the image to count as agreeing with PyTorch."""
-_THRESHOLDS: Mapping[str, Mapping[str, float]] = {
-    "fp32": {"agreement": 0.999, "sqnr_db": 90.0},
-    "fp16": {"agreement": 0.998, "sqnr_db": 40.0},
-    "int8": {"agreement": 0.97, "sqnr_db": 15.0},
-    "w8": {"agreement": 0.98, "sqnr_db": 20.0},
-    "w8a16": {"agreement": 0.98, "sqnr_db": 20.0},
-    "p8": {"agreement": 0.98, "sqnr_db": 20.0},
-    "p6": {"agreement": 0.95, "sqnr_db": 15.0},
-}
-"""Limits by precision, as of classification; the SQNR is the worst map's."""
 
 
 class Features:
@@ -46,7 +37,7 @@ class Features:
 
     def thresholds(self, precision: str) -> Mapping[str, float]:
         """See `Task.thresholds`."""
-        return _THRESHOLDS[precision]
+        return without_drop(LIMITS[precision])
 
     def open_data(self, path: Path | None, num_classes: int, labels: Sequence[str] | None) -> "Dataset":
         """See `Task.open_data`: all images of a folder, whatever its sub-folders; without one rendered images."""

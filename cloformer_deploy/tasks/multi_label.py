@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloformer_deploy.tasks.base import Comparison, Masks, Output, Outputs
 from cloformer_deploy.tasks.classification import LOGITS, Classification
+from cloformer_deploy.tasks.limits import LIMITS, without_drop
 
 if TYPE_CHECKING:
     from cloformer_deploy.data import Dataset
@@ -30,7 +31,7 @@ class MultiLabel(Classification):
 
     def thresholds(self, precision: str) -> Mapping[str, float]:
         """See `Task.thresholds`."""
-        return {name: limit for name, limit in super().thresholds(precision).items() if name != "drop_pp"}
+        return without_drop(LIMITS[precision])
 
     def open_data(self, path: Path | None, num_classes: int, labels: Sequence[str] | None) -> "Dataset":
         """See `Task.open_data`: all images of a folder, whatever its sub-folders; without one rendered images."""

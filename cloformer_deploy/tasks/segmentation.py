@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloformer_deploy.tasks.base import ClassChange, Comparison, Masks, Output, Outputs
+from cloformer_deploy.tasks.limits import LIMITS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,16 +21,8 @@ STRIDE = 4
 LABELED_COUNT = 500
 UNLABELED_COUNT = 16
 """Rendered scenes that are used without a folder."""
-_THRESHOLDS: Mapping[str, Mapping[str, float]] = {
-    "fp32": {"agreement": 0.9995, "sqnr_db": 90.0, "drop_pp": 0.5},
-    "fp16": {"agreement": 0.998, "sqnr_db": 40.0, "drop_pp": 0.5},
-    "int8": {"agreement": 0.97, "sqnr_db": 15.0, "drop_pp": 1.0},
-    "w8": {"agreement": 0.98, "sqnr_db": 20.0, "drop_pp": 1.0},
-    "w8a16": {"agreement": 0.98, "sqnr_db": 20.0, "drop_pp": 1.0},
-    "p8": {"agreement": 0.98, "sqnr_db": 20.0, "drop_pp": 1.0},
-    "p6": {"agreement": 0.95, "sqnr_db": 15.0, "drop_pp": 1.0},
-}
-"""Limits by precision; the agreement is the share of pixels."""
+_THRESHOLDS = LIMITS | {"fp32": {**LIMITS["fp32"], "agreement": 0.9995}}
+"""Limits by precision; the agreement is the share of pixels, of which few are near ties."""
 
 
 class Segmentation:

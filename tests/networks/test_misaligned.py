@@ -38,7 +38,7 @@ def pixels() -> NDArray[np.uint8]:
 
 
 def said(model: CloFormerBody, found: nn.Module, pixels: NDArray[np.uint8], noise_db: float) -> list[str]:
-    """What is said of a file that computes what `found` does, but for noise."""
+    """Return the sentences on a file that computes what `found` does, but for noise."""
     logits = outputs(found, PREPROCESSING.normalize(pixels))[LOGITS.name]
     centered = logits - logits.mean(axis=1, keepdims=True)
     noise = np.random.default_rng(0).standard_normal(logits.shape) * centered.std() * 10 ** (-noise_db / 20)

@@ -1,4 +1,4 @@
-"""What a network is trained for: the loss, the augmentation of images with their targets, and the score."""
+"""Objectives of a training: the loss, the augmentation of images with their targets, and the score."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol

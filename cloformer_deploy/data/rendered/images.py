@@ -43,7 +43,7 @@ class RenderedImages:
 
     @property
     def has_targets(self) -> bool:
-        """Whether the images have classes."""
+        """True if the images have classes."""
         return self.labeled
 
     def mask(self, index: int, preprocessing: Preprocessing) -> None:
