@@ -18,6 +18,8 @@ from cloformer_deploy.validation.diagnosis import diagnose
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 from tests.tiny import SCENES, TINY, as_trained_network
 
+pytestmark = pytest.mark.integration
+
 SIDE = 96
 PREPROCESSING = Preprocessing.published(SIDE, SIDE, margin=False)
 

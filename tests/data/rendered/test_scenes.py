@@ -19,6 +19,8 @@ from cloformer_deploy.data.rendered.writing import run_lengths, write_coco, writ
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.progress import Silent
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_block_has_each_class_equally_often(split: str) -> None:
