@@ -106,7 +106,7 @@ def _class_lines(cell: "Cell", name: str, labels: tuple[str, ...] | None) -> Ite
 def _power_lines(cell: "Cell", name: str) -> Iterator[str]:
     """Yield the smallest drop that a passed artifact's images can tell from none."""
     found = cell.comparison
-    if found is None or found.smallest_drop_pp is None or cell.status != "passed":
+    if found is None or not found.smallest_drop_pp or cell.status != "passed":  # 0: all images answer alike
         return
     limit = next(check.limit for check in cell.checks if check.name == "drop_pp") or 1.0
     needed = found.images_needed(limit)

@@ -69,6 +69,7 @@ def chosen(groups: dict[str, list[int]], count: int) -> tuple[list[int], Turns[L
     return [int(pixels[0, 0, 0]) for pixels in different_images(turns, count)], turns
 
 
+@pytest.mark.integration
 @given(groups_of_images, st.integers(1, 80))
 def test_no_class_has_two_more_than_another_unless_that_has_no_more(groups: dict[str, list[int]], count: int) -> None:
     values, turns = chosen(groups, count)
