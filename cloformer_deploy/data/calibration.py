@@ -156,7 +156,8 @@ def bundled_of(sha256: str) -> CalibrationSet | None:
 def rendered_calibration(name: str, count: int, seed: int) -> RenderedImages | RenderedScenes:
     """Return `count` images of a rendered data set's calibration split, from index `seed * count` on.
 
-    Every 20 consecutive images have each of the 20 classes equally often, so the classes are balanced.
+    Every 20 consecutive images have each of the 20 classes once; of scenes, every block of 20 has each class three
+    times. So the classes are balanced.
     """
     indices = range(seed * count, (seed + 1) * count)
     return RenderedImages("calibration", indices) if name == "rendered" else RenderedScenes("calibration", indices)

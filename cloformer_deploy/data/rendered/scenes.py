@@ -25,7 +25,8 @@ SCENE_CLASSES = ("background", *CLASSES)
 
 MOST_OBJECTS = 5
 BLOCK = 20
-"""In every `BLOCK` consecutive scenes each class occurs three times, and each number of objects four times."""
+"""Scenes that are balanced together: in those from a multiple of it on, each class occurs three times, and each number
+of objects four times."""
 
 LEAST_VISIBLE = 0.25
 """Share of an object's pixels in the image that must be visible for the object to count."""
