@@ -15,6 +15,7 @@ from cloformer_deploy.backends.coreml.format import lowest_ios
 from cloformer_deploy.backends.coreml.interpreter import Program, compare_weights
 from cloformer_deploy.backends.coreml.quantize import quantize
 from cloformer_deploy.backends.registry import BACKENDS, lower, target_of
+from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import Preprocessing, probe_images
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.networks.cloformer import CloFormer
@@ -26,6 +27,7 @@ from cloformer_deploy.quantization.plan import Plan, plan, quantized_operators, 
 from cloformer_deploy.quantization.preparation import Prepared, weights_only
 from cloformer_deploy.quantization.recipes import Recipe
 from cloformer_deploy.quantization.simulation import rounded_weights
+from tests.artifacts import artifact_of
 from tests.backends.coreml.interpreter.coreml_programs import build, coremltools, quiet
 from tests.backends.specs import spec
 from tests.tasks.comparing import compared
@@ -210,6 +212,18 @@ def test_convolutions_of_a_whole_model_in_integers(
     assert [output.name for output in program.package.outputs] == ["classLabel", "classLabel_probs", "logits"]
     assert compare_weights(program, float_tensors(lowered)) == []
     assert 24 < sqnr_db(program, reference, preprocessing) < 45
+
+
+def test_convolutions_of_an_exported_file_in_integers(tiny_bundle: Bundle) -> None:
+    """A file that takes normalized tensors, for the default iOS version."""
+    path = tiny_bundle.path(artifact_of(tiny_bundle, "coreml", "int8"))
+    program = Program.load(path)
+    convolutions = program.package.operators["conv"]
+    assert len(program.plan.compressed) == convolutions - STEM_ENDS
+    assert 0 < program.package.operators["quantize"] == program.package.operators["dequantize"] <= convolutions
+    assert all(value.dtype == np.float16 for value in program.constants.values() if value.size > 1)
+    assert program.package.inputs[0].kind == "tensor"
+    assert [output.name for output in program.package.outputs] == ["logits"]
 
 
 @pytest.mark.parametrize(
