@@ -72,10 +72,12 @@ class Comparison:
         agreement_detail: the counts behind it, in words.
         metric: name of the task's metric; None where the task has none.
         score: the artifact's metric, 0..1; None without labels.
+        score_ci95: its 95 % interval.
         drop_pp: fall of the metric against PyTorch, percentage points (negative: a gain); paired.
         drop_ci95_pp: its 95 % interval.
         drop_detail: the counts behind it, in words.
-        chance: score that answers in the same proportions, independent of the images, would have (Cohen 1960), 0..1.
+        chance: score that answers in the same proportions, independent of the images, would have (J. Cohen, "A
+            Coefficient of Agreement for Nominal Scales", 1960), 0..1.
         classes: classes that changed, the surest loss first.
         non_finite: images with NaN or infinity in an output.
         first_non_finite: index of the first of them.
@@ -91,6 +93,7 @@ class Comparison:
     agreement_detail: str
     metric: str | None = None
     score: float | None = None
+    score_ci95: Interval | None = None
     drop_pp: float | None = None
     drop_ci95_pp: Interval | None = None
     drop_detail: str = ""

@@ -88,6 +88,7 @@ class Classification:
         return replace(
             found_agreement,
             score=float(right_after.mean()),
+            score_ci95=share_ci95(int(right_after.sum()), n),
             drop_pp=100 * (lost - gained) / n,
             drop_ci95_pp=paired_difference_ci95_pp(lost, gained, n),
             drop_detail=f"{lost} lost, {gained} gained of {n}",

@@ -91,6 +91,21 @@ def score(counts: PixelCounts) -> float:
     return float(mean_iou(*(each.sum(axis=0) for each in (counts.right, counts.true, counts.found))))
 
 
+def score_ci95(counts: PixelCounts) -> Interval:
+    """Return the interval of the mean IoU, 0..1: a bootstrap over images."""
+
+    def scores(weights: Counts) -> Counts:
+        return mean_iou(*(weights @ each for each in (counts.right, counts.true, counts.found)))
+
+    return bootstrap_ci95(scores, len(counts.total), (0.0, 1.0))
+
+
+def chance(counts: PixelCounts) -> float:
+    """Return the mean IoU of as many pixels of each class, strewn over the images at random."""
+    true, found = counts.true.sum(axis=0), counts.found.sum(axis=0)
+    return float(mean_iou(true * found / max(true.sum(), 1.0), true, found))
+
+
 def drop_ci95_pp(before: PixelCounts, after: PixelCounts) -> Interval:
     """Return the interval of the fall of the mean IoU, percentage points: a paired bootstrap over images."""
 

@@ -103,9 +103,11 @@ class Segmentation:
         return replace(
             compared,
             score=new,
+            score_ci95=pixels.score_ci95(after),
             drop_pp=100 * (old - new),
             drop_ci95_pp=pixels.drop_ci95_pp(before, after),
             drop_detail=f"{old:.2%} and {new:.2%}, pixel accuracy {accuracy:.2%}, {len(found)}",
+            chance=pixels.chance(after),
             classes=tuple(_class_changes(before, after)) if len(found) > 1 else (),
         )
 

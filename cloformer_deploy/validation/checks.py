@@ -70,12 +70,10 @@ def at_chance(reference: Comparison) -> str | None:
 
     The 95 % interval of the score must hold no score halfway from chance to 1: few images cannot tell.
     """
-    from cloformer_deploy.tasks.statistics import share_ci95
-
-    if reference.score is None or reference.chance is None:
+    if reference.score is None or reference.score_ci95 is None or reference.chance is None:
         return None
     n, chance = reference.n, reference.chance
-    low, high = share_ci95(round(reference.score * n), n)
+    low, high = reference.score_ci95
     if chance == 1 or low > chance or high > (1 + chance) / 2:  # 1: all images are of one class
         return None
     return (
