@@ -35,6 +35,10 @@ INT8 = (
     ("s", "litert int8", "onnxruntime plain", 2.4),
 )
 """The same, of int8 files."""
+HEADS = (("xxs-scenes-segment", 0.15),)
+"""Weights, and the most that their head adds to the time of the body, as a share."""
+INT8_WITH_HEAD = tuple((name, "int8", "float32", 1.7) for name, _ in HEADS)
+"""Weights, candidate, baseline, and the least speedup."""
 PEERS = tuple((variant, "onnxruntime", "onnxruntime plain", 1.02) for variant in ("xxs", "xs", "s"))
 """The same, measured beside the peers."""
 AHEAD = {
@@ -113,6 +117,16 @@ def int8(measured: Measured) -> Iterator[str]:
         for pair, share in model["int8_agreement"].items():
             yield from at_least(f"{weights}: agreement of int8 files of {pair}", share, 0.98)
     yield from _speed(measured, INT8)
+
+
+def heads(measured: Measured) -> Iterator[str]:
+    """Check what `heads.py` measured."""
+    known = {item["variant"] for item in measured["results"]}
+    for name, most in HEADS:
+        if name in known:
+            ratio = statistics.median(speedups(measured, name, 1, "body", "float32"))
+            yield from at_most(f"{name}: share that the head adds", ratio - 1, most)
+    yield from _speed(measured, INT8_WITH_HEAD)
 
 
 def gate(measured: Measured) -> Iterator[str]:
