@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +24,13 @@ class Batch:
     Attributes:
         pixels: RGB, uint8, (B, 3, H, W).
         labels: class indices, int64, (B,); None if the images have no classes.
-        masks: class of each pixel, uint8, (B, H, W); None if the images have no masks.
+        truths: what is right in each image where that is no single class: the class of each pixel, uint8, (H, W), or
+            the objects, see `boxes.Objects`; None if nothing says it.
     """
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64] | None = None
-    masks: NDArray[np.uint8] | None = None
+    truths: Sequence[NDArray[Any]] | None = None
 
 
 class ImageSet(Protocol):
@@ -70,7 +71,7 @@ class Dataset(ImageSet, Protocol):
 
     @property
     def has_targets(self) -> bool:
-        """True if the set says what is right, by classes or by masks."""
+        """True if the set says what is right, by classes, masks or boxes."""
         ...
 
     def identity(self, index: int) -> str:
@@ -91,11 +92,11 @@ class Dataset(ImageSet, Protocol):
         """
         ...
 
-    def mask(self, index: int, preprocessing: Preprocessing) -> NDArray[np.uint8] | None:
-        """Return the class of each pixel of an image at the model's input size, uint8 (H, W); None without masks.
+    def truth(self, index: int, preprocessing: Preprocessing) -> NDArray[Any] | None:
+        """Return what is right in an image at the model's input size; see `Batch.truths`.
 
         Raises:
-            DataError: the mask cannot be used.
+            DataError: it cannot be used.
         """
         ...
 
@@ -113,17 +114,17 @@ def batches_of(images: Dataset, preprocessing: Preprocessing, size: int) -> Iter
     indices = range(len(images))
     labels = images.labels
 
-    def load(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-        return images.load(index, preprocessing), images.mask(index, preprocessing)
+    def load(index: int) -> tuple[NDArray[np.uint8], NDArray[Any] | None]:
+        return images.load(index, preprocessing), images.truth(index, preprocessing)
 
     first = 0
     for loaded in stream(indices, load, size):
         after = first + len(loaded)
-        masks = [mask for _, mask in loaded if mask is not None]
+        truths = [truth for _, truth in loaded if truth is not None]
         yield Batch(
             np.stack([pixels for pixels, _ in loaded]),
             None if labels is None else np.asarray(labels[first:after], np.int64),
-            np.stack(masks) if masks else None,
+            truths or None,
         )
         first = after
 

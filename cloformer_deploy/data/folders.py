@@ -64,8 +64,8 @@ class ImageFolder:
         """Return one image at the model's input size, RGB uint8 (3, H, W); see `Dataset.load`."""
         return load_image(self.paths[index], preprocessing)
 
-    def mask(self, index: int, preprocessing: Preprocessing) -> None:
-        """Return nothing: the images have no masks; see `Dataset.mask`."""
+    def truth(self, index: int, preprocessing: Preprocessing) -> None:
+        """Return nothing: a class is all that the images have; see `Dataset.truth`."""
 
     @property
     def has_targets(self) -> bool:

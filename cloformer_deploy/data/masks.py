@@ -77,7 +77,7 @@ class MaskFolder:
         """Return one image at the model's input size, uint8 (C, H, W); see `Dataset.load`."""
         return load_image(self.paths[index], preprocessing)
 
-    def mask(self, index: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    def truth(self, index: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
         """Return the class of each pixel of an image at the model's input size, uint8 (H, W), or `IGNORED`.
 
         Raises:

@@ -84,7 +84,7 @@ def _digests(images: Dataset, source: Source, seen: "_Hash", progress: Progress)
     """Yield the digest of each image, and add all pixels and targets to `seen`."""
     done = 0
     for batch in images.batches(source.preprocessing, _BATCH):
-        for part in (batch.pixels, batch.labels, batch.masks):
+        for part in (batch.pixels, batch.labels, *(batch.truths or ())):
             seen.update(b"" if part is None else part.tobytes())
         yield from map(image_digest, batch.pixels)
         done += len(batch.pixels)

@@ -115,7 +115,7 @@ class AccuracySearch:
         for batch in self._batches():
             images = self._job.source.preprocessing.normalize(batch.pixels)
             outputs = reference_outputs(self._reference, images, self._task.outputs)
-            found += [item.hex() for item in self._task.evidence(outputs, outputs, batch.masks)]
+            found += [item.hex() for item in self._task.evidence(outputs, outputs, batch.truths)]
         self._save(expected=tuple(found))
 
     def _measure(self, block: str) -> float:
@@ -169,7 +169,7 @@ class AccuracySearch:
         for batch in self._batches():
             with naming(path.name):
                 found = artifact_outputs(session, batch.pixels, source.preprocessing, self._job.input_kind)
-            evidence += task.evidence(found, found, batch.masks)
+            evidence += task.evidence(found, found, batch.truths)
         expected = [bytes.fromhex(item) for item in self._state.expected or ()]
         compared = task.compare(expected, evidence, self._images.labels)
         if compared.drop_pp is None or compared.drop_ci95_pp is None:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 Outputs: TypeAlias = Mapping[str, "NDArray[np.float32]"]
 """Output arrays of a network or artifact by name; the first axis of each is the batch."""
-Masks: TypeAlias = "NDArray[np.uint8]"
-"""Class of each pixel of some images, (B, H, W)."""
+Truths: TypeAlias = Sequence["NDArray[Any]"]
+"""What is right in each of some images, for tasks where that is no single class; see `data.batches.Batch`."""
 Scores = Literal["softmax", "sigmoid"]
 """The function that turns logits into scores: of one class among all, or of each class by itself."""
 Interval = tuple[float, float]
@@ -156,13 +156,13 @@ class Task(Protocol):
         """
         ...
 
-    def evidence(self, outputs: Outputs, expected: Outputs, masks: "Masks | None" = None) -> list[bytes]:
+    def evidence(self, outputs: Outputs, expected: Outputs, truths: Truths | None = None) -> list[bytes]:
         """Return what `compare` needs of each image, in few bytes; equally many for each.
 
         Args:
             outputs: of PyTorch or of an artifact.
             expected: PyTorch's outputs of the same images.
-            masks: the right class of each pixel of the images (B, H, W), uint8; None without masks.
+            truths: what is right in each image, in the form of the task; None without.
         """
         ...
 
@@ -176,7 +176,7 @@ class Task(Protocol):
         Args:
             expected: PyTorch's evidence, image by image.
             found: the artifact's.
-            targets: the right classes of the images, or None. Masks are in the evidence.
+            targets: the right classes of the images, or None. Truths are in the evidence.
         """
         ...
 

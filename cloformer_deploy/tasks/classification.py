@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloformer_deploy.tasks.base import ClassChange, Comparison, Masks, Output, Outputs
+from cloformer_deploy.tasks.base import ClassChange, Comparison, Output, Outputs, Truths
 from cloformer_deploy.tasks.limits import LIMITS
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Classification:
         labeled = labels is not None and tuple(labels) == CLASSES
         return RenderedImages("test", range(LABELED_COUNT if labeled else UNLABELED_COUNT), labeled)
 
-    def evidence(self, outputs: Outputs, expected: Outputs, masks: "Masks | None" = None) -> list[bytes]:
+    def evidence(self, outputs: Outputs, expected: Outputs, truths: Truths | None = None) -> list[bytes]:
         """See `Task.evidence`: the class with the largest logit; of a single logit whether it is positive."""
         import numpy as np
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloformer_deploy.tasks.base import Comparison, Masks, Output, Outputs
+from cloformer_deploy.tasks.base import Comparison, Output, Outputs, Truths
 from cloformer_deploy.tasks.limits import LIMITS, without_drop
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Features:
 
         return RenderedImages("test", range(RENDERED_COUNT), labeled=False) if path is None else open_images(path)
 
-    def evidence(self, outputs: Outputs, expected: Outputs, masks: "Masks | None" = None) -> list[bytes]:
+    def evidence(self, outputs: Outputs, expected: Outputs, truths: Truths | None = None) -> list[bytes]:
         """See `Task.evidence`: whether each map reaches `LEAST_DB`."""
         import numpy as np
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloformer_deploy.tasks.base import Comparison, Masks, Output, Outputs
+from cloformer_deploy.tasks.base import Comparison, Output, Outputs, Truths
 from cloformer_deploy.tasks.classification import LOGITS, Classification
 from cloformer_deploy.tasks.limits import LIMITS, without_drop
 
@@ -40,7 +40,7 @@ class MultiLabel(Classification):
 
         return RenderedImages("test", range(UNLABELED_COUNT), labeled=False) if path is None else open_images(path)
 
-    def evidence(self, outputs: Outputs, expected: Outputs, masks: "Masks | None" = None) -> list[bytes]:
+    def evidence(self, outputs: Outputs, expected: Outputs, truths: Truths | None = None) -> list[bytes]:
         """See `Task.evidence`: the decision on each class."""
         import numpy as np
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloformer_deploy.tasks.base import ClassChange, Comparison, Masks, Output, Outputs
+from cloformer_deploy.tasks.base import ClassChange, Comparison, Output, Outputs, Truths
 from cloformer_deploy.tasks.limits import LIMITS
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Segmentation:
         labeled = labels is not None and tuple(labels) == SCENE_CLASSES
         return RenderedScenes("test", range(LABELED_COUNT if labeled else UNLABELED_COUNT), labeled)
 
-    def evidence(self, outputs: Outputs, expected: Outputs, masks: "Masks | None" = None) -> list[bytes]:
+    def evidence(self, outputs: Outputs, expected: Outputs, truths: Truths | None = None) -> list[bytes]:
         """See `Task.evidence`: counts of pixels (`pixels.packed`)."""
         from cloformer_deploy.tasks.distances import finite_images
         from cloformer_deploy.tasks.pixels import packed
@@ -66,7 +66,7 @@ class Segmentation:
             packed(
                 classes_of(logits[index]),
                 classes_of(theirs[index]),
-                None if masks is None else masks[index],
+                None if truths is None else truths[index],
                 logits.shape[1],
                 valid=bool(finite[index]),
             )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,18 +39,18 @@ class Lot:
 
     Attributes:
         pixels: (B, 3, H, W), RGB uint8.
-        masks: class of each pixel, (B, H, W), uint8; None without masks.
+        truths: what is right in each image, see `Batch.truths`; None without.
         prepared: what `prepare` returned for the images.
     """
 
     pixels: Pixels
-    masks: Pixels | None = None
+    truths: Sequence[NDArray[Any]] | None = None
     prepared: Outputs = field(default_factory=dict)
 
     def select(self, indices: Sequence[int]) -> "Lot":
         """Return some of the images."""
-        masks = None if self.masks is None else self.masks[list(indices)]
-        return Lot(self.pixels[list(indices)], masks, rows(self.prepared, indices))
+        truths = None if self.truths is None else [self.truths[index] for index in indices]
+        return Lot(self.pixels[list(indices)], truths, rows(self.prepared, indices))
 
 
 def results(
@@ -114,13 +115,13 @@ def _looked_up(
     lot = Lot(np.empty((0,), np.uint8))
     if lacking:
         loaded = list(loaders.map(lambda index: _loaded(images, place[index], preprocessing), lacking))
-        masks = [mask for _, mask in loaded if mask is not None]
-        lot = Lot(np.stack([pixels for pixels, _ in loaded]), np.stack(masks) if masks else None)
+        truths = [truth for _, truth in loaded if truth is not None]
+        lot = Lot(np.stack([pixels for pixels, _ in loaded]), truths or None)
     return _Batch(subjects, keys, known, lacking, lot)
 
 
-def _loaded(images: Dataset, index: int, preprocessing: Preprocessing) -> tuple[Pixels, Pixels | None]:
-    return images.load(index, preprocessing), images.mask(index, preprocessing)
+def _loaded(images: Dataset, index: int, preprocessing: Preprocessing) -> tuple[Pixels, NDArray[Any] | None]:
+    return images.load(index, preprocessing), images.truth(index, preprocessing)
 
 
 @dataclass

@@ -191,7 +191,7 @@ class Evaluation:
 
     def _packed(self, lot: Lot, found: Outputs) -> list[bytes]:
         distances = image_distances(lot.prepared, found, self.task.outputs)
-        evidence = self.task.evidence(found, lot.prepared, lot.masks)
+        evidence = self.task.evidence(found, lot.prepared, lot.truths)
         return [a + b for a, b in zip(distances, evidence, strict=True)]
 
     def _evaluated(

@@ -30,8 +30,8 @@ def test_images_and_masks_go_together(folder: Path) -> None:
     found = open_masks(folder, 5)
     assert (len(found), found.labels, found.has_targets, found.warnings) == (3, None, True, ())
     (batch,) = found.batches(EXACT, 3)
-    assert batch.masks is not None
-    assert np.array_equal(batch.pixels[:, 0], batch.masks * 40)
+    assert batch.truths is not None
+    assert np.array_equal(batch.pixels[:, 0], np.stack(batch.truths) * 40)
     assert found.select([2]).identity(0) == found.identity(2) != found.identity(1)
     assert len(found.limited(2)) == 2
 
@@ -45,7 +45,7 @@ def test_scaled_and_cropped_a_mask_stays_with_its_image(tmp_path: Path, size: tu
     save_mask(mask, tmp_path / "masks" / "a.png")
     Image.fromarray(np.dstack([mask * 255] * 3)).save(tmp_path / "images" / "a.png")
     found, preprocessing = open_masks(tmp_path, 2), Preprocessing.published(*size, margin=False)
-    scaled, pixels = found.mask(0, preprocessing), found.load(0, preprocessing)
+    scaled, pixels = found.truth(0, preprocessing), found.load(0, preprocessing)
     assert scaled.shape == size
     assert np.mean((pixels[0] > 127) != (scaled == 1)) < 0.02
 
@@ -90,7 +90,7 @@ def test_masks_that_are_refused(
     else:
         Image.fromarray(content).save(path)
     with pytest.raises(DataError, match=words):
-        open_masks(folder, 5).mask(1, EXACT)
+        open_masks(folder, 5).truth(1, EXACT)
 
 
 def test_folders_that_are_refused(folder: Path) -> None:

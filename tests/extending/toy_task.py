@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cloformer_deploy.tasks import TASKS, Comparison, Output, Outputs
-from cloformer_deploy.tasks.base import Masks
+from cloformer_deploy.tasks.base import Truths
 from cloformer_deploy.tasks.statistics import paired_difference_ci95_pp, share_ci95
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class FirstOfTwo:
 
         return open_folder(path, num_classes, labels) if path else RenderedImages("test", range(24))
 
-    def evidence(self, outputs: Outputs, expected: Outputs, masks: "Masks | None" = None) -> list[bytes]:
+    def evidence(self, outputs: Outputs, expected: Outputs, truths: Truths | None = None) -> list[bytes]:
         scores = outputs[SCORES.name]
         return [bytes([bool(first > second)]) for first, second in scores[:, :2]]
 

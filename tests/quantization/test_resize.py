@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from cloformer_deploy.networks.heads.semantic_fpn import Upsample
+from cloformer_deploy.networks.heads.layers import Upsample
 from cloformer_deploy.quantization import graph
 from cloformer_deploy.quantization.observers import observe
 from cloformer_deploy.quantization.plan import plan, quantized_operators, tensors

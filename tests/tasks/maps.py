@@ -33,5 +33,6 @@ def wide(classes: NDArray[np.integer]) -> Masks:
 
 def compared(before: Maps, after: Maps, masks: Masks | None, targets: Sequence[object] | None = None) -> Comparison:
     reference = {LOGITS.name: before}
-    sides = [TASK.evidence({LOGITS.name: each}, reference, masks) for each in (before, after)]
+    truths = None if masks is None else list(masks)
+    sides = [TASK.evidence({LOGITS.name: each}, reference, truths) for each in (before, after)]
     return TASK.compare(sides[0], sides[1], targets)

@@ -116,7 +116,7 @@ def test_p_values_of_classes_are_right_where_nothing_changed() -> None:
         sides = [np.where(rng.random((12, 1, 1)) < 0.4, 0, classes) for _ in range(2)]
         masks = wide(classes)
         reference = {LOGITS.name: one_hot(classes)}
-        before, after = (TASK.evidence({LOGITS.name: one_hot(side)}, reference, masks) for side in sides)
+        before, after = (TASK.evidence({LOGITS.name: one_hot(side)}, reference, list(masks)) for side in sides)
         drops = class_drops(unpacked(before), unpacked(after))
         small += int((drops.p_value[drops.index == 1] < 0.1).sum())
     assert small <= 14
@@ -147,7 +147,7 @@ def test_an_image_with_nan_has_no_pixel_right() -> None:
 
 
 def test_evidence_is_small_and_of_equal_length() -> None:
-    evidence = TASK.evidence({"logits": one_hot(scenes(3))}, {"logits": one_hot(scenes(3))}, wide(scenes(3)))
+    evidence = TASK.evidence({"logits": one_hot(scenes(3))}, {"logits": one_hot(scenes(3))}, list(wide(scenes(3))))
     assert {len(item) for item in evidence} == {4 * (3 + 3 * CLASSES)}
 
 

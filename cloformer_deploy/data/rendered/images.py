@@ -46,8 +46,8 @@ class RenderedImages:
         """True if the images have classes."""
         return self.labeled
 
-    def mask(self, index: int, preprocessing: Preprocessing) -> None:
-        """Return nothing: the images have no masks; see `Dataset.mask`."""
+    def truth(self, index: int, preprocessing: Preprocessing) -> None:
+        """Return nothing: a class is all that the images have; see `Dataset.truth`."""
 
     def identity(self, index: int) -> str:
         """Return version, split and index, which determine the pixels on every machine."""

@@ -56,8 +56,8 @@ class RenderedScenes:
         """Return one scene at the model's input size, uint8 (C, H, W); see `Dataset.load`."""
         return fit(Image.fromarray(self._scene(index, preprocessing).pixels), preprocessing)
 
-    def mask(self, index: int, preprocessing: Preprocessing) -> NDArray[np.uint8] | None:
-        """Return the class of each pixel of a scene, uint8 (H, W); see `Dataset.mask`."""
+    def truth(self, index: int, preprocessing: Preprocessing) -> NDArray[np.uint8] | None:
+        """Return the class of each pixel of a scene, uint8 (H, W); see `Dataset.truth`."""
         return self._scene(index, preprocessing).mask if self.has_targets else None
 
     def batches(self, preprocessing: Preprocessing, size: int) -> Iterator[Batch]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 CUSTOM = "custom"
 """The variant of a configuration that was not published."""
 
-HeadName = Literal["linear", "semantic_fpn"]
+HeadName = Literal["linear", "semantic_fpn", "anchor_free"]
 """Heads of a CloFormer; the published ones are linear."""
 
 _Width = Annotated[int, Ge(1), Le(8192)]

@@ -35,6 +35,7 @@ class Head:
 
 HEADS: dict[HeadName, Head] = {
     "semantic_fpn": Head("segmentation", ("segment.",), "segment.classify.weight", "segmenter", "CloFormerSegmenter"),
+    "anchor_free": Head("detection", ("detect.",), "detect.scores.0.1.weight", "detector", "CloFormerDetector"),
     "linear": Head("classification", ("norm.", "head."), "head.weight", "classifier", "CloFormer"),
 }
 """Heads by the names that a configuration uses. Weights have the first whose last prefix is among their names."""

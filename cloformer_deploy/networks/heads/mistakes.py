@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cloformer_deploy.networks.heads.semantic_fpn import Upsample
+from cloformer_deploy.networks.heads.layers import Upsample
 
 _Model = TypeVar("_Model", bound=nn.Module)
 

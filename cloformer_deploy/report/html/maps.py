@@ -78,7 +78,7 @@ def map_rows(bundle: Bundle, result: "Gate", images: Dataset) -> tuple[MapRow, .
     evaluation, preprocessing = Evaluation(bundle, images), bundle.manifest.preprocessing
     candidates = [item for item in evaluation.candidates if item.lack is None]
     return tuple(
-        _row(index, images.load(index, preprocessing), images.mask(index, preprocessing), evaluation, candidates)
+        _row(index, images.load(index, preprocessing), images.truth(index, preprocessing), evaluation, candidates)
         for index in _least_agreed(result, len(images))
     )
 

@@ -112,11 +112,11 @@ def test_a_range_is_an_image_set_with_masks() -> None:
     scenes = RenderedScenes("test", range(4, 8))
     (batch,) = scenes.batches(Preprocessing.published(64, 96, margin=False), 4)
     assert batch.pixels.shape == (4, 3, 64, 96)
-    assert batch.masks is not None
-    assert np.array_equal(batch.masks[3], render_scene("test", 7, 64, 96).mask)
+    assert batch.truths is not None
+    assert np.array_equal(batch.truths[3], render_scene("test", 7, 64, 96).mask)
     assert batch.labels is None
     (plain,) = RenderedScenes("test", range(4), has_targets=False).batches(Preprocessing.published(32, 32), 4)
-    assert plain.masks is None
+    assert plain.truths is None
     assert len(scenes.limited(9)) == 9
     assert scenes.select([2, 0]).identity(1) == scenes.identity(0) == "rendered scenes 1 test 4"
 
@@ -127,7 +127,7 @@ def test_written_with_masks_it_is_segmentation_data(tmp_path: Path) -> None:
     preprocessing = Preprocessing.published(32, 64, margin=False)
     for index in range(3):
         scene = render_scene("test", index, 32, 64)
-        assert np.array_equal(folder.mask(index, preprocessing), scene.mask)
+        assert np.array_equal(folder.truth(index, preprocessing), scene.mask)
         assert np.array_equal(folder.load(index, preprocessing), scene.pixels.transpose(2, 0, 1))
     with pytest.raises(RequestError, match="exists"):
         write_masks("test", range(3), (32, 64), tmp_path / "data", Silent())

@@ -7,6 +7,7 @@ from torch import nn
 from cloformer_deploy.lowering.normalization import PooledNorm
 from cloformer_deploy.networks.cloformer.body import CloFormerBody
 from cloformer_deploy.networks.cloformer.classifier import CloFormer
+from cloformer_deploy.networks.cloformer.detector import CloFormerDetector
 from cloformer_deploy.networks.cloformer.pyramid import CloFormerPyramid
 from cloformer_deploy.networks.cloformer.segmenter import CloFormerSegmenter
 
@@ -24,13 +25,15 @@ def stream_norms(model: CloFormerBody) -> list[nn.GroupNorm]:
 def restore_stream(model: CloFormerBody, factor: float) -> None:
     """Multiply what a head takes from the residual stream without normalizing it, in place.
 
-    Of a segmenter that is what the laterals read, so that the factor is folded into their weights; without a head it
-    is the outputs.
+    Of a head for dense tasks that is what the laterals read, so that the factor is folded into their weights; without
+    a head it is the outputs.
     """
     if isinstance(model, CloFormerPyramid):
         model.stream_scale *= factor
     if isinstance(model, CloFormerSegmenter):
         model.segment.scale_inputs(factor)
+    if isinstance(model, CloFormerDetector):
+        model.detect.scale_inputs(factor)
 
 
 def pool_before_norm(model: CloFormerBody, *, float16: bool) -> None:
