@@ -3,8 +3,8 @@
     python benchmarks/heads.py [--weights NAME] [--output FILE]   # measures, writes JSON, prints a table
     python benchmarks/heads.py --table FILE                       # prints the table of a JSON file, in Markdown
 
-Three files of the same weights at the published size are timed side by side, as in latency.py: the body alone in lowered
-float32, body and head in lowered float32, and body and head in int8.
+Three files of the same weights at the published size are timed side by side, as in latency.py: the body alone in
+lowered float32, body and head in lowered float32, and body and head in int8.
 """
 
 import functools
