@@ -16,6 +16,8 @@ from cloformer_deploy.system.schema import Strict
 MAX_SIDE = 2048
 """Largest height and width of a model's input, pixels."""
 
+LEAST_KEPT = 0.25
+"""Share of an object's box that must be left of it for the object to count."""
 _GRAY_MEAN, _GRAY_STD = 0.449, 0.226
 """Mean and deviation of channels that are no color: the averages of the published ones."""
 Side = Annotated[int, Field(ge=INPUT_MULTIPLE, le=MAX_SIDE, multiple_of=INPUT_MULTIPLE)]
@@ -177,16 +179,50 @@ def fit_mask(mask: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[n
     return np.array(image, np.uint8)
 
 
+def fit_boxes(objects: NDArray[np.float32], size: tuple[int, int], preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """Bring the objects of an image to the model's input, in the way that `fit` goes.
+
+    An object of which less than `LEAST_KEPT` is left becomes ignored; one that is cropped off is left out.
+
+    Args:
+        objects: edges in pixels of the image, class, and 1 if the object is ignored, (n, 6).
+        size: width and height of the image, pixels.
+        preprocessing: the model's.
+
+    Returns:
+        The same with edges from 0 to 1 of the input, (n, 6).
+
+    Raises:
+        ValueError: see `fit`.
+    """
+    width, height = preprocessing.width, preprocessing.height
+    found = objects.astype(np.float64)
+    if size != (width, height):
+        (scaled_width, scaled_height), left, top = _placed(size, preprocessing)
+        found[:, [0, 2]] = found[:, [0, 2]] * (scaled_width / size[0]) - left
+        found[:, [1, 3]] = found[:, [1, 3]] * (scaled_height / size[1]) - top
+    whole = (found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1])
+    found[:, :4] = (found[:, :4] / [width, height, width, height]).clip(0, 1)
+    kept = (found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1]) * (width * height)
+    found[:, 5] = np.maximum(found[:, 5], kept < LEAST_KEPT * whole)
+    return found[kept > 0].astype(np.float32)
+
+
 def _scaled_and_cropped(image: Image.Image, preprocessing: Preprocessing, resampling: Image.Resampling) -> Image.Image:
+    scaled, left, top = _placed(image.size, preprocessing)
+    resized = image.resize(scaled, resampling)
+    return resized.crop((left, top, left + preprocessing.width, top + preprocessing.height))
+
+
+def _placed(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[tuple[int, int], int, int]:
+    """Return the size to which an image is scaled, and the left and top edge of the crop, pixels."""
     height, width = preprocessing.height, preprocessing.width
     cover_height, cover_width = preprocessing.resize.cover
     # Sizes are rounded like those of torchvision, with which the published figures were measured.
-    if cover_height * image.width >= cover_width * image.height:
-        scaled = (cover_height * image.width // image.height, cover_height)
+    if cover_height * size[0] >= cover_width * size[1]:
+        scaled = (cover_height * size[0] // size[1], cover_height)
     else:
-        scaled = (cover_width, cover_width * image.height // image.width)
+        scaled = (cover_width, cover_width * size[1] // size[0])
     if scaled[0] * scaled[1] > MAX_PIXELS:
-        raise ValueError(f"{image.width} x {image.height} pixels is too narrow to scale to {width} x {height}")
-    left, top = round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
-    resized = image.resize(scaled, resampling)
-    return resized.crop((left, top, left + width, top + height))
+        raise ValueError(f"{size[0]} x {size[1]} pixels is too narrow to scale to {width} x {height}")
+    return scaled, round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)

@@ -7,11 +7,12 @@ from typing import Protocol
 
 from cloformer_deploy.tasks.base import ClassChange, Comparison, Output, Outputs, Scores, Task
 from cloformer_deploy.tasks.classification import Classification
+from cloformer_deploy.tasks.detection import Detection
 from cloformer_deploy.tasks.features import Features
 from cloformer_deploy.tasks.multi_label import MultiLabel
 from cloformer_deploy.tasks.segmentation import Segmentation
 
-TASKS: dict[str, Task] = {item.name: item for item in (Classification(), Segmentation(), Features())}
+TASKS: dict[str, Task] = {item.name: item for item in (Classification(), Segmentation(), Detection(), Features())}
 _OF_SIGMOID: dict[str, Task] = {"classification": MultiLabel()}
 
 

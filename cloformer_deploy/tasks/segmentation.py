@@ -53,7 +53,9 @@ class Segmentation:
         if path is not None:
             return open_masks(path, num_classes) if has_masks(path) else open_images(path)
         labeled = labels is not None and tuple(labels) == SCENE_CLASSES
-        return RenderedScenes("test", range(LABELED_COUNT if labeled else UNLABELED_COUNT), labeled)
+        return RenderedScenes(
+            "test", range(LABELED_COUNT if labeled else UNLABELED_COUNT), "masks" if labeled else None
+        )
 
     def evidence(self, outputs: Outputs, expected: Outputs, truths: Truths | None = None) -> list[bytes]:
         """See `Task.evidence`: counts of pixels (`pixels.packed`)."""
@@ -79,14 +81,14 @@ class Segmentation:
 
     def compare(self, expected: Sequence[bytes], found: Sequence[bytes], targets: Sequence[Any] | None) -> Comparison:
         """See `Task.compare`. With masks the drop is of the mean IoU; else with targets of the agreement."""
-        from cloformer_deploy.tasks import pixels
+        from cloformer_deploy.tasks import bootstrap, pixels
 
         before, after = pixels.unpacked(expected), pixels.unpacked(found)
         share = float(after.same.sum() / after.total.sum())
         compared = Comparison(
             n=len(found),
             agreement=share,
-            agreement_ci95=pixels.share_ci95(after.same, after.total),
+            agreement_ci95=bootstrap.share_ci95(after.same, after.total),
             agreement_detail=f"PyTorch's class on {share:.3%} of the pixels of {len(found)} images",
             metric=self.metric,
         )
@@ -94,7 +96,7 @@ class Segmentation:
             if targets is None:
                 return compared
             drop = 100 * float((before.same - after.same).sum() / after.total.sum())
-            interval = pixels.share_drop_ci95_pp(before.same, after.same, after.total)
+            interval = bootstrap.share_drop_ci95_pp(before.same, after.same, after.total)
             return replace(
                 compared, score=share, drop_pp=drop, drop_ci95_pp=interval, drop_detail=f"pixels of {len(found)}"
             )

@@ -11,7 +11,8 @@ from hypothesis.extra.numpy import arrays
 from cloformer_deploy.data import RenderedScenes
 from cloformer_deploy.data.rendered import SCENE_CLASSES
 from cloformer_deploy.tasks import TASKS
-from cloformer_deploy.tasks.pixels import IGNORED, bootstrap_ci95, class_drops, mean_iou, packed, unpacked
+from cloformer_deploy.tasks.bootstrap import bootstrap_ci95
+from cloformer_deploy.tasks.pixels import IGNORED, class_drops, mean_iou, packed, unpacked
 from cloformer_deploy.tasks.segmentation import LOGITS
 from tests.tasks.maps import CLASSES, TASK, Maps, Masks, compared, one_hot, scenes, wide
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +20,21 @@ class RenderedScenes:
     Attributes:
         split: one of `drawing.SPLITS`.
         indices: of the scenes in the split; not empty.
-        has_targets: false leaves the masks out, for models with other classes.
+        targets: masks of `SCENE_CLASSES`, boxes of `CLASSES`, or None, for models with other classes.
         warnings: for the user.
         labels: None: a scene has no single class.
     """
 
     split: str
     indices: Sequence[int]
-    has_targets: bool = True
+    targets: Literal["masks", "boxes"] | None = "masks"
     warnings: tuple[str, ...] = ()
     labels: None = None
+
+    @property
+    def has_targets(self) -> bool:
+        """True with masks or boxes."""
+        return self.targets is not None
 
     @property
     def name(self) -> str:
@@ -56,9 +62,11 @@ class RenderedScenes:
         """Return one scene at the model's input size, uint8 (C, H, W); see `Dataset.load`."""
         return fit(Image.fromarray(self._scene(index, preprocessing).pixels), preprocessing)
 
-    def truth(self, index: int, preprocessing: Preprocessing) -> NDArray[np.uint8] | None:
-        """Return the class of each pixel of a scene, uint8 (H, W); see `Dataset.truth`."""
-        return self._scene(index, preprocessing).mask if self.has_targets else None
+    def truth(self, index: int, preprocessing: Preprocessing) -> NDArray[Any] | None:
+        """Return the class of each pixel of a scene, or its objects; see `Dataset.truth`."""
+        if self.targets == "masks":
+            return self._scene(index, preprocessing).mask
+        return self._scene(index, preprocessing).boxes if self.targets == "boxes" else None
 
     def batches(self, preprocessing: Preprocessing, size: int) -> Iterator[Batch]:
         """Yield all scenes in order; see `ImageSet.batches`."""

@@ -75,6 +75,15 @@ class Scene:
             classes[number] = IGNORED if item.ignored else 1 + item.index
         return classes[self.owners]
 
+    @property
+    def boxes(self) -> NDArray[np.float32]:
+        """Objects, (n, 6): edges from 0 to 1 of the image, an index of `CLASSES`, and 1 if the object is ignored."""
+        height, width = self.owners.shape
+        rows = [(*item.box, item.index, item.ignored) for item in self.objects]
+        found = np.array(rows, np.float32).reshape(-1, 6)
+        found[:, :4] /= np.array([width, height, width, height], np.float32)
+        return found
+
 
 @lru_cache(maxsize=4)
 def render_scene(split: str, index: int, height: int = SIZE, width: int = SIZE) -> Scene:

@@ -115,7 +115,7 @@ def test_a_range_is_an_image_set_with_masks() -> None:
     assert batch.truths is not None
     assert np.array_equal(batch.truths[3], render_scene("test", 7, 64, 96).mask)
     assert batch.labels is None
-    (plain,) = RenderedScenes("test", range(4), has_targets=False).batches(Preprocessing.published(32, 32), 4)
+    (plain,) = RenderedScenes("test", range(4), None).batches(Preprocessing.published(32, 32), 4)
     assert plain.truths is None
     assert len(scenes.limited(9)) == 9
     assert scenes.select([2, 0]).identity(1) == scenes.identity(0) == "rendered scenes 1 test 4"
