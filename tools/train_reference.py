@@ -5,7 +5,8 @@ python tools/train_reference.py --variant xxs --data rendered --val rendered --s
 python tools/train_reference.py --variant xxs --data scenes --val scenes --init models/xxs-rendered.safetensors \
     --schedule 128:4,224:2 --batch 16 --output RUN_DIR
 
-The data tell the task: a folder of sub-folders is classification, `images/` beside `masks/` is segmentation.
+The data tell the task: a folder of sub-folders is classification, `images/` beside `masks/` is segmentation, COCO
+annotations are detection.
 Killed at any moment, the same command goes on where it was at most half a minute before.
 """
 
@@ -23,6 +24,7 @@ from typing import cast
 
 import torch
 
+from cloformer_deploy.data.coco import category_names, is_coco
 from cloformer_deploy.data.masks import FORM, has_masks
 from cloformer_deploy.data.rendered import CLASSES
 from cloformer_deploy.data.rendered.scenes import SCENE_CLASSES
@@ -37,12 +39,13 @@ from tools.training.loop import Machine, Trainer
 from tools.training.progress import say
 from tools.training.recipe import Recipe, parse_schedule
 from tools.training.record import CURVE, RECIPE, draw_curve, images_per_second, write_text
-from tools.training.rendered import IMAGES, SCENES, RenderedSource
-from tools.training.sources import FolderSource, MaskSource, Source
+from tools.training.rendered import BOXES, IMAGES, SCENES, RenderedSource
+from tools.training.sources import BoxSource, FolderSource, MaskSource, Source
 
 WEIGHTS = "weights.safetensors"
-RENDERED = {"rendered": IMAGES, "scenes": SCENES}
+RENDERED = {"rendered": IMAGES, "scenes": SCENES, "scene-boxes": BOXES}
 """Names that stand for rendered data where a folder is expected."""
+TASK_OF_RENDERED = {"rendered": "classification", "scenes": "segmentation", "scene-boxes": "detection"}
 RENDERED_VALIDATION_IMAGES = 1000
 
 
@@ -70,7 +73,8 @@ def arguments_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    images = f"a folder with one sub-folder of images a class, or with {FORM}; or {' or '.join(RENDERED)}"
+    folders = f"a folder with one sub-folder of images a class, or with {FORM}; or COCO annotations"
+    images = f"{folders}; or {' or '.join(RENDERED)}"
     add("--variant", choices=[*VARIANTS, CUSTOM], required=True, help=f"{CUSTOM}: that of the weights of --init")
     add("--data", required=True, help=f"images to train on: {images}")
     add("--val", required=True, help="images to choose by, given likewise; not those of the final test")
@@ -150,8 +154,12 @@ def open_training(arguments: argparse.Namespace) -> tuple[str, Source, tuple[str
         if arguments.labels is not None:
             raise RequestError("the classes of rendered images have names already", "leave --labels out")
         rendered = RenderedSource("train", arguments.count, cache(arguments), RENDERED[arguments.data])
-        return ("classification", rendered, CLASSES) if rendered.labels else ("segmentation", rendered, SCENE_CLASSES)
+        task = TASK_OF_RENDERED[arguments.data]
+        return task, rendered, SCENE_CLASSES if task == "segmentation" else CLASSES
     root = Path(arguments.data)
+    if is_coco(root):
+        names = category_names(root) if arguments.labels is None else read_labels(arguments.labels, None)
+        return "detection", BoxSource(root, names), names
     if has_masks(root):
         if arguments.labels is None:
             raise RequestError("masks do not say the names of their classes", "give --labels FILE")
@@ -167,12 +175,16 @@ def open_validation(arguments: argparse.Namespace, task: str, labels: tuple[str,
     """The images to choose by, whose classes are those of the training."""
     if arguments.val not in RENDERED:
         root = Path(arguments.val)
-        source = MaskSource(root, len(labels)) if task == "segmentation" else FolderSource(root, labels)
+        source: MaskSource | BoxSource | FolderSource
+        if task == "segmentation":
+            source = MaskSource(root, len(labels))
+        else:
+            source = BoxSource(root, labels) if task == "detection" else FolderSource(root, labels)
         for warning in source.warnings:
             say(f"warning: {warning}")
         return source
     drawing = RENDERED[arguments.val]
-    if labels != (CLASSES if drawing is IMAGES else SCENE_CLASSES):
+    if TASK_OF_RENDERED[arguments.val] != task or labels != (SCENE_CLASSES if task == "segmentation" else CLASSES):
         raise RequestError(
             f"--val {arguments.val} has other classes than the training images", "give --val images of the same kind"
         )

@@ -160,6 +160,19 @@ def open_coco(path: Path, num_classes: int, labels: Sequence[str] | None) -> Box
     )
 
 
+def category_names(path: Path) -> tuple[str, ...]:
+    """Return the names of the categories that have boxes, in the order of their numbers.
+
+    Raises:
+        DataError: the annotations cannot be read.
+    """
+    file = path / ANNOTATIONS if path.is_dir() else path
+    content = _read(file)
+    used = {_field(item, "category_id", int, file) for item in content["annotations"]}
+    names = {_field(item, "id", int, file): _field(item, "name", str, file) for item in content["categories"]}
+    return tuple(names[number] for number in sorted(used & names.keys()))
+
+
 def _read(file: Path) -> dict[str, list[dict[str, Any]]]:
     try:
         content = json.loads(file.read_bytes())

@@ -87,7 +87,7 @@ def _scaled(ours: Values, theirs: Values) -> Iterator[tuple[float, str]]:
         factors = []
         for axis in (0, 1):
             share, pixels = (each[..., axis::2].ravel() for each in (boxes, theirs))
-            factors.append(float(share @ pixels / max(share @ share, 1e-12)))
+            factors.append(float(share @ pixels) / max(float(share @ share), 1e-12))
         if min(factors) >= LEAST_PIXELS:
             told = " x ".join(f"{factor:.0f}" for factor in factors)
             yield _db(boxes * (factors * 2), theirs), f"the boxes are in pixels of {told}{what}, not from 0 to 1"

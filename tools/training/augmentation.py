@@ -1,13 +1,18 @@
 """Training images at random, as a function of (seed, epoch, index) alone, so that a resumed run sees the same."""
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
 from cloformer_deploy.data.masks import IGNORED
+from cloformer_deploy.data.preprocessing import LEAST_KEPT
 from tools.training.recipe import Recipe, Size
+
+Box = tuple[float, float, float, float]
+Target = Image.Image | NDArray[np.float32] | None
 
 MEAN_COLOUR = (124, 116, 104)
 """The ImageNet mean in 0..255: what is cut out becomes 0 for the network."""
@@ -35,27 +40,26 @@ def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
 
 
 def augment(
-    image: Image.Image, mask: Image.Image | None, size: Size, recipe: Recipe, rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    image: Image.Image, target: Target, size: Size, recipe: Recipe, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     """Random resized crop, flip, jitter and cutout.
 
     Args:
         image: RGB, of any size.
-        mask: class of each pixel, of the image's size; None without masks.
+        target: class of each pixel, of the image's size; or objects (n, 6), see `data.coco`; or None.
         size: height and width of the result in px.
         recipe: its `crop_area`, `augmentation` and `sharpen` count.
         rng: where all randomness comes from.
 
     Returns:
-        RGB uint8, (3, height, width), and the mask, uint8 (height, width), in which what is cut out is ignored.
+        RGB uint8, (3, height, width), and the target: the mask, uint8 (height, width), in which what is cut out is
+        ignored; the objects, float32 (n, 6); or nothing, (0,).
     """
     box = crop_box(image.width, image.height, recipe.crop_area, rng, size[1] / size[0])
     cropped = _resized(image, box, size, recipe.sharpen, rng)
-    if mask is not None:
-        mask = mask.resize(size[::-1], Image.Resampling.NEAREST, box=box)
-    if rng.random() < 0.5:
+    flipped = bool(rng.random() < 0.5)
+    if flipped:
         cropped = cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        mask = None if mask is None else mask.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     for enhancer, amount in (
         (ImageEnhance.Brightness, _JITTER),
         (ImageEnhance.Contrast, _JITTER),
@@ -63,17 +67,52 @@ def augment(
     ):
         reach = amount * recipe.augmentation
         cropped = enhancer(cropped).enhance(rng.uniform(1 - reach, 1 + reach))
-    pixels, classes = np.array(cropped), None if mask is None else np.array(mask, np.uint8)
+    pixels = np.array(cropped)
     hole = _hole(size, round(min(size) * _CUTOUT_SIDE * min(recipe.augmentation, 1)), rng)
     pixels[hole] = MEAN_COLOUR
-    if classes is not None:
-        classes[hole] = IGNORED
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1)), classes
+    wanted: NDArray[Any] = np.empty(0)
+    if isinstance(target, Image.Image):
+        wanted = _mask(target, box, size, hole, flipped=flipped)
+    elif target is not None:
+        wanted = moved_objects(target, box, image.size, flipped=flipped)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)), wanted
+
+
+def _mask(mask: Image.Image, box: Box, size: Size, hole: tuple[slice, slice], *, flipped: bool) -> NDArray[np.uint8]:
+    mask = mask.resize(size[::-1], Image.Resampling.NEAREST, box=box)
+    if flipped:
+        mask = mask.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    classes = np.array(mask, np.uint8)
+    classes[hole] = IGNORED
+    return classes
+
+
+def moved_objects(
+    objects: NDArray[np.float32], box: Box, size: tuple[int, int], *, flipped: bool
+) -> NDArray[np.float32]:
+    """Objects of an image as they are in a crop, edges from 0 to 1 of it; see `preprocessing.LEAST_KEPT`.
+
+    Args:
+        objects: edges from 0 to 1 of the image, class, and 1 if the object is ignored, (n, 6).
+        box: left, top, right and bottom edge of the crop, px.
+        size: width and height of the image, px.
+        flipped: the crop is mirrored left to right.
+    """
+    found = objects.astype(np.float64)
+    found[:, [0, 2]] = (found[:, [0, 2]] * size[0] - box[0]) / (box[2] - box[0])
+    found[:, [1, 3]] = (found[:, [1, 3]] * size[1] - box[1]) / (box[3] - box[1])
+    if flipped:
+        found[:, [0, 2]] = 1 - found[:, [2, 0]]
+    before = (found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1])
+    found[:, :4] = found[:, :4].clip(0, 1)
+    kept = (found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1])
+    found[:, 5] = np.maximum(found[:, 5], kept < LEAST_KEPT * before)
+    return found[kept > 0].astype(np.float32)
 
 
 def _resized(
     image: Image.Image,
-    box: tuple[float, float, float, float],
+    box: Box,
     size: Size,
     sharpen: float | None,
     rng: np.random.Generator,
@@ -93,9 +132,7 @@ def _resized(
     return cropped.filter(ImageFilter.UnsharpMask(radius=1, percent=round(percent), threshold=0))
 
 
-def crop_box(
-    width: int, height: int, lowest_area: float, rng: np.random.Generator, aspect: float = 1
-) -> tuple[float, float, float, float]:
+def crop_box(width: int, height: int, lowest_area: float, rng: np.random.Generator, aspect: float = 1) -> Box:
     """A random box (left, top, right, bottom) in px inside the image, with sides in a ratio of 3:4 to 4:3.
 
     Its area is uniform between `lowest_area` and 1 of the image's; where a box does not fit, another is

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from cloformer_deploy.data.preprocessing import Preprocessing, fit, fit_mask
+from cloformer_deploy.data.preprocessing import Preprocessing, fit, fit_boxes, fit_mask
 from tools.training.objectives import Objective
 from tools.training.recipe import Size, sized
 from tools.training.sources import Source
@@ -52,11 +53,15 @@ def evaluate(
     device = next(model.parameters()).device
     with torch.inference_mode():
         answers = (
-            (model(images.to(device)).cpu(), targets)
+            (_on_cpu(model(images.to(device))), targets)
             for images, targets in _batches(objective, source, indices, size, final=final)
         )
         score = objective.score(answers)
     return Result(sized(size), len(indices), score)
+
+
+def _on_cpu(outputs: Any) -> Any:
+    return tuple(each.cpu() for each in outputs) if isinstance(outputs, tuple) else outputs.cpu()
 
 
 def _batches(
@@ -67,13 +72,18 @@ def _batches(
     for first in range(0, len(indices), BATCH):
         taken = [source[index] for index in indices[first : first + BATCH]]
         pixels = [fit(image, preprocessing) if final else whole(image, size) for image, _ in taken]
-        targets = [prepared(objective, target, preprocessing, final=final) for _, target in taken]
+        targets = [prepared(objective, target, image.size, preprocessing, final=final) for image, target in taken]
         images = torch.from_numpy(preprocessing.normalize(np.stack(pixels)))
         yield images.contiguous(memory_format=torch.channels_last), torch.stack(targets)
 
 
-def prepared(objective: Objective, target: int | Image.Image, preprocessing: Preprocessing, *, final: bool) -> Tensor:
-    """A target in the way that its image goes."""
+def prepared(
+    objective: Objective, target: Any, size: tuple[int, int], preprocessing: Preprocessing, *, final: bool
+) -> Tensor:
+    """A target in the way that its image, of a width and height, goes."""
+    if final and isinstance(target, np.ndarray):
+        whole = target * np.array([*size, *size, 1, 1], np.float32)
+        target = fit_boxes(whole, size, preprocessing)
     if final and isinstance(target, Image.Image):
         return torch.from_numpy(fit_mask(np.asarray(target), preprocessing)).long()
     return objective.resized(target, (preprocessing.height, preprocessing.width))

@@ -166,7 +166,7 @@ def train_step(
     """One step on a batch: normalized images (B, 3, H, W) and their targets. Returns the loss, a scalar."""
     for group in training.optimizer.param_groups:
         group["lr"] = recipe.learning_rate(step)
-    loss = objective.loss(training.model(images), targets)
+    loss = objective.loss(training.model(images), targets, (images.shape[2], images.shape[3]))
     training.optimizer.zero_grad()
     torch.autograd.backward(loss)
     nn.utils.clip_grad_norm_(training.model.parameters(), CLIP_NORM)

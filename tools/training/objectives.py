@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy, interpolate
 from cloformer_deploy.data.masks import IGNORED
 from cloformer_deploy.networks.cloformer.architecture import HeadName
 from tools.training.augmentation import augment
+from tools.training.detection import Detection
 from tools.training.recipe import LABEL_SMOOTHING, Recipe, Size
 from tools.training.sources import Source, spread
 
@@ -46,10 +47,10 @@ class Objective(Protocol):
     def resized(self, target: Any, size: Size) -> Tensor:
         """The target of a whole image that is brought to a height and width."""
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The loss of a batch, a scalar."""
+    def loss(self, outputs: Any, targets: Tensor, size: Size) -> Tensor:
+        """The loss of a batch of images of a height and width, a scalar."""
 
-    def score(self, answers: Iterable[tuple[Tensor, Tensor]]) -> float:
+    def score(self, answers: Iterable[tuple[Any, Tensor]]) -> float:
         """The score, 0..1, from the outputs and targets of each batch."""
 
 
@@ -74,7 +75,7 @@ class Classification:
         """See `Objective.resized`."""
         return torch.tensor(target)
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, outputs: Tensor, targets: Tensor, size: Size) -> Tensor:
         """See `Objective.loss`: of logits (B, classes) and classes (B,)."""
         return cross_entropy(outputs, targets, label_smoothing=LABEL_SMOOTHING)
 
@@ -119,7 +120,7 @@ class Segmentation:
         """See `Objective.resized`."""
         return torch.from_numpy(np.array(target.resize(size[::-1], Image.Resampling.NEAREST))).long()
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, outputs: Tensor, targets: Tensor, size: Size) -> Tensor:
         """See `Objective.loss`: of logits (B, classes, H / 4, W / 4) and masks (B, H, W)."""
         weights = None
         if self.weights is not None:
@@ -145,5 +146,9 @@ def _full(outputs: Tensor, targets: Tensor) -> Tensor:
     return interpolate(outputs, size=targets.shape[-2:], mode="bilinear", align_corners=False)
 
 
-OBJECTIVES: dict[str, Objective] = {"classification": Classification(), "segmentation": Segmentation()}
+OBJECTIVES: dict[str, Objective] = {
+    "classification": Classification(),
+    "segmentation": Segmentation(),
+    "detection": Detection(),
+}
 """By the name of the task."""

@@ -13,11 +13,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cloformer_deploy.data.rendered import SIZE, VERSION, label, render
+from cloformer_deploy.data.rendered import CLASSES, SIZE, VERSION, label, render
 from cloformer_deploy.data.rendered.scenes import SCENES_VERSION, render_scene
 from cloformer_deploy.system.cores import usable_cores
 from tools.training.progress import say
 
+_IGNORED_FROM = 100
 CHUNK = 500
 """Images in a file (75 MB): what a kill can lose on each core."""
 
@@ -25,6 +26,31 @@ CHUNK = 500
 def _scene(split: str, index: int) -> NDArray[np.uint8]:
     scene = render_scene(split, index)
     return np.dstack([scene.pixels, scene.mask])
+
+
+def _numbered(split: str, index: int) -> NDArray[np.uint8]:
+    """A scene whose fourth channel has a number for each object: 1 + class + 20 * place, and 100 more if ignored."""
+    scene = render_scene(split, index)
+    numbers = np.zeros(256, np.uint8)
+    for place, item in enumerate(scene.objects):
+        numbers[place + 1] = 1 + item.index + len(CLASSES) * place + _IGNORED_FROM * item.ignored
+    return np.dstack([scene.pixels, numbers[scene.owners]])
+
+
+def objects_of(numbers: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The objects of a scene, edges from 0 to 1 (n, 6), from the fourth channel of `_numbered`."""
+    height, width = numbers.shape
+    rows = []
+    for number in np.unique(numbers[numbers > 0]).tolist():
+        mine = numbers == number
+        down, across = (np.flatnonzero(mine.any(axis=axis)) for axis in (1, 0))
+        box = (across[0] / width, down[0] / height, (across[-1] + 1) / width, (down[-1] + 1) / height)
+        rows.append((*box, (number - 1) % _IGNORED_FROM % len(CLASSES), float(number > _IGNORED_FROM)))
+    return np.array(rows, np.float32).reshape(-1, 6)
+
+
+def _mask(mask: NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(mask)
 
 
 @dataclass(frozen=True)
@@ -35,17 +61,22 @@ class Drawing:
         name: of its folder in a cache, with the version: another version draws other images.
         title: in prose.
         render: draws (split, index): uint8, (SIZE, SIZE, channels); a fourth channel is the mask.
-        channels: 3, or 4 with masks.
+        channels: 3, or 4 with what is right at each pixel.
+        target: reads the fourth channel; None where an image has one class.
     """
 
     name: str
     title: str
     render: Callable[[str, int], NDArray[np.uint8]]
     channels: int
+    target: Callable[[NDArray[np.uint8]], Any] | None = None
 
 
 IMAGES = Drawing(f"rendered-v{VERSION}", f"rendered task version {VERSION}", render, 3)
-SCENES = Drawing(f"scenes-v{SCENES_VERSION}", f"rendered scenes version {SCENES_VERSION}", _scene, 4)
+SCENES = Drawing(f"scenes-v{SCENES_VERSION}", f"rendered scenes version {SCENES_VERSION}", _scene, 4, _mask)
+BOXES = Drawing(
+    f"scene-boxes-v{SCENES_VERSION}", f"boxes of rendered scenes version {SCENES_VERSION}", _numbered, 4, objects_of
+)
 
 
 @dataclass(frozen=True)
@@ -92,14 +123,18 @@ class RenderedSource:
         return self.count
 
     def __getitem__(self, index: int) -> tuple[Image.Image, Any]:
-        """The image, RGB, SIZE px, and its class or mask."""
+        """The image, RGB, SIZE px, and its target."""
         if not 0 <= index < self.count:
             raise IndexError(index)
         first = index - index % CHUNK
         if first not in self._opened:
             self._opened[first] = np.load(self._path(self._chunk(first)), mmap_mode="r")
         pixels = self._opened[first][index - first]
-        target = Image.fromarray(pixels[..., 3]) if self.labels is None else self.labels[index]
+        target: Any = None
+        if self.labels is not None:
+            target = self.labels[index]
+        elif self.drawing.target is not None:
+            target = self.drawing.target(pixels[..., 3])
         return Image.fromarray(np.ascontiguousarray(pixels[..., :3])), target
 
     def __getstate__(self) -> dict[str, object]:

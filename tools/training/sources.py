@@ -7,8 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from cloformer_deploy.data.coco import open_coco
 from cloformer_deploy.data.decoding import MAX_PIXELS, REPAIR
 from cloformer_deploy.data.folders import open_folder
 from cloformer_deploy.data.masks import open_masks
@@ -31,7 +34,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> tuple[Image.Image, Any]:
-        """The image, RGB, and its target: the class, or the mask (`Image`, mode L)."""
+        """The image, RGB, and its target: the class, the mask (`Image`, mode L), or objects (n, 6)."""
 
 
 class FolderSource:
@@ -109,6 +112,45 @@ class MaskSource:
     def __getitem__(self, index: int) -> tuple[Image.Image, Image.Image]:
         """The decoded image, RGB and upright, and its mask."""
         return _decoded(self._images[index]), Image.fromarray(self._masks[index])
+
+
+class BoxSource:
+    """Images with COCO annotations. The images' bytes are kept in memory."""
+
+    labels = None
+
+    def __init__(self, path: Path, classes: Sequence[str]) -> None:
+        """Read every image and box.
+
+        Args:
+            path: see `open_coco`.
+            classes: names of the classes, which the categories must have.
+
+        Raises:
+            DataError: see `open_coco`; or an image is damaged or of another size than its annotations say.
+        """
+        folder = open_coco(path, len(classes), classes)
+        self.warnings = folder.warnings
+        self._images = [image.read_bytes() for image in folder.paths]
+        self._objects: list[NDArray[np.float32]] = []
+        digest = hashlib.sha256()
+        for image, data, size, objects in zip(folder.paths, self._images, folder.sizes, folder.objects, strict=True):
+            problem = _problem(data)
+            if problem is None and (found := _decoded(data).size) != size:
+                problem = f"its size is {found}, its annotations are for {size}"
+            if problem is not None:
+                raise DataError(f"{image} cannot be used: {problem}", REPAIR)
+            digest.update(f"{len(data)} {len(objects)} ".encode() + data + objects.tobytes())
+            shares = (objects / np.array([*size, *size, 1, 1])).astype(np.float32)
+            self._objects.append(shares)
+        self.identity = f"COCO annotations of {len(self._images)} images, sha256 {digest.hexdigest()[:16]}"
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, NDArray[np.float32]]:
+        """The decoded image, RGB and upright, and its objects."""
+        return _decoded(self._images[index]), self._objects[index]
 
 
 def class_names(root: Path) -> tuple[str, ...]:
