@@ -1,6 +1,6 @@
 """Calibration sets: images that activation ranges are measured on, from a file or rendered for the bundled weights."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -16,8 +16,11 @@ from cloformer_deploy.data.rendered import CLASSES, SCENE_CLASSES, RenderedImage
 from cloformer_deploy.errors import DataError
 from cloformer_deploy.system.packages import shipped_folder
 
-BUNDLED = {"rendered": CLASSES, "scenes": SCENE_CLASSES}
-"""Names of the bundled sets, each with the labels of the weights that it fits."""
+BUNDLED: dict[str, Mapping[str, tuple[str, ...]]] = {
+    "rendered": {"classification": CLASSES},
+    "scenes": {"segmentation": SCENE_CLASSES, "detection": CLASSES},
+}
+"""Names of the bundled sets, each with the tasks and labels of the weights that it fits."""
 RELIABLE_COUNT = 32
 """Images; activation ranges from fewer depend strongly on the choice of images."""
 
@@ -127,9 +130,16 @@ def open_calibration(path: Path | None, bundled: str = "rendered") -> Calibratio
     return CalibrationSet(str(path), manifest, False, partial(read_pixels, path))
 
 
-def fitting_bundled(*labels: tuple[str, ...] | None) -> str | None:
-    """Return the name of the bundled set for weights that have one of these labels; None without any."""
-    return next((name for name, known in BUNDLED.items() if known in labels), None)
+def fitting_bundled(task: str, *labels: tuple[str, ...] | None) -> str | None:
+    """Return the name of the bundled set for weights of a task that have one of these labels; None without any.
+
+    Weights whose head is left out (task `features`) have the labels of the task that they were trained for.
+    """
+    for name, known in BUNDLED.items():
+        fitting = known.values() if task == "features" else [known[task]] if task in known else []
+        if any(each in labels for each in fitting):
+            return name
+    return None
 
 
 @cache

@@ -206,7 +206,7 @@ def _calibration(
         return None
     make = "make one with: cloformer-deploy calibrate IMAGES --output FILE, then give --calibration FILE"
     bundled = resolve_weights(request.weights, request.variant) in bundled_checkpoints().values()
-    fitting = fitting_bundled(checkpoint.labels, checkpoint.trained_labels)
+    fitting = fitting_bundled(checkpoint.task, checkpoint.labels, checkpoint.trained_labels)
     if request.calibration is None and not (bundled and fitting):
         raise RequestError(f"integer activations need a calibration set of images like {checkpoint.name}'s", make)
     found = open_calibration(request.calibration, fitting or "")

@@ -1,5 +1,6 @@
 """Object detection: boxes and scores of cells, judged by COCO's average precision."""
 
+import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -67,7 +68,7 @@ class Detection:
         found = []
         for index in range(len(finite)):
             theirs = detections_of(expected, index)
-            mine = detections_of(outputs, index, valid=bool(finite[index]))
+            mine = detections_of(outputs, index, None if finite[index] else math.inf)
             objects = None if truths is None else Objects.of(truths[index])
             head = _HEAD.pack(*_agreeing(theirs, mine), objects is not None)
             found.append(head + packed(mine, objects, outputs[SCORES.name].shape[2]))
@@ -132,11 +133,18 @@ class Detection:
         yield from named_of_scores(expected[SCORES.name], found[SCORES.name], labels)
 
 
-def detections_of(outputs: Outputs, index: int, *, valid: bool = True) -> "Detections":
-    """Return the detections of an image of a batch; none of one with NaN or infinity."""
-    from cloformer_deploy.tasks.boxes import detections
+def detections_of(outputs: Outputs, index: int, least_score: float | None = None) -> "Detections":
+    """Return the detections of an image of a batch: those that count for the metric, or from a score on."""
+    from cloformer_deploy.tasks.boxes import LEAST_SCORE, detections
 
-    return detections(outputs[BOXES.name][index], outputs[SCORES.name][index], most=100 if valid else 0)
+    least = LEAST_SCORE if least_score is None else least_score
+    return detections(outputs[BOXES.name][index], outputs[SCORES.name][index], least)
+
+
+def agreed(evidence: bytes) -> tuple[int, int]:
+    """Return how many of PyTorch's detections an artifact has too, and how many there are, from `Task.evidence`."""
+    same, count, _ = _HEAD.unpack_from(evidence)
+    return same, count
 
 
 def _agreeing(theirs: "Detections", mine: "Detections") -> tuple[int, int]:

@@ -129,10 +129,21 @@ def test_the_bundled_scenes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "name"), [((CLASSES, None), "rendered"), ((None, SCENE_CLASSES), "scenes"), ((None, None), None)]
+    ("task", "labels", "name"),
+    [
+        ("classification", (CLASSES, None), "rendered"),
+        ("segmentation", (None, SCENE_CLASSES), "scenes"),
+        ("detection", (CLASSES, None), "scenes"),
+        ("features", (None, CLASSES), "rendered"),
+        ("features", (None, SCENE_CLASSES), "scenes"),
+        ("segmentation", (CLASSES, None), None),
+        ("classification", (None, None), None),
+    ],
 )
-def test_weights_get_the_set_of_their_labels(labels: tuple[tuple[str, ...] | None, ...], name: str | None) -> None:
-    assert fitting_bundled(*labels) == name
+def test_weights_get_the_set_of_their_task_and_labels(
+    task: str, labels: tuple[tuple[str, ...] | None, ...], name: str | None
+) -> None:
+    assert fitting_bundled(task, *labels) == name
 
 
 @pytest.mark.integration

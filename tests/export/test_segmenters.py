@@ -28,7 +28,7 @@ from cloformer_deploy.gate import DriftConfig, gate
 from cloformer_deploy.gate.judge import Cell
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.report.html import Asked, gathered, page
-from cloformer_deploy.report.html.maps import SHOWN
+from cloformer_deploy.report.html.pictures import SHOWN
 from cloformer_deploy.validation import validate
 from tests.artifacts import artifact_of
 from tests.blame.planting import plant, weight_of
@@ -113,11 +113,13 @@ def test_the_gate_holds_files_to_a_baseline(bundle: Bundle, tmp_path: Path) -> N
 def test_the_report_shows_maps(bundle: Bundle, tmp_path: Path) -> None:
     result = gate(bundle, None, 6, DriftConfig(), None, None, {}, Silent())
     found = gathered(bundle, result, (), Asked(limit=6), Silent())
-    assert len(found.maps) == SHOWN
-    assert [item.artifact.path for item in found.maps[0].artifacts] == [item.path for item in bundle.manifest.artifacts]
-    for row in found.maps:
-        assert row.mask is not None
-        with Image.open(io.BytesIO(base64.b64decode(row.mask.partition(",")[2]))) as mask:
+    assert len(found.pictures) == SHOWN
+    assert [item.artifact.path for item in found.pictures[0].artifacts] == [
+        item.path for item in bundle.manifest.artifacts
+    ]
+    for row in found.pictures:
+        assert row.truth is not None
+        with Image.open(io.BytesIO(base64.b64decode(row.truth.partition(",")[2]))) as mask:
             assert np.array_equal(np.asarray(mask), render_scene("test", row.number - 1, *SIZE).mask)
         assert all(item.share > (0.9 if item.artifact.precision == "int8" else 0.999) for item in row.artifacts)
     content = page(found)

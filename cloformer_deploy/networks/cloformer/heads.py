@@ -21,22 +21,28 @@ class Head:
     Attributes:
         task: that it is for, a key of `tasks.TASKS`.
         prefixes: beginnings of the names of its tensors.
-        classes: name of the weight whose rows are the classes.
+        classes: beginnings of the names of the tensors whose rows are the classes.
         module: that defines the network with this head, in this folder.
         network: class in that module.
     """
 
     task: str
     prefixes: tuple[str, ...]
-    classes: str
+    classes: tuple[str, ...]
     module: str
     network: str
 
 
 HEADS: dict[HeadName, Head] = {
-    "semantic_fpn": Head("segmentation", ("segment.",), "segment.classify.weight", "segmenter", "CloFormerSegmenter"),
-    "anchor_free": Head("detection", ("detect.",), "detect.scores.0.1.weight", "detector", "CloFormerDetector"),
-    "linear": Head("classification", ("norm.", "head."), "head.weight", "classifier", "CloFormer"),
+    "semantic_fpn": Head("segmentation", ("segment.",), ("segment.classify.",), "segmenter", "CloFormerSegmenter"),
+    "anchor_free": Head(
+        "detection",
+        ("detect.",),
+        tuple(f"detect.scores.{index}.1." for index in range(3)),
+        "detector",
+        "CloFormerDetector",
+    ),
+    "linear": Head("classification", ("norm.", "head."), ("head.",), "classifier", "CloFormer"),
 }
 """Heads by the names that a configuration uses. Weights have the first whose last prefix is among their names."""
 

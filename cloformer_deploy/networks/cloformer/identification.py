@@ -85,7 +85,7 @@ def _num_classes(shapes: Shapes, head: HeadName | None) -> int:
     """Return the number of classes that a head's tensors show; 1 where the one that shows it is missing."""
     if head is None:
         return 0
-    name = HEADS[head].classes
+    name = f"{HEADS[head].classes[0]}weight"
     rows = (*shapes.get(name, ()), 1)[0]
     if rows == 0:
         raise CheckpointError(f"{name} has 0 rows, so the network has no classes", _GIVE)
@@ -95,9 +95,9 @@ def _num_classes(shapes: Shapes, head: HeadName | None) -> int:
 def shapes_of(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """Return the names and shapes of the complete state dict, in its order."""
     known = _shapes_of_few_classes(architecture.of_classes(min(architecture.num_classes, 1)))
-    layer = HEADS[architecture.head].classes.removesuffix("weight")
+    layers = HEADS[architecture.head].classes
     return {
-        name: (architecture.num_classes, *shape[1:]) if name.startswith(layer) else shape
+        name: (architecture.num_classes, *shape[1:]) if name.startswith(layers) else shape
         for name, shape in known.items()
     }
 

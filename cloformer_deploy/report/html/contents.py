@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cloformer_deploy.bench import Result
     from cloformer_deploy.gate import Gate
     from cloformer_deploy.progress import Progress
-    from cloformer_deploy.report.html.maps import MapRow
+    from cloformer_deploy.report.html.pictures import PictureRow
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Report:
         runtimes: versions of the runtimes that executed artifacts now, by title.
         commands: commands that reproduce all of it.
         written_at: time of writing, UTC.
-        maps: maps of classes of some images, for tasks that have them.
+        pictures: answers for some images, for tasks that can be drawn.
     """
 
     bundle: Bundle
@@ -59,7 +59,7 @@ class Report:
     runtimes: dict[str, str]
     commands: Commands
     written_at: datetime
-    maps: tuple["MapRow", ...] = ()
+    pictures: tuple["PictureRow", ...] = ()
 
 
 def gathered(
@@ -73,7 +73,7 @@ def gathered(
     executed = {cell.runtime for cell in result.cells if cell.comparison is not None}
     runtimes = {runtime.name: runtime for backend in BACKENDS.values() for runtime in backend.runtimes}
     progress.step("Drawing")
-    from cloformer_deploy.report.html.maps import map_rows
+    from cloformer_deploy.report.html.pictures import picture_rows
 
     manifest = bundle.manifest
     images = task_of(manifest).open_data(asked.data, manifest.num_classes, manifest.labels).limited(asked.limit)
@@ -85,7 +85,7 @@ def gathered(
         {runtimes[name].title: runtimes[name].version() for name in sorted(executed)},
         commands(bundle, measured, asked),
         datetime.now(UTC),
-        map_rows(bundle, result, images),
+        picture_rows(bundle, result, images),
     )
 
 

@@ -11,7 +11,7 @@ from cloformer_deploy.report.answers import comparison_json
 from cloformer_deploy.report.cells import percent, short_name
 from cloformer_deploy.report.gate import figures, lines, sentence
 from cloformer_deploy.report.html.contents import Report
-from cloformer_deploy.report.html.maps import legend
+from cloformer_deploy.report.html.pictures import DRAWINGS, legend
 from cloformer_deploy.report.html.plots import agreement_dots, class_drift, drop_dots, latency_bars, scatters
 from cloformer_deploy.system.files import replaced
 from cloformer_deploy.system.packages import require
@@ -57,6 +57,7 @@ def page(report: Report) -> str:
     result = report.result
     latencies = latency_bars(report.measured)
     known = {item.artifact.path: item for item in report.files}
+    drawing = DRAWINGS[result.task] if report.pictures else None
     content = (
         _environment()
         .get_template("page.html")
@@ -75,7 +76,8 @@ def page(report: Report) -> str:
             figures_of=[item for item in report.measured if item.is_latency],
             other=[item for item in report.measured if not item.is_latency],
             classes=class_drift(result),
-            legend=legend(report.bundle.manifest.labels or ()) if report.maps else (),
+            drawing=drawing,
+            legend=legend(report.bundle.manifest.labels or (), drawing.first_color) if drawing else (),
             significant=_SIGNIFICANT,
             packages=_packages(report),
             operators=_operators(report),

@@ -44,6 +44,7 @@ UNARY: list[Case] = [
     ("tanh", lambda mb, x: mb.tanh(x=x), lambda x: 2 / (1 + (-2 * x).exp()) - 1),
     ("sigmoid", lambda mb, x: mb.sigmoid(x=x), lambda x: 1 / (1 + (-x).exp())),
     ("silu", lambda mb, x: mb.silu(x=x), lambda x: x / (1 + (-x).exp())),
+    ("clip", lambda mb, x: mb.clip(x=x, alpha=cast(x, -0.5), beta=cast(x, 0.75)), lambda x: x.clamp(-0.5, 0.75)),
     ("relu", lambda mb, x: mb.relu(x=x), lambda x: x * (x > 0)),
     ("gelu", lambda mb, x: mb.gelu(x=x), lambda x: x * (1 + (x / 2**0.5).erf()) / 2),
     (

@@ -59,6 +59,12 @@ def minimum(x: Tensor, y: Tensor) -> Tensor:
     return torch.minimum(x, y)
 
 
+@operator("clip")
+def clip(x: Tensor, alpha: float, beta: float) -> Tensor:
+    """Return x, but alpha where it is smaller, and beta where it is larger."""
+    return torch.clamp(x, alpha, beta)
+
+
 @operator("square")
 def square(x: Tensor) -> Tensor:
     """Return x * x."""
