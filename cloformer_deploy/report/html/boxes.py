@@ -64,7 +64,8 @@ def _lacking(first: "Detections", second: "Detections") -> NDArray[np.float32]:
     from cloformer_deploy.tasks.detection import AGREED_OVERLAP
 
     same = (overlaps(first.boxes, second.boxes) >= AGREED_OVERLAP) & (first.classes[:, None] == second.classes[None, :])
-    return first.boxes[~same.any(axis=1)]
+    lacking: NDArray[np.float32] = first.boxes[~same.any(axis=1)]
+    return lacking
 
 
 def _color(index: int) -> tuple[int, int, int]:

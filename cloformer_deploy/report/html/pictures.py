@@ -132,8 +132,8 @@ def _row(index: int, drawing: Drawing, evaluation: "Evaluation", candidates: Seq
     for item in candidates:
         found = item.outputs(pixels[None], expected)
         (evidence,) = evaluation.task.evidence(found, expected)
-        pictures = drawing.answer(image, found), drawing.difference(image, expected, found)
-        made.append(ArtifactPicture(item.artifact, *map(_uri, pictures), drawing.agreement(evidence)))
+        answer, difference = _uri(drawing.answer(image, found)), _uri(drawing.difference(image, expected, found))
+        made.append(ArtifactPicture(item.artifact, answer, difference, drawing.agreement(evidence)))
     right = None if truth is None else _uri(drawing.truth(image, truth))
     return PictureRow(index + 1, _uri(image), right, _uri(drawing.answer(image, expected)), tuple(made))
 
