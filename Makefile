@@ -67,6 +67,7 @@ benchmarks: install
 	$(BIN)/python benchmarks/rendering.py
 	$(BIN)/python benchmarks/latency.py
 	$(BIN)/python benchmarks/calibration_memory.py
+	$(BIN)/python benchmarks/validation_memory.py
 	$(BIN)/python benchmarks/int8.py
 	$(BIN)/python benchmarks/heads.py
 	$(BIN)/python benchmarks/gate.py
