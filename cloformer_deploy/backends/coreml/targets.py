@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from cloformer_deploy.backends.target import FOLDS, Target
-from cloformer_deploy.quantization.recipes import CONVOLUTIONS, INT8, STEM_ENDS, W8, Recipe
+from cloformer_deploy.quantization.recipes import CONVOLUTIONS, INT8, PREDICTIONS, STEM_ENDS, W8, Recipe
 
 IOS_TARGETS = (15, 16, 17, 18, 26)
 DEFAULT_IOS = 17
@@ -16,7 +16,9 @@ TARGETS: Mapping[str, Target] = {
         recipes={
             # The Neural Engine computes an operator in integers if its inputs are integers; rounding its outputs too
             # would cost 1 to 2 dB.
-            INT8: Recipe("w8a8-conv", 8, 8, CONVOLUTIONS, excluded_layers=(STEM_ENDS,), rounds_outputs=False),
+            INT8: Recipe(
+                "w8a8-conv", 8, 8, CONVOLUTIONS, excluded_layers=(STEM_ENDS, PREDICTIONS), rounds_outputs=False
+            ),
             "w8": W8,
             "p8": Recipe("p8", 8, palette=True),
             "p6": Recipe("p6", 6, palette=True),

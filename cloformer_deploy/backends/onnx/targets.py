@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from cloformer_deploy.backends.target import FOLDS, Target
-from cloformer_deploy.quantization.recipes import INT8, MIX, NPU, STEM_ENDS, W8, Recipe
+from cloformer_deploy.quantization.recipes import INT8, MIX, NPU, PREDICTIONS, STEM_ENDS, W8, Recipe
 
 _HEXAGON = (*FOLDS, "normalize_in_two_steps")
 TARGETS: Mapping[str, Target] = {
@@ -16,7 +16,9 @@ TARGETS: Mapping[str, Target] = {
             integer_rewrites=(*FOLDS, "attend_keys_first"),
             recipes={
                 # ONNX Runtime's float depthwise kernels are faster than its integer ones on large feature maps.
-                INT8: Recipe("w8a8-mix", 8, 8, MIX, excluded_layers=(STEM_ENDS, r"layers\.[01]\..*mlp\.dwconv")),
+                INT8: Recipe(
+                    "w8a8-mix", 8, 8, MIX, excluded_layers=(STEM_ENDS, PREDICTIONS, r"layers\.[01]\..*mlp\.dwconv")
+                ),
                 "w8": W8,
             },
         ),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from cloformer_deploy.backends.target import FOLDS, Target
-from cloformer_deploy.quantization.recipes import INT8, MIX, NPU, STEM_ENDS, W8, Recipe
+from cloformer_deploy.quantization.recipes import INT8, MIX, NPU, PREDICTIONS, STEM_ENDS, W8, Recipe
 
 _ETHOS_U = (*FOLDS, "normalize_in_two_steps", "attend_channels_last")
 _CPU = (*FOLDS, "normalize_in_two_steps", "attend_with_late_division", "split_large_depthwise_kernels")
@@ -15,7 +15,7 @@ TARGETS: Mapping[str, Target] = {
             rewrites=(*_CPU, "group_hidden_channels"),
             # Integer convolutions do not have the cache misses that groups of hidden channels are for.
             integer_rewrites=_CPU,
-            recipes={INT8: Recipe("w8a8-mix", 8, 8, MIX, excluded_layers=(STEM_ENDS,)), "w8": W8},
+            recipes={INT8: Recipe("w8a8-mix", 8, 8, MIX, excluded_layers=(STEM_ENDS, PREDICTIONS)), "w8": W8},
         ),
         Target("ethos-u", rewrites=_ETHOS_U, integer_rewrites=_ETHOS_U, recipes=NPU),
     )
