@@ -121,6 +121,7 @@ def spec_of(format_name: str, model: torch.nn.Module, prepared: "Prepared | None
         outputs=task.outputs,
         class_logits=task.class_logits,
         pixel_logits=task.pixel_logits,
+        cells=task.cells,
         scores="softmax",
         preprocessing=Preprocessing.published(SIDE, SIDE),
         input_kind="tensor",

@@ -1,4 +1,4 @@
-"""Peak memory of `cloformer-deploy validate` of three files on 100 and 1,000 images: it must not grow with their number.
+"""Peak memory of `cloformer-deploy validate` of three files on 100 and 1,000 images: it must not grow with them.
 
 The process and its children are counted together.
 """

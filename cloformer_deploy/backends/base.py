@@ -27,6 +27,8 @@ CATEGORY_NAME = "category"
 """Name of the class map of segmenters with `--input image`, for formats whose apps do not make it: (batch, H, W)."""
 METADATA_PREFIX = "cloformer_deploy."
 """Prefix of this tool's keys in a file's own metadata; `metadata.py` lists them."""
+DETECTIONS = ("detection_boxes", "detection_scores", "detection_classes")
+"""Outputs of files with `--input image` for detection: boxes (n, 4) as in `tasks.boxes`, scores (n,), classes (n,)."""
 Feed: TypeAlias = Mapping[str, "NDArray[Any]"]
 """Input arrays by name, in the network's layout (NCHW)."""
 
@@ -41,6 +43,7 @@ class ExportSpec:
         outputs: names and meaning of what the model returns.
         class_logits: name of the output that has one logit per class; None where there is none.
         pixel_logits: name of the output that has one logit per class and pixel; None where there is none.
+        cells: names of the outputs that have the boxes and the scores of a detector's cells; None where there are none.
         scores: what turns these logits into scores.
         preprocessing: input size and normalization.
         input_kind: `tensor` takes the normalized image, `image` RGB 0..255 with the normalization in the graph.
@@ -57,6 +60,7 @@ class ExportSpec:
     outputs: tuple[Output, ...]
     class_logits: str | None
     pixel_logits: str | None
+    cells: tuple[str, str] | None
     scores: Scores
     preprocessing: "Preprocessing"
     input_kind: InputKind
@@ -71,6 +75,11 @@ class ExportSpec:
     def has_category(self) -> bool:
         """Tell whether the files get a class map beside the logits of pixels."""
         return self.input_kind == "image" and self.pixel_logits is not None and self.category_map
+
+    @property
+    def has_detections(self) -> bool:
+        """Tell whether the files end in non-maximum suppression, for apps that take one image at a time."""
+        return self.input_kind == "image" and self.cells is not None and self.batch == 1
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

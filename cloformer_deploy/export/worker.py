@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from cloformer_deploy.backends.base import CATEGORY_NAME, ExportSpec
+from cloformer_deploy.backends.base import CATEGORY_NAME, DETECTIONS, INPUT_NAME, ExportSpec, Session
 from cloformer_deploy.backends.registry import BACKENDS, lower, target_of
 from cloformer_deploy.backends.target import FLOATS
 from cloformer_deploy.data import open_calibration
@@ -25,6 +25,8 @@ from cloformer_deploy.system.subprocesses import end_with_parent
 from cloformer_deploy.tasks import Outputs, task_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
     from cloformer_deploy.quantization.preparation import Prepared
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 PROBE_IMAGES = 3
 SAME_CLASSES = 0.995
 """Share of pixels on which a file's class map must be that of its own logits; float16 decides near ties otherwise."""
+SAME_BOX = 0.99
+"""Intersection over union from which on a box that a file suppresses by itself is that of its own cells."""
 SQNR_FLOOR_DB: Mapping[bool, float] = {True: 30.0, False: 5.0}
 """Below this SQNR a float file (True) or a quantized one does not compute the model at all. How much drift is too much
 is decided by `validate`: the probe images are rendered ones, for which the model may not be trained."""
@@ -108,6 +112,7 @@ class _Conversion:
             outputs=self.task.outputs,
             class_logits=self.task.class_logits,
             pixel_logits=self.task.pixel_logits,
+            cells=self.task.cells,
             scores=job.source.scores,
             preprocessing=job.source.preprocessing,
             input_kind=job.input_kind,
@@ -209,6 +214,8 @@ def check_file(path: Path, job: Job, precision: str, reference: "nn.Module", spe
         found = artifact_outputs(session, pixels, job.source.preprocessing, job.input_kind, expected)
     if spec.has_category:
         _check_category(path, found, spec)
+    if spec.has_detections:
+        _check_detections(path, session, pixels, spec)
     figures = summarize(image_distances(expected, found, spec.outputs), interval=False)
     failures = BACKENDS[job.format].weight_differences(path, spec.model)
     if failures:
@@ -247,6 +254,28 @@ def _check_category(path: Path, found: Outputs, spec: ExportSpec) -> None:
             f"the class map in {path.name} has the class of its own logits on {share:.2%} of the pixels only",
             "use --input tensor, whose files have no class map, and report this",
         )
+
+
+def _check_detections(path: Path, session: "Session", pixels: "NDArray[np.uint8]", spec: ExportSpec) -> None:
+    """Compare the detections inside a file with those of its own boxes and scores.
+
+    Raises:
+        ToolError: they differ.
+    """
+    from cloformer_deploy.tasks.boxes import detections, overlaps
+
+    assert spec.cells is not None  # noqa: S101 - a spec has detections of cells
+    for image in pixels:
+        found = session.run({INPUT_NAME: image[None]})
+        boxes, scores = (found[name][0] for name in spec.cells)
+        expected = detections(boxes, scores)
+        made_boxes, made_scores, made_classes = (found[name] for name in DETECTIONS)
+        same = (overlaps(expected.boxes, made_boxes) > SAME_BOX) & (expected.classes[:, None] == made_classes)
+        if made_scores.shape != expected.scores.shape or not same.any(axis=1).all():
+            raise ToolError(
+                f"the detections in {path.name} are not those of its own boxes and scores",
+                "use --input tensor, whose files have no suppression, and report this",
+            )
 
 
 if __name__ == "__main__":

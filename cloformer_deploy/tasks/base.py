@@ -129,6 +129,8 @@ class Task(Protocol):
         class_logits: name of the output with one logit per class, for formats with a classifier interface; or None.
         pixel_logits: name of the output with one logit per class and pixel, for formats with a segmenter interface; or
             None.
+        cells: names of the outputs with the boxes and the scores of cells, for formats with a detector interface; or
+            None.
         labels_hint: form of labeled data, for error messages.
     """
 
@@ -139,6 +141,7 @@ class Task(Protocol):
     outputs: tuple[Output, ...]
     class_logits: str | None
     pixel_logits: str | None
+    cells: tuple[str, str] | None
     labels_hint: str
 
     def thresholds(self, precision: str) -> Mapping[str, float]:

@@ -32,6 +32,7 @@ class Classification:
     outputs: tuple[Output, ...] = (LOGITS,)
     class_logits: str | None = LOGITS.name
     pixel_logits: str | None = None
+    cells: tuple[str, str] | None = None
     labels_hint = "one sub-folder per class"
 
     def thresholds(self, precision: str) -> Mapping[str, float]:

@@ -36,6 +36,7 @@ class Detection:
     outputs: tuple[Output, ...] = (BOXES, SCORES)
     class_logits: str | None = None
     pixel_logits: str | None = None
+    cells: tuple[str, str] | None = (BOXES.name, SCORES.name)
     margin = False
     labels_hint = "COCO: a folder with annotations.json and images/, or the JSON file"
 

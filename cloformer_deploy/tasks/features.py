@@ -33,6 +33,7 @@ class Features:
     outputs: tuple[Output, ...] = MAPS
     class_logits: str | None = None
     pixel_logits: str | None = None
+    cells: tuple[str, str] | None = None
     labels_hint = "weights with a head, for features have no labels"
 
     def thresholds(self, precision: str) -> Mapping[str, float]:

@@ -34,6 +34,7 @@ class Segmentation:
     outputs: tuple[Output, ...] = (LOGITS,)
     class_logits: str | None = None
     pixel_logits: str | None = LOGITS.name
+    cells: tuple[str, str] | None = None
     margin = False
     labels_hint = "a folder with images/ and masks/, whose PNG values are classes"
 

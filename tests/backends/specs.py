@@ -34,6 +34,7 @@ def spec(
         outputs=task.outputs,
         class_logits=task.class_logits,
         pixel_logits=task.pixel_logits,
+        cells=task.cells,
         scores="softmax",
         preprocessing=preprocessing,
         input_kind="tensor",

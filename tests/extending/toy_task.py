@@ -27,6 +27,7 @@ class FirstOfTwo:
     outputs: tuple[Output, ...] = (SCORES,)
     class_logits: str | None = None
     pixel_logits: str | None = None
+    cells: tuple[str, str] | None = None
     labels_hint = "one sub-folder per class"
 
     def thresholds(self, precision: str) -> Mapping[str, float]:

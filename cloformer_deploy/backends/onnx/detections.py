@@ -3,9 +3,10 @@
 Operators: https://onnx.ai/onnx/operators/onnx__NonMaxSuppression.html
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cloformer_deploy.backends.base import DETECTIONS
 from cloformer_deploy.tasks.boxes import LEAST_SCORE, MOST_DETECTIONS, MOST_OVERLAP
@@ -26,14 +27,14 @@ def add_detections(model: "onnx.ModelProto", boxes: str, scores: str) -> None:
     """
     from onnx import TensorProto, helper, numpy_helper
 
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "most": np.array([MOST_DETECTIONS], np.int64),
         "overlap": np.array([MOST_OVERLAP], np.float32),
         "least": np.array([LEAST_SCORE], np.float32),
         "class": np.array([1], np.int64),
         "cell": np.array([0, 2], np.int64),
     }
-    nodes = (
+    nodes: tuple[tuple[str, tuple[str, ...], tuple[str, ...], dict[str, Any]], ...] = (
         ("Transpose", (scores,), ("by_class",), {"perm": [0, 2, 1]}),
         ("NonMaxSuppression", (boxes, "by_class", "most", "overlap", "least"), ("kept",), {}),
         ("GatherND", ("by_class", "kept"), ("kept_scores",), {}),
@@ -55,12 +56,9 @@ def add_detections(model: "onnx.ModelProto", boxes: str, scores: str) -> None:
     graph = model.graph
     graph.initializer.extend(numpy_helper.from_array(value, named(name)) for name, value in constants.items())
     for kind, inputs, outputs, attributes in nodes:
-        made = helper.make_node(kind, [*map(named, inputs)], [*map(named, outputs)], _PREFIX + kind, **attributes)
+        made = helper.make_node(kind, [*map(named, inputs)], [*map(named, outputs)], _PREFIX + outputs[0], **attributes)
         graph.node.append(made)
-    for name, kind, shape in zip(
-        DETECTIONS,
-        (TensorProto.FLOAT, TensorProto.FLOAT, TensorProto.INT64),
-        (["detections", 4], ["detections"], ["detections"]),
-        strict=True,
+    for name, element, axes in zip(
+        DETECTIONS, (TensorProto.FLOAT, TensorProto.FLOAT, TensorProto.INT64), ([4], [], []), strict=True
     ):
-        graph.output.append(helper.make_tensor_value_info(name, kind, shape))
+        graph.output.append(helper.make_tensor_value_info(name, element, ["detections", *axes]))

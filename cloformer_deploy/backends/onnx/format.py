@@ -75,6 +75,7 @@ class OnnxBackend:
         """See `Backend.convert`."""
         import onnx
 
+        from cloformer_deploy.backends.onnx.detections import add_detections
         from cloformer_deploy.backends.onnx.opsets import in_opset
         from cloformer_deploy.backends.onnx.quantize import quantized
 
@@ -94,6 +95,8 @@ class OnnxBackend:
             made = in_opset(made, opset)
             if precision == "fp16":
                 made = _to_float16(made)
+            if spec.has_detections and spec.cells is not None:
+                add_detections(made, *spec.cells)
             made.metadata_props.clear()
             onnx.helper.set_model_props(made, metadata.prefixed(spec, precision, clipped))
             onnx.checker.check_model(made, full_check=True)
