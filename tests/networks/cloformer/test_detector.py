@@ -1,4 +1,4 @@
-"""The detector: its weights are told from others, its boxes are those of its distances, it is the same on every target."""
+"""The detector: its weights are told from others, its boxes are its distances, it is the same on every target."""
 
 import numpy as np
 import pytest
