@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from cloformer_deploy.quantization.preparation import Prepared
 
 GARBAGE_THRESHOLDS = (100_000, 20, 20)
-"""For `gc.set_threshold`. A tracer makes millions of objects that live on; with Python's own, collecting takes 5 to 10 %
-of the time, and no less memory."""
+"""For `gc.set_threshold`. Tracing makes millions of objects that live on; with Python's own, to collect takes 4 to 10 %
+of the time and saves no memory."""
 PROBE_IMAGES = 3
 SAME_CLASSES = 0.995
 """Share of pixels on which a file's class map must be that of its own logits; float16 decides near ties otherwise."""
