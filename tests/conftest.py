@@ -19,7 +19,7 @@ from cloformer_deploy.networks.cloformer import create_model
 from cloformer_deploy.progress import Silent
 from tests.once import made_once
 from tests.processes import Processes
-from tests.tiny import TRAINED
+from tests.tiny import SCENES, SCENES_SIZE, TRAINED
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -96,6 +96,25 @@ def image_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         tmp_path_factory, "image", lambda folder: export(replace(request, output=folder / "bundle"), Silent())
     )
     return Bundle.open(folder / "bundle")
+
+
+@pytest.fixture(scope="session")
+def segmenter_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The small trained segmenter with `--input image` in all formats, fp32; in ONNX also int8, of tensors, two each.
+
+    Not square.
+    """
+
+    def make(folder: Path) -> None:
+        calibration = folder / "calibration.safetensors"
+        height, width = SCENES_SIZE
+        make_calibration("scenes", 32, 0, Preprocessing.published(height, width, margin=False), calibration, Silent())
+        whole = ExportRequest(("onnx", "coreml", "tflite"), weights=str(SCENES), height=height, width=width)
+        export(replace(whole, input_kind="image", output=folder / "bundle"), Silent())
+        integers = replace(whole, formats=("onnx",), precisions=("int8",), calibration=calibration, batch=2)
+        export(replace(integers, output=folder / "bundle"), Silent())
+
+    return Bundle.open(made_once(tmp_path_factory, "segmenter", make) / "bundle")
 
 
 @pytest.fixture(scope="session")
