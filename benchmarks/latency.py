@@ -8,6 +8,7 @@ runtime's memory comes to lie is worth 2 %), and runs them in turn; its figure i
 reported the median of the repeats, with the distance of the farthest.
 """
 
+import contextlib
 import functools
 import itertools
 import json
@@ -302,6 +303,7 @@ def main(
     from_file: Annotated[
         Path | None, typer.Option("--table", help="Print this file's table, and measure nothing.")
     ] = None,
+    kept: Annotated[Path | None, typer.Option("--files", help="Keep the measured files in this folder.")] = None,
     checked: Annotated[bool, typer.Option("--limits/--no-limits", help="Exit with 1 if a limit is not held.")] = True,
 ) -> None:
     """Measure, write, print. The exit code is 1 if a limit is not held."""
@@ -312,7 +314,7 @@ def main(
             limits.enforce(limits.latency, measured)
         return
     results = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() if kept is None else contextlib.nullcontext(kept) as folder:
         for variant in variants:
             files = in_a_process(export, variant, Path(folder))
             macs = backend_of(files["onnx plain"]).describe(files["onnx plain"]).graph.macs or 0

@@ -15,11 +15,11 @@ from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import Preprocessing, make_calibration
 from cloformer_deploy.export.pipeline import export
 from cloformer_deploy.export.request import ExportRequest
-from cloformer_deploy.networks.cloformer import create_model
+from cloformer_deploy.networks.cloformer import configured, create_model
 from cloformer_deploy.progress import Silent
 from tests.once import made_once
 from tests.processes import Processes
-from tests.tiny import TRAINED
+from tests.tiny import SCENES, SCENES_SIZE, TRAINED, as_trained
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -96,6 +96,40 @@ def image_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         tmp_path_factory, "image", lambda folder: export(replace(request, output=folder / "bundle"), Silent())
     )
     return Bundle.open(folder / "bundle")
+
+
+@pytest.fixture(scope="session")
+def one_logit_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A network with one logit and without local heads, its weights at random, in all formats; not square."""
+
+    def make(folder: Path) -> None:
+        splits = ((2,), (2,), (3,), (4,))
+        kernels: tuple[tuple[int, ...], ...] = ((), (), (), ())
+        small = configured((32, 32, 48, 64), splits, kernel_sizes=kernels, depths=(1, 1, 1, 1), num_classes=1)
+        torch.save(as_trained(small, seed=0).state_dict(), folder / "one.pth")
+        request = ExportRequest(("onnx", "coreml", "tflite"), weights=str(folder / "one.pth"), height=64, width=96)
+        export(replace(request, output=folder / "bundle"), Silent())
+
+    return Bundle.open(made_once(tmp_path_factory, "one-logit", make) / "bundle")
+
+
+@pytest.fixture(scope="session")
+def segmenter_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The small trained segmenter with `--input image` in all formats, fp32; in ONNX also int8, of tensors, two each.
+
+    Not square.
+    """
+
+    def make(folder: Path) -> None:
+        calibration = folder / "calibration.safetensors"
+        height, width = SCENES_SIZE
+        make_calibration("scenes", 32, 0, Preprocessing.published(height, width, margin=False), calibration, Silent())
+        whole = ExportRequest(("onnx", "coreml", "tflite"), weights=str(SCENES), height=height, width=width)
+        export(replace(whole, input_kind="image", output=folder / "bundle"), Silent())
+        integers = replace(whole, formats=("onnx",), precisions=("int8",), calibration=calibration, batch=2)
+        export(replace(integers, output=folder / "bundle"), Silent())
+
+    return Bundle.open(made_once(tmp_path_factory, "segmenter", make) / "bundle")
 
 
 @pytest.fixture(scope="session")

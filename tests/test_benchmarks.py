@@ -15,6 +15,7 @@ from benchmarks import limits
 from benchmarks.latency import CANDIDATES
 from benchmarks.published import published_form
 from benchmarks.speedups import speedups
+from cloformer_deploy.backends.tflite.placement import Placement, placement
 from cloformer_deploy.networks.cloformer import create_model
 from tests.tiny import TRAINED
 
@@ -32,8 +33,10 @@ def test_the_published_form_computes_the_same() -> None:
 
 @pytest.mark.integration
 def test_latency(tmp_path: Path) -> None:
+    """And what it compares with is the plain graph, which XNNPACK cannot run in one partition; ours it can."""
     command = [sys.executable, str(ROOT / "benchmarks" / "latency.py"), "--variant", str(TRAINED), "--threads", "1"]
     command += ["--repeats", "2", "--rounds", "1", "--no-limits", "--output", str(tmp_path / "out.json")]
+    command += ["--files", str(tmp_path)]
     shown = subprocess.run(command, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
     measured = json.loads((tmp_path / "out.json").read_text())
@@ -45,6 +48,10 @@ def test_latency(tmp_path: Path) -> None:
     )
     assert again.stdout == shown.stdout
     assert "| torch eager |" in shown.stdout
+    plain = placement(tmp_path / f"{TRAINED.stem}-plain.tflite")
+    assert plain.partitions > 1
+    assert plain.undelegated["FULLY_CONNECTED"] > 0
+    assert placement(tmp_path / f"{TRAINED.stem}.tflite") == Placement(1, {})
 
 
 def slower(measured: Any) -> None:

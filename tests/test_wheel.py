@@ -40,9 +40,9 @@ def test_the_wheel_exports_its_packaged_default(tmp_path: Path) -> None:
     assert count == 256
     assert weights.keys() == bundled_checkpoints().keys()
     assert all(Path(path).is_relative_to(site) for path in weights.values())
-    made = json.loads(run("-m", "cloformer_deploy", "export", "--format", "coreml", "--json"))
-    assert [item["path"] for item in made["artifacts"]] == ["cloformer_xxs-fp32.mlpackage"]
+    made = json.loads(run("-m", "cloformer_deploy", "export", "--format", "onnx", "--json"))
+    assert [item["path"] for item in made["artifacts"]] == ["cloformer_xxs-fp32.onnx"]
     bundle = tmp_path / "exports" / DEFAULT
-    assert (bundle / "cloformer_xxs-fp32.mlpackage").is_dir()
+    assert (bundle / "cloformer_xxs-fp32.onnx").is_file()
     run("-m", "cloformer_deploy", "report", str(bundle), "--limit", "2", "--cache", "cache")
     assert "<style>\n/* Colors" in (bundle / "report.html").read_text()

@@ -23,6 +23,8 @@ TRAINED = Path(__file__).parent / "models" / "tiny-rendered.safetensors"
 SCENES = TRAINED.with_name("tiny-scenes.safetensors")
 """The same body with the segmentation head, trained on rendered scenes at 64 x 64; see its card."""
 TRAINED_SIDE = 64
+SCENES_SIZE = (64, 96)
+"""Height and width of the files that tests make of `SCENES`."""
 
 
 def as_trained(architecture: Architecture, seed: int) -> CloFormer:

@@ -1,5 +1,8 @@
 """Installed Python packages, and the data files that are distributed with this one."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,3 +45,18 @@ def require(*modules: str, extra: str) -> None:
         packages = "Python package" if len(missing) == 1 else "Python packages"
         verb = "is" if len(missing) == 1 else "are"
         raise MissingPartError(f"the {packages} {', '.join(missing)} {verb} not installed", install_command(extra))
+
+
+@contextmanager
+def hidden(*modules: str) -> Iterator[None]:
+    """Make modules that are not imported yet look as if they were not installed, in this process.
+
+    Some packages import on the way whatever else they have an interface to, which can take longer than all they do.
+    """
+    new = [module for module in modules if module not in sys.modules]
+    sys.modules.update(dict.fromkeys(new))  # type: ignore[arg-type] # None is what the import system takes for it
+    try:
+        yield
+    finally:
+        for module in new:
+            del sys.modules[module]

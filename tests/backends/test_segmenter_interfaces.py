@@ -1,11 +1,7 @@
-"""Segmenters with `--input image` have what an app binds to: class maps, Xcode's preview, MediaPipe's metadata.
-
-Three conversions, a minute and a half: nothing shorter shows that the runtimes take the files.
-"""
+"""Segmenters with `--input image` have what an app binds to: class maps, Xcode's preview, MediaPipe's metadata."""
 
 import json
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,21 +15,16 @@ from cloformer_deploy.data import Preprocessing, RenderedScenes
 from cloformer_deploy.data.masks import palette
 from cloformer_deploy.data.rendered import SCENE_CLASSES
 from cloformer_deploy.errors import ToolError
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.export.worker import _check_category
-from cloformer_deploy.progress import Silent
 from cloformer_deploy.tasks.segmentation import LOGITS, classes_of
 from tests.artifacts import artifact_of
 from tests.backends.conftest import OtherPython
 from tests.backends.specs import spec
 from tests.backends.tiny_models import tiny_model
-from tests.once import made_once
-from tests.tiny import SCENES
+from tests.tiny import SCENES_SIZE
 
 pytestmark = pytest.mark.integration
 
-SIZE = (64, 96)
 COUNT = 4
 MEDIAPIPE = """
 import json, sys
@@ -54,37 +45,30 @@ numpy.save(sys.argv[3], numpy.stack(found))
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    asked = ExportRequest(tuple(BACKENDS), weights=str(SCENES), input_kind="image", height=SIZE[0], width=SIZE[1])
-    folder = made_once(
-        tmp_path_factory, "segmenter-images", lambda folder: export(replace(asked, output=folder / "bundle"), Silent())
-    )
-    return Bundle.open(folder / "bundle")
-
-
-@pytest.fixture(scope="module")
 def pixels() -> NDArray[np.uint8]:
     scenes = RenderedScenes("test", range(COUNT))
-    (batch,) = scenes.batches(Preprocessing.published(*SIZE, margin=False), COUNT)
+    (batch,) = scenes.batches(Preprocessing.published(*SCENES_SIZE, margin=False), COUNT)
     return batch.pixels
 
 
 @pytest.mark.parametrize("format_name", ["onnx", "coreml"])
-def test_the_class_map_is_that_of_the_logits(bundle: Bundle, pixels: NDArray[np.uint8], format_name: str) -> None:
-    artifact = artifact_of(bundle, format_name, "fp32")
+def test_the_class_map_is_that_of_the_logits(
+    segmenter_bundle: Bundle, pixels: NDArray[np.uint8], format_name: str
+) -> None:
+    artifact = artifact_of(segmenter_bundle, format_name, "fp32")
     assert [(item.name, item.shape, item.dtype) for item in artifact.outputs] == [
         (LOGITS.name, (1, 21, 16, 24), "float32"),
-        (CATEGORY_NAME, (1, *SIZE), "int32"),
+        (CATEGORY_NAME, (1, *SCENES_SIZE), "int32"),
     ]
-    session = runtime_for(format_name).open(bundle.path(artifact))
+    session = runtime_for(format_name).open(segmenter_bundle.path(artifact))
     for image in pixels:
         found = session.run({INPUT_NAME: image[None]})
         assert np.mean(found[CATEGORY_NAME][0] == classes_of(found[LOGITS.name][0])) > 0.999
         assert len(np.unique(found[CATEGORY_NAME])) > 2
 
 
-def test_core_ml_files_are_previewed_as_segmenters(bundle: Bundle) -> None:
-    path = bundle.path(artifact_of(bundle, "coreml", "fp32"))
+def test_core_ml_files_are_previewed_as_segmenters(segmenter_bundle: Bundle) -> None:
+    path = segmenter_bundle.path(artifact_of(segmenter_bundle, "coreml", "fp32"))
     stored = BACKENDS["coreml"].describe(path).metadata
     assert stored["com.apple.coreml.model.preview.type"] == "imageSegmenter"
     preview = json.loads(stored["com.apple.coreml.model.preview.params"])
@@ -94,10 +78,10 @@ def test_core_ml_files_are_previewed_as_segmenters(bundle: Bundle) -> None:
 
 
 def test_mediapipe_segments_with_the_tflite_file(
-    bundle: Bundle, pixels: NDArray[np.uint8], other_python: OtherPython, tmp_path: Path
+    segmenter_bundle: Bundle, pixels: NDArray[np.uint8], other_python: OtherPython, tmp_path: Path
 ) -> None:
     """Its own resizing of the scores differs from ours near edges: these maps are of 16 x 24 pixels."""
-    path, python = bundle.path(artifact_of(bundle, "tflite", "fp32")), other_python("mediapipe")
+    path, python = segmenter_bundle.path(artifact_of(segmenter_bundle, "tflite", "fp32")), other_python("mediapipe")
     given, answer = tmp_path / "images.npy", tmp_path / "classes.npy"
     np.save(given, np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)))
     done = subprocess.run([python, "-c", MEDIAPIPE, path, given, answer], check=True, capture_output=True, text=True)

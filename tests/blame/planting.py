@@ -25,8 +25,9 @@ def _onnx(path: Path, layer: str, weight: NDArray[np.float32]) -> None:
     from onnx import numpy_helper
 
     model = onnx.load(path)
-    names = (f"{layer}.weight", f"{layer}.weight_quantized", f"model.{layer}.weight")
-    (stored,) = (item for item in model.graph.initializer if item.name in names)
+    # With an image input the model is a submodule of others.
+    named = re.compile(rf"(model\.)*{re.escape(layer)}\.weight(_quantized)?")
+    (stored,) = (item for item in model.graph.initializer if named.fullmatch(item.name))
     stored.CopyFrom(numpy_helper.from_array(np.roll(numpy_helper.to_array(stored), 1, axis=0), stored.name))
     path.unlink()
     onnx.save(model, path)

@@ -81,7 +81,7 @@ def test_other_channels(color: Color, format_name: str, precision: str, calibrat
 @pytest.mark.parametrize("format_name", BACKENDS)
 def test_features(format_name: str, tmp_path: Path) -> None:
     asked = ExportRequest(
-        (format_name,), weights=str(TRAINED), head="none", height=SIDE, width=SIDE, output=tmp_path / "bundle"
+        (format_name,), weights=str(TRAINED), head="none", height=SIDE, width=SIDE, batch=2, output=tmp_path / "bundle"
     )
     made = export(asked, Silent())
     bundle = made.bundle
@@ -109,6 +109,6 @@ def test_features(format_name: str, tmp_path: Path) -> None:
     assert {"agreement", "sqnr_db"} <= {check.name for check in cell.checks if check.outcome == "failed"}
     # The maps of a stage lie before its last ConvFFN.
     assert any(text.startswith("c4, c5: not PyTorch's; c2, c3: as PyTorch's") for text in cell.causes)
-    found = blame(spoiled, listed, probe_images(1, bundle.manifest.preprocessing), Silent(), reexported=reexported)
+    found = blame(spoiled, listed, probe_images(2, bundle.manifest.preprocessing), Silent(), reexported=reexported)
     assert found.layers[0].path == LAYER
     assert np.isfinite(found.layers[0].sqnr_db)

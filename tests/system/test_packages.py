@@ -1,12 +1,14 @@
 """Installed packages and the data files of this one."""
 
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
 
 from cloformer_deploy.errors import MissingPartError
 from cloformer_deploy.system import packages
-from cloformer_deploy.system.packages import installed_version, require, shipped_folder
+from cloformer_deploy.system.packages import hidden, installed_version, require, shipped_folder
 
 
 def test_missing_packages_are_named_with_the_command_that_installs_them() -> None:
@@ -21,6 +23,18 @@ def test_missing_packages_are_named_with_the_command_that_installs_them() -> Non
 def test_versions() -> None:
     assert installed_version("numpy")
     assert installed_version("no-such-package") is None
+
+
+def test_hidden_modules_cannot_be_imported_until_later_and_known_ones_stay() -> None:
+    assert "this" not in sys.modules
+    with hidden("this", "json"):
+        assert importlib.import_module("json").dumps(1) == "1"
+        with pytest.raises(ImportError):
+            importlib.import_module("this")
+        with pytest.raises(MissingPartError):
+            require("this", extra="onnx")
+    assert "this" not in sys.modules
+    require("this", extra="onnx")
 
 
 def test_data_files_in_the_package_come_before_those_of_a_checkout(

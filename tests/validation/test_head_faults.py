@@ -1,7 +1,6 @@
 """For every family of heads, faults planted in the head of a real file fail `validate` and `gate`, in every format.
 
-The files are those of `tiny_bundle`, and three of a network with one logit, which are exported here: a minute and a
-half, because no other file shows that one logit can fail.
+The files are those of `tiny_bundle`, and of `one_logit_bundle`: no other file shows that one logit can fail.
 """
 
 import shutil
@@ -12,22 +11,18 @@ from typing import cast
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from cloformer_deploy.backends.registry import BACKENDS, lower
 from cloformer_deploy.bundle.bundle import Bundle, digest
 from cloformer_deploy.data.rendered import render
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.gate import DriftConfig, gate
 from cloformer_deploy.networks.cloformer import CloFormer
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.validation import validate
 from cloformer_deploy.validation.evaluation import reference_model
 from tests.artifacts import artifact_of
-from tests.tiny import TINY, as_trained
 
 pytestmark = pytest.mark.integration
 
@@ -51,15 +46,6 @@ FAULTS: dict[str, Callable[[Head], Head]] = {
     "offset": lambda head: Head(head.weight, head.bias + np.float32(5)),
     "order": lambda head: Head(np.roll(head.weight, 1, axis=0), np.roll(head.bias, 1)),
 }
-
-
-@pytest.fixture(scope="module")
-def one_logit(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A network with one logit in all formats, its weights at random."""
-    folder = tmp_path_factory.mktemp("one-logit")
-    torch.save(as_trained(TINY.of_classes(1), seed=0).state_dict(), folder / "one.pth")
-    asked = ExportRequest(tuple(BACKENDS), weights=str(folder / "one.pth"), height=64, width=64, output=folder / "one")
-    return export(asked, Silent()).bundle
 
 
 def spoiled(bundle: Bundle, format_name: str, scores: str, fault: str, folder: Path) -> Bundle:
@@ -114,9 +100,15 @@ CASES = [
 
 @pytest.mark.parametrize(("family", "format_name", "fault"), CASES)
 def test_faults_of_heads(
-    family: str, format_name: str, fault: str, tiny_bundle: Bundle, one_logit: Bundle, images: Path, tmp_path: Path
+    family: str,
+    format_name: str,
+    fault: str,
+    tiny_bundle: Bundle,
+    one_logit_bundle: Bundle,
+    images: Path,
+    tmp_path: Path,
 ) -> None:
-    bundle = one_logit if family == "one logit" else tiny_bundle
+    bundle = one_logit_bundle if family == "one logit" else tiny_bundle
     scores = "sigmoid" if family == "sigmoid" else "softmax"
     judged = spoiled(bundle, format_name, scores, fault, tmp_path / "bundle")
     (artifact,) = validate(judged, images, None, Silent()).artifacts

@@ -15,6 +15,7 @@ from cloformer_deploy.backends.target import FLOATS, Target
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.quantization.recipes import Recipe
+from cloformer_deploy.system.packages import hidden
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,6 +32,18 @@ PROBABILITIES_NAME = "probabilities"
 """Name inside the program; the file's interface has them as `classLabel_probs`, a dictionary by label."""
 PREVIEW = "com.apple.coreml.model.preview"
 """Beginning of the keys of Xcode's preview."""
+FOREIGN = (
+    "sklearn",
+    "libsvm",
+    "xgboost",
+    "tensorflow",
+    "torchvision",
+    "torchaudio",
+    "executorch",
+    "torchao",
+    "transformers",
+)
+"""Modules that coremltools imports where they are installed, for models that are not ours."""
 INEXACT_FUSION = "common::fuse_elementwise_to_batchnorm"
 """Turns a scale and shift into a batch_norm of variance 1, which divides by sqrt(1 + 1e-5): 25 dB are lost."""
 
@@ -86,6 +99,9 @@ class CoreMLBackend:
         import torch
 
         from cloformer_deploy.backends.coreml.quantize import quantized
+
+        with hidden(*FOREIGN):
+            import coremltools  # noqa: F401 - what imports it afterwards is quick
 
         # torch.jit.trace would do, but fails inside coremltools with numpy >= 2.4.
         module, interface = _interface(spec)
@@ -159,7 +175,7 @@ def _model(traced: Any, interface: Mapping[str, Any], spec: ExportSpec, precisio
         program,
         convert_to="mlprogram",
         minimum_deployment_target=target,
-        pass_pipeline=_exact_passes(),
+        pass_pipeline=ct.PassPipeline.CLEANUP,  # the first step has run all others
         # The first step has inserted the casts; FLOAT32 adds none.
         compute_precision=ct.precision.FLOAT32,
         classifier_config=_classifier(spec),

@@ -2,6 +2,7 @@
 
 import sys
 
+from cloformer_deploy.system.packages import hidden
 from cloformer_deploy.system.subprocesses import end_with_parent
 
 
@@ -9,7 +10,9 @@ def main(before: str, after: str) -> None:
     """Write the simplified ONNX file `before` to `after`."""
     end_with_parent()
     import onnx
-    import onnxsim
+
+    with hidden("torch"):  # for parts of onnxsim that are not used here
+        import onnxsim
 
     # The means that a lowering takes in two steps stay two.
     simplified, sound = onnxsim.simplify(onnx.load(before), skipped_optimizers=["fuse_consecutive_reduce"])

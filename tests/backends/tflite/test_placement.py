@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.latency import convert, in_a_process
 from cloformer_deploy.backends.tflite.placement import Placement, _undelegated, placement
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.errors import ToolError
-from tests.tiny import TINY, as_trained
 
 
 def node(name: str, inputs: list[int], outputs: list[int]) -> Mapping[str, Any]:
@@ -39,15 +37,6 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     path.write_bytes(b"\0\0\0\0TFL3" + bytes(100))
     with pytest.raises(ToolError, match="LiteRT cannot prepare"):
         placement(path)
-
-
-@pytest.mark.integration
-def test_the_plain_graph_is_not_one_partition(tmp_path: Path) -> None:
-    # In a process of its own: the converter brings JAX, and whoever has that must not fork any more.
-    in_a_process(convert, "tflite", as_trained(TINY, seed=0), tmp_path / "plain")
-    plain = placement(tmp_path / "plain")
-    assert plain.partitions > 1
-    assert plain.undelegated["FULLY_CONNECTED"] > 0
 
 
 @pytest.mark.integration
