@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,22 @@ def tree_rss_bytes(process: psutil.Process) -> int:
     return total
 
 
+def peak_rss(command: Sequence[str], output: int | None = None) -> tuple[int, int]:
+    """Run a command; return the most memory that it and its children had together, bytes, and its exit code.
+
+    Args:
+        command: program and arguments.
+        output: where its standard output goes; None is where ours goes.
+    """
+    peak = 0
+    with subprocess.Popen(command, stdout=output) as process:
+        watched = psutil.Process(process.pid)
+        while process.poll() is None:
+            peak = max(peak, tree_rss_bytes(watched))
+            time.sleep(INTERVAL_S)
+    return peak, process.returncode
+
+
 def main(
     variant: Annotated[str, typer.Option(help="The variant to export, with random weights.")] = "s",
     limit_gib: Annotated[float, typer.Option(help="Exit 1 if the peak is above this.")] = 4.0,
@@ -39,15 +56,11 @@ def main(
         torch.save(create_model(variant).state_dict(), weights)
         command = [sys.executable, "-m", "cloformer_deploy", "export", "--weights", str(weights)]
         command += ["--precision", "fp32", "--precision", "fp16", "--output", str(Path(folder, "bundle"))]
-        start, peak = time.perf_counter(), 0
-        with subprocess.Popen(command) as process:
-            watched = psutil.Process(process.pid)
-            while process.poll() is None:
-                peak = max(peak, tree_rss_bytes(watched))
-                time.sleep(INTERVAL_S)
+        start = time.perf_counter()
+        peak, code = peak_rss(command)
         seconds = time.perf_counter() - start
-    print(f"{variant}: peak {peak / 2**30:.2f} GiB, {seconds:.0f} s, exit code {process.returncode}")
-    raise typer.Exit(process.returncode or int(peak > limit_gib * 2**30))
+    print(f"{variant}: peak {peak / 2**30:.2f} GiB, {seconds:.0f} s, exit code {code}")
+    raise typer.Exit(code or int(peak > limit_gib * 2**30))
 
 
 if __name__ == "__main__":

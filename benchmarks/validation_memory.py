@@ -6,14 +6,12 @@ The process and its children are counted together.
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Annotated
 
-import psutil
 import typer
 
-from benchmarks.memory import INTERVAL_S, tree_rss_bytes
+from benchmarks.memory import peak_rss
 from cloformer_deploy.backends.registry import BACKENDS
 from cloformer_deploy.export.pipeline import export
 from cloformer_deploy.export.request import ExportRequest
@@ -25,14 +23,9 @@ COUNTS = (100, 1000)
 def peak_bytes(bundle: Path, count: int) -> int:
     """The most resident memory that one run of the command had; its verdict does not matter."""
     command = [sys.executable, "-m", "cloformer_deploy", "validate", str(bundle), "--limit", str(count)]
-    peak = 0
-    with subprocess.Popen([*command, "--json"], stdout=subprocess.DEVNULL) as process:
-        watched = psutil.Process(process.pid)
-        while process.poll() is None:
-            peak = max(peak, tree_rss_bytes(watched))
-            time.sleep(INTERVAL_S)
-    if process.returncode not in (0, 1):
-        raise typer.Exit(process.returncode)
+    peak, code = peak_rss([*command, "--json"], subprocess.DEVNULL)
+    if code not in (0, 1):
+        raise typer.Exit(code)
     return peak
 
 

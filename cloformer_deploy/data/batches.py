@@ -129,6 +129,12 @@ def batches_of(images: Dataset, preprocessing: Preprocessing, size: int) -> Iter
         first = after
 
 
+def evenly(count: int, most: int | None) -> list[int]:
+    """Return the indices of at most `most` of `count` images, spread evenly; of all if it is None."""
+    kept = count if most is None else min(count, most)
+    return [index * count // kept for index in range(kept)]
+
+
 def stream(items: Sequence[_T], load: Callable[[_T], _Loaded], size: int) -> Iterator[list[_Loaded]]:
     """Load items in batches, in order, while the caller works on the batch before.
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloformer_deploy.data.batches import Batch, batches_of
+from cloformer_deploy.data.batches import Batch, batches_of, evenly
 from cloformer_deploy.data.class_names import comparable
 from cloformer_deploy.data.decoding import decode
 from cloformer_deploy.data.preprocessing import Preprocessing, fit_boxes, load_image
@@ -71,9 +71,7 @@ class BoxFolder:
 
     def limited(self, max_images: int | None) -> "BoxFolder":
         """Return at most `max_images` images, spread evenly over the annotations; see `Dataset.limited`."""
-        if max_images is None or max_images >= len(self.paths):
-            return self
-        return self.select([index * len(self.paths) // max_images for index in range(max_images)])
+        return self.select(evenly(len(self.paths), max_images))
 
     def identity(self, index: int) -> str:
         """Return the SHA-256 digests of an image's file and of its objects.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from cloformer_deploy.data.batches import Batch, batches_of
+from cloformer_deploy.data.batches import Batch, batches_of, evenly
 from cloformer_deploy.data.decoding import MAX_PIXELS, decode
 from cloformer_deploy.data.folders import list_images
 from cloformer_deploy.data.preprocessing import Preprocessing, fit_mask, load_image
@@ -61,9 +61,7 @@ class MaskFolder:
 
     def limited(self, max_images: int | None) -> "MaskFolder":
         """Return at most `max_images` images, spread evenly over the folder; see `Dataset.limited`."""
-        if max_images is None or max_images >= len(self.paths):
-            return self
-        return self.select([index * len(self.paths) // max_images for index in range(max_images)])
+        return self.select(evenly(len(self.paths), max_images))
 
     def identity(self, index: int) -> str:
         """Return the SHA-256 digests of an image's file and of its mask's.

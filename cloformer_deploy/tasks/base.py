@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Outputs: TypeAlias = Mapping[str, "NDArray[np.float32]"]
 """Output arrays of a network or artifact by name; the first axis of each is the batch."""
 Truths: TypeAlias = Sequence["NDArray[Any]"]
-"""What is right in each of some images, for tasks where that is no single class; see `data.batches.Batch`."""
+"""The truth of each of some images, for tasks where it is no single class; see `data.batches.Batch`."""
 Scores = Literal["softmax", "sigmoid"]
 """The function that turns logits into scores: of one class among all, or of each class by itself."""
 Interval = tuple[float, float]

@@ -14,7 +14,7 @@ Boxes = NDArray[np.float32]
 LEAST_SCORE = 0.01
 """Detections below it are left out: they change the average precision by less than 0.01 pp."""
 MOST_OVERLAP = 0.6
-"""Of two boxes of one class whose intersection over union exceeds this, the one of the lower score is suppressed."""
+"""Intersection over union above which the one of the lower score of two boxes of a class is suppressed."""
 MOST_CANDIDATES = 1000
 """Boxes of one class that suppression looks at, the highest scores first."""
 MOST_DETECTIONS = 100

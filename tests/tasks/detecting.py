@@ -10,7 +10,7 @@ from cloformer_deploy.tasks.detection import BOXES, SCORES, Detection
 
 CLASSES = 4
 CELLS = 84
-"""Of an image of 64 x 64: 64, 16 and 4 cells."""
+"""Cells of an image of 64 x 64: 64, 16 and 4."""
 TASK = Detection()
 Rows = NDArray[np.float32]
 Outputs = dict[str, NDArray[np.float32]]

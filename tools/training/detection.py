@@ -103,7 +103,7 @@ def centers(size: Size) -> Tensor:
 
 
 def assigned(boxes: Tensor, scores: Tensor, objects: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Which cells of an image answer for which object.
+    """Assign cells of an image to its objects.
 
     Args:
         boxes: of each cell, (N, 4).
