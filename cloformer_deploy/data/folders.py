@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cloformer_deploy.data.batches import Batch, batches_of
+from cloformer_deploy.data.batches import Batch, batches_of, evenly
 from cloformer_deploy.data.class_names import check_no_splits, class_indices, comparable
 from cloformer_deploy.data.decoding import KINDS, is_image, is_unread_image
 from cloformer_deploy.data.preprocessing import Preprocessing, load_image
@@ -40,9 +40,7 @@ class ImageFolder:
 
     def limited(self, max_images: int | None) -> "ImageFolder":
         """Return at most `max_images` images, spread evenly over the folder; see `Dataset.limited`."""
-        if max_images is None or max_images >= len(self.paths):
-            return self
-        return self.select([index * len(self.paths) // max_images for index in range(max_images)])
+        return self.select(evenly(len(self.paths), max_images))
 
     def select(self, indices: Sequence[int]) -> "ImageFolder":
         """Return a set of the images with these indices, in this order."""
