@@ -71,7 +71,8 @@ class BoxFolder:
 
     def limited(self, max_images: int | None) -> "BoxFolder":
         """Return at most `max_images` images, spread evenly over the annotations; see `Dataset.limited`."""
-        return self.select(evenly(len(self.paths), max_images))
+        kept = evenly(len(self.paths), max_images)
+        return self if len(kept) == len(self.paths) else self.select(kept)
 
     def identity(self, index: int) -> str:
         """Return the SHA-256 digests of an image's file and of its objects.

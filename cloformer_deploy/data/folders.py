@@ -40,7 +40,8 @@ class ImageFolder:
 
     def limited(self, max_images: int | None) -> "ImageFolder":
         """Return at most `max_images` images, spread evenly over the folder; see `Dataset.limited`."""
-        return self.select(evenly(len(self.paths), max_images))
+        kept = evenly(len(self.paths), max_images)
+        return self if len(kept) == len(self.paths) else self.select(kept)
 
     def select(self, indices: Sequence[int]) -> "ImageFolder":
         """Return a set of the images with these indices, in this order."""

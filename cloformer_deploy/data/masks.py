@@ -61,7 +61,8 @@ class MaskFolder:
 
     def limited(self, max_images: int | None) -> "MaskFolder":
         """Return at most `max_images` images, spread evenly over the folder; see `Dataset.limited`."""
-        return self.select(evenly(len(self.paths), max_images))
+        kept = evenly(len(self.paths), max_images)
+        return self if len(kept) == len(self.paths) else self.select(kept)
 
     def identity(self, index: int) -> str:
         """Return the SHA-256 digests of an image's file and of its mask's.
