@@ -61,6 +61,7 @@ def test_boxes_are_the_distances_from_the_centers_of_cells() -> None:
     assert found[:, 1, 2].tolist() == pytest.approx([1.5 / 4, 1 / 2, 2.75 / 4, 1])
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("format_name", "target"), TARGETS)
 @pytest.mark.parametrize("integer", [False, True])
 def test_lowered_it_is_the_same(format_name: str, target: str, integer: bool) -> None:
