@@ -60,11 +60,10 @@ def drops(before: Classes, after: Classes) -> Drops:
     def falls(weights: Counts) -> Counts:
         old, new = (_each(side, weights) for side in (before, after))
         whole = mean_precision(old) - mean_precision(new)
-        each = [np.nanmean(a - b, axis=1) for a, b in zip(old, new, strict=True)]
+        each = [(a - b).mean(axis=1) for a, b in zip(old, new, strict=True)]
         return 100 * np.stack([whole, *each], axis=1)
 
-    with np.errstate(invalid="ignore"):
-        drawn = resampled(falls, n)
+    drawn = resampled(falls, n)
     tail = expanded_tail(n)
     low, high = np.nanquantile(drawn[:, 0], [tail, 1 - tail])
     return Drops((float(low), float(high)), tuple(_changes(before, after, drawn[:, 1:])))

@@ -122,3 +122,16 @@ def test_intervals_hold_the_fall_and_p_values_are_right_where_nothing_changed() 
     assert same.interval[0] < 0 < same.interval[1]
     assert all(item.p_value > 0.05 for item in same.classes)
     assert precision_drops.drops(sound, sound).classes == ()
+
+
+@pytest.mark.filterwarnings("error")
+def test_classes_in_few_images_have_intervals_without_a_warning() -> None:
+    truths = objects(3, 7)
+    sides = []
+    for noise in (0.01, 0.04):
+        made = outputs(truths, 8, noise)
+        packs = [packed(detections_of(made, index), Objects.of(truths[index]), CLASSES) for index in range(3)]
+        sides.append(unpacked(packs, CLASSES))
+    found = precision_drops.drops(*sides)
+    assert found.classes
+    assert all(item.drop_ci95_pp[0] <= item.drop_ci95_pp[1] for item in found.classes)
