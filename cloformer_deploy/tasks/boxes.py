@@ -15,10 +15,8 @@ LEAST_SCORE = 0.01
 """Detections below it are left out: they change the average precision by less than 0.01 pp."""
 MOST_OVERLAP = 0.6
 """Intersection over union above which the one of the lower score of two boxes of a class is suppressed."""
-MOST_CANDIDATES = 1000
-"""Boxes of one class that suppression looks at, the highest scores first."""
 MOST_DETECTIONS = 100
-"""Detections of an image, as COCO's evaluation counts."""
+"""Detections of an image, as COCO's evaluation counts; so many are kept of each class at most."""
 
 
 @dataclass(frozen=True)
@@ -60,22 +58,20 @@ def overlaps(first: Boxes, second: Boxes) -> NDArray[np.float64]:
 
 
 def suppressed(boxes: Boxes, scores: NDArray[np.float32], most_overlap: float) -> NDArray[np.intp]:
-    """Return the indices of the boxes that non-maximum suppression keeps, the highest score first.
+    """Return the indices of the boxes that non-maximum suppression keeps, `MOST_DETECTIONS` at most, the best first.
 
     Args:
         boxes: of one class, (n, 4).
         scores: (n,). Of equal scores the first wins.
         most_overlap: see `MOST_OVERLAP`.
     """
-    order = np.argsort(-scores, kind="stable")
-    shared = overlaps(boxes[order], boxes[order]) > most_overlap
+    left = np.argsort(-scores, kind="stable")
     kept: list[int] = []
-    out = np.zeros(len(order), np.bool_)
-    for place in range(len(order)):
-        if not out[place]:
-            kept.append(place)
-            out |= shared[place]
-    return np.asarray(order[kept], np.intp)
+    while left.size and len(kept) < MOST_DETECTIONS:
+        best, left = left[:1], left[1:]
+        kept.append(int(best[0]))
+        left = left[overlaps(boxes[best], boxes[left])[0] <= most_overlap]
+    return np.asarray(kept, np.intp)
 
 
 def detections(
@@ -98,8 +94,6 @@ def detections(
     columns: list[NDArray[np.int64]] = []
     for index in np.flatnonzero((scores >= least_score).any(axis=0)):
         candidates = np.flatnonzero(scores[:, index] >= least_score)
-        best = np.argsort(-scores[candidates, index], kind="stable")[:MOST_CANDIDATES]
-        candidates = candidates[best]
         kept = candidates[suppressed(boxes[candidates], scores[candidates, index], most_overlap)]
         rows.append(kept)
         columns.append(np.full(len(kept), index, np.int64))

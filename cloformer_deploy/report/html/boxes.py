@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from cloformer_deploy.data.masks import palette
 from cloformer_deploy.tasks import Outputs
+from cloformer_deploy.tasks.detection import AGREED_OVERLAP, AGREED_SCORE, agreed, detections_of
 
 if TYPE_CHECKING:
     from cloformer_deploy.tasks.boxes import Detections
@@ -22,8 +23,8 @@ class Boxes:
 
     title = "Detections"
     explanation = (
-        "Detections of a score of 0.3 or more. Below each artifact's, white boxes are PyTorch's alone, red ones the "
-        "artifact's alone."
+        f"Detections of a score of {AGREED_SCORE:g} or more. Below each artifact's, white boxes are PyTorch's alone, "
+        "red ones the artifact's alone."
     )
     first_color = 1
 
@@ -46,22 +47,17 @@ class Boxes:
 
     def agreement(self, evidence: bytes) -> float:
         """See `Drawing.agreement`: the share of PyTorch's detections; 1 without any."""
-        from cloformer_deploy.tasks.detection import agreed
-
         same, count = agreed(evidence)
         return same / count if count else 1.0
 
 
 def _shown(outputs: Outputs) -> "Detections":
-    from cloformer_deploy.tasks.detection import AGREED_SCORE, detections_of
-
     return detections_of(outputs, 0, least_score=AGREED_SCORE)
 
 
 def _lacking(first: "Detections", second: "Detections") -> NDArray[np.float32]:
     """Return the boxes of one set that no box of their class in another overlaps enough."""
     from cloformer_deploy.tasks.boxes import overlaps
-    from cloformer_deploy.tasks.detection import AGREED_OVERLAP
 
     same = (overlaps(first.boxes, second.boxes) >= AGREED_OVERLAP) & (first.classes[:, None] == second.classes[None, :])
     lacking: NDArray[np.float32] = first.boxes[~same.any(axis=1)]
