@@ -18,6 +18,8 @@ from cloformer_deploy.bundle.bundle import Bundle, digest
 from cloformer_deploy.data import probe_images
 from cloformer_deploy.data.rendered import render_scene
 from cloformer_deploy.data.rendered.writing import write_masks
+from cloformer_deploy.export.pipeline import export
+from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.gate import DriftConfig, gate
 from cloformer_deploy.gate.judge import Cell
 from cloformer_deploy.progress import Silent
@@ -26,7 +28,7 @@ from cloformer_deploy.report.html.pictures import SHOWN
 from cloformer_deploy.validation import validate
 from tests.artifacts import artifact_of
 from tests.blame.planting import plant, weight_of
-from tests.tiny import SCENES_SIZE
+from tests.tiny import SCENES, SCENES_SIZE
 
 pytestmark = pytest.mark.integration
 
@@ -49,6 +51,23 @@ def with_one(bundle: Bundle, folder: Path, format_name: str, precision: str, spo
     made = Bundle(root, bundle.manifest.model_copy(update={"artifacts": (listed,)}))
     (root / "manifest.json").write_text(made.manifest.model_dump_json())
     return made
+
+
+@pytest.mark.parametrize("format_name", ["coreml", "tflite"])
+def test_a_batch_of_two(format_name: str, tmp_path: Path) -> None:
+    """Half a minute each: the upsampling and its layout depend on the batch, and ONNX's int8 file alone has two."""
+    request = ExportRequest(
+        (format_name,),
+        weights=str(SCENES),
+        height=SCENES_SIZE[0],
+        width=SCENES_SIZE[1],
+        batch=2,
+        output=tmp_path / "bundle",
+    )
+    made = export(request, Silent())
+    (artifact,), (check,) = made.bundle.manifest.artifacts, made.checks.values()
+    assert artifact.outputs[0].shape == ((2, 21, 16, 24) if format_name == "coreml" else (2, 16, 24, 21))
+    assert check.sqnr_db > 100
 
 
 def judged(bundle: Bundle, count: int = 24) -> Cell:
