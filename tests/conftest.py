@@ -19,7 +19,7 @@ from cloformer_deploy.networks.cloformer import configured, create_model
 from cloformer_deploy.progress import Silent
 from tests.once import made_once
 from tests.processes import Processes
-from tests.tiny import SCENES, SCENES_SIZE, TRAINED, as_trained
+from tests.tiny import SCENE_BOXES, SCENES, SCENES_SIZE, TRAINED, as_trained
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -119,17 +119,24 @@ def segmenter_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
     Not square.
     """
+    return Bundle.open(made_once(tmp_path_factory, "segmenter", lambda folder: dense_bundle(SCENES, folder)) / "bundle")
 
-    def make(folder: Path) -> None:
-        calibration = folder / "calibration.safetensors"
-        height, width = SCENES_SIZE
-        make_calibration("scenes", 32, 0, Preprocessing.published(height, width, margin=False), calibration, Silent())
-        whole = ExportRequest(("onnx", "coreml", "tflite"), weights=str(SCENES), height=height, width=width)
-        export(replace(whole, input_kind="image", output=folder / "bundle"), Silent())
-        integers = replace(whole, formats=("onnx",), precisions=("int8",), calibration=calibration, batch=2)
-        export(replace(integers, output=folder / "bundle"), Silent())
 
-    return Bundle.open(made_once(tmp_path_factory, "segmenter", make) / "bundle")
+@pytest.fixture(scope="session")
+def detector_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The small trained detector, in files like those of `segmenter_bundle`."""
+    made = made_once(tmp_path_factory, "detector", lambda folder: dense_bundle(SCENE_BOXES, folder))
+    return Bundle.open(made / "bundle")
+
+
+def dense_bundle(weights: Path, folder: Path) -> None:
+    calibration = folder / "calibration.safetensors"
+    height, width = SCENES_SIZE
+    make_calibration("scenes", 32, 0, Preprocessing.published(height, width, margin=False), calibration, Silent())
+    whole = ExportRequest(("onnx", "coreml", "tflite"), weights=str(weights), height=height, width=width)
+    export(replace(whole, input_kind="image", output=folder / "bundle"), Silent())
+    integers = replace(whole, formats=("onnx",), precisions=("int8",), calibration=calibration, batch=2)
+    export(replace(integers, output=folder / "bundle"), Silent())
 
 
 @pytest.fixture(scope="session")

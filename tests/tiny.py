@@ -22,9 +22,11 @@ TRAINED = Path(__file__).parent / "models" / "tiny-rendered.safetensors"
 """The same network for the 20 classes of the rendered task, trained at 64 x 64; see the card beside it."""
 SCENES = TRAINED.with_name("tiny-scenes.safetensors")
 """The same body with the segmentation head, trained on rendered scenes at 64 x 64; see its card."""
+SCENE_BOXES = TRAINED.with_name("tiny-scene-boxes.safetensors")
+"""The same body with the detection head, trained on rendered scenes at 64 x 64; see its card."""
 TRAINED_SIDE = 64
 SCENES_SIZE = (64, 96)
-"""Height and width of the files that tests make of `SCENES`."""
+"""Height and width of the files that tests make of `SCENES` and `SCENE_BOXES`."""
 
 
 def as_trained(architecture: Architecture, seed: int) -> CloFormer:

@@ -28,9 +28,22 @@ CATEGORY_NAME = "category"
 METADATA_PREFIX = "cloformer_deploy."
 """Prefix of this tool's keys in a file's own metadata; `metadata.py` lists them."""
 DETECTIONS = ("detection_boxes", "detection_scores", "detection_classes")
-"""Outputs of files with `--input image` for detection: boxes (n, 4) as in `tasks.boxes`, scores (n,), classes (n,)."""
+"""What sessions give of files that end in suppression: boxes (n, 4) as in `tasks.boxes`, scores (n,), classes (n,)."""
 Feed: TypeAlias = Mapping[str, "NDArray[Any]"]
 """Input arrays by name, in the network's layout (NCHW)."""
+
+
+@dataclass(frozen=True)
+class Suppression:
+    """How detectors with `--input image` end in the files of a format.
+
+    Attributes:
+        outputs: names of the file's outputs, as apps read them.
+        best_class: each cell is a detection of its class of the highest score; else of every class.
+    """
+
+    outputs: tuple[str, ...]
+    best_class: bool
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,7 @@ class ExportSpec:
         options: the format's own options, an instance of `Backend.options`.
         quantized: for a quantized file: `model` is its model, and its plan says what becomes an integer.
         category_map: see `Backend.category_map`.
+        suppression: see `Backend.suppression`.
     """
 
     model: "nn.Module"
@@ -70,6 +84,7 @@ class ExportSpec:
     options: "Options"
     quantized: "Prepared | None" = None
     category_map: bool = False
+    suppression: Suppression | None = None
 
     @property
     def has_category(self) -> bool:
@@ -79,7 +94,8 @@ class ExportSpec:
     @property
     def has_detections(self) -> bool:
         """Tell whether the files end in non-maximum suppression, for apps that take one image at a time."""
-        return self.input_kind == "image" and self.cells is not None and self.batch == 1
+        suppressed = self.cells is not None and self.suppression is not None
+        return suppressed and self.input_kind == "image" and self.batch == 1
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -118,7 +134,8 @@ class Session(Protocol):
                 kind asks for. A session whose file has another layout transposes, inputs and outputs.
 
         Returns:
-            Arrays by output name, float32, channels first.
+            Arrays by output name, float32, channels first. Of a file that ends in suppression: the cells before it
+            under the task's names, and `DETECTIONS`.
 
         Raises:
             ToolError: the runtime failed.
@@ -206,6 +223,7 @@ class Backend(Protocol):
         runtimes: what executes its files, the preferred one first.
         opener: how `bench` runs its files.
         category_map: segmenters with `--input image` have a class map, because apps do not make it by themselves.
+        suppression: how detectors with `--input image` and batch 1 end; None where they end in cells.
     """
 
     name: str
@@ -219,6 +237,7 @@ class Backend(Protocol):
     runtimes: Sequence[Runtime]
     opener: Opener
     category_map: bool
+    suppression: Suppression | None
 
     @property
     def options(self) -> "type[Options]":

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cloformer_deploy import __version__
-from cloformer_deploy.backends.base import CATEGORY_NAME, DETECTIONS
+from cloformer_deploy.backends.base import CATEGORY_NAME
 from cloformer_deploy.backends.registry import BACKENDS, default_target
 from cloformer_deploy.bundle import Bundle, BundleWriter, digest, size_bytes
 from cloformer_deploy.bundle.manifest import (
@@ -233,7 +233,9 @@ def _artifact(job: Job, check: Check, calibration: CalibrationSet | None) -> Art
     if calibration is not None and backend.targets[job.target].calibrated(precision):
         used = Calibration(sha256=calibration.sha256, n=calibration.n, seed=calibration.seed)
     path = job.paths[precision]
-    names = {CATEGORY_NAME, *DETECTIONS, *(output.name for output in task_of(job.source).outputs)}
+    names = {CATEGORY_NAME, *(output.name for output in task_of(job.source).outputs)}
+    if backend.suppression is not None:
+        names.update(backend.suppression.outputs)
     outputs = [item for item in backend.describe(path).outputs if item.name in names]
     return Artifact(
         path=path.name,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloformer_deploy.backends.base import INPUT_NAME, InputKind, Session
+from cloformer_deploy.backends.base import DETECTIONS, INPUT_NAME, InputKind, Session
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.tasks import Output, Outputs
@@ -31,7 +31,7 @@ def artifact_outputs(
     kind: InputKind,
     expected: Outputs | None = None,
 ) -> Outputs:
-    """Return an artifact's outputs for images (B, 3, H, W), RGB uint8, for any B.
+    """Return an artifact's outputs for images (B, 3, H, W), RGB uint8, for any B; all but `DETECTIONS`.
 
     A file of fixed batch size is run as often as needed; its last batch is filled up with the last image.
 
@@ -54,7 +54,8 @@ def artifact_outputs(
     runs = [session.run({INPUT_NAME: images[start : start + batch]}) for start in range(0, len(images), batch)]
     for run in runs:
         _check_shapes(run, batch, expected)
-    return {name: np.concatenate([run[name] for run in runs])[:count] for name in runs[0]}
+    names = [name for name in runs[0] if name not in DETECTIONS]  # of these each image has another number
+    return {name: np.concatenate([run[name] for run in runs])[:count] for name in names}
 
 
 def _check_shapes(found: Outputs, batch: int, expected: Outputs | None) -> None:

@@ -76,7 +76,7 @@ def _coreml(path: Path, layer: str, weight: NDArray[np.float32]) -> None:
         if item.type in ("const", "constexpr_affine_dequantize") and own.match(item.outputs[0].name)
     )
     stored = made.attributes["val" if made.type == "const" else "quantized_data"].blobFileValue
-    file = next(path.rglob("weight.bin"))
+    file = next(path.rglob(Path(stored.fileName).name))
     content = bytearray(file.read_bytes())
     header = np.frombuffer(content, np.uint64, 3, stored.offset)
     size, start = int(header[1]), int(header[2])

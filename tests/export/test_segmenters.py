@@ -2,8 +2,6 @@
 
 import base64
 import io
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,7 @@ from PIL import Image
 
 from cloformer_deploy.backends.registry import BACKENDS
 from cloformer_deploy.blame import blame, reexport
-from cloformer_deploy.bundle.bundle import Bundle, digest
+from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import probe_images
 from cloformer_deploy.data.rendered import render_scene
 from cloformer_deploy.data.rendered.writing import write_masks
@@ -28,6 +26,7 @@ from cloformer_deploy.report.html.pictures import SHOWN
 from cloformer_deploy.validation import validate
 from tests.artifacts import artifact_of
 from tests.blame.planting import plant, weight_of
+from tests.export.spoiling import edited, with_one
 from tests.tiny import SCENES, SCENES_SIZE
 
 pytestmark = pytest.mark.integration
@@ -40,17 +39,6 @@ SCORE = 0.1877
 @pytest.fixture(scope="module")
 def bundle(segmenter_bundle: Bundle) -> Bundle:
     return segmenter_bundle
-
-
-def with_one(bundle: Bundle, folder: Path, format_name: str, precision: str, spoil: Callable[[Path], None]) -> Bundle:
-    """Return a copy of a bundle with one artifact, which is spoilt and listed as it is then."""
-    artifact = artifact_of(bundle, format_name, precision)
-    root = Path(shutil.copytree(bundle.root, folder / "spoiled"))
-    spoil(root / artifact.path)
-    listed = artifact.model_copy(update={"sha256": digest(root / artifact.path)})
-    made = Bundle(root, bundle.manifest.model_copy(update={"artifacts": (listed,)}))
-    (root / "manifest.json").write_text(made.manifest.model_dump_json())
-    return made
 
 
 @pytest.mark.parametrize("format_name", ["coreml", "tflite"])
@@ -147,16 +135,6 @@ def test_a_planted_layer_fails_and_is_blamed_first(bundle: Bundle, tmp_path: Pat
     pixels = probe_images(2, bundle.manifest.preprocessing)
     found = blame(spoiled, spoiled.manifest.artifacts[0], pixels, Silent(), reexported=reexported)
     assert found.layers[0].path == LAYER
-
-
-def edited(change: Callable[[onnx.ModelProto], None]) -> Callable[[Path], None]:
-    def spoil(path: Path) -> None:
-        model = onnx.load(path)
-        change(model)
-        path.unlink()
-        onnx.save(model, path)
-
-    return spoil
 
 
 def behind(model: onnx.ModelProto, node: onnx.NodeProto) -> None:

@@ -79,6 +79,7 @@ class ToyBackend:
     input_layout: Literal["NCHW", "NHWC"] = "NCHW"
     dynamic_batch = False
     category_map = False
+    suppression = None
 
     def __init__(self) -> None:
         from cloformer_deploy.backends.base import Opener, Runtime

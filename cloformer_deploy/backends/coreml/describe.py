@@ -15,7 +15,7 @@ from cloformer_deploy.errors import BundleError
 from cloformer_deploy.system.files import naming
 
 if TYPE_CHECKING:
-    from cloformer_deploy.backends.coreml.interpreter import Package
+    from cloformer_deploy.backends.coreml.interpreter import Feature, Package
     from cloformer_deploy.backends.coreml.interpreter.types import TensorType
 
 _FLOATS = ("float16", "float32")
@@ -37,14 +37,19 @@ def describe(path: Path) -> Description:
     return Description(
         format="coreml",
         precision=stored.get("precision"),
-        inputs=tuple(TensorInfo(item.name, item.shape, item.dtype) for item in package.inputs),
-        outputs=tuple(TensorInfo(item.name, item.shape, item.dtype) for item in package.outputs),
+        inputs=tuple(map(_info, (*package.inputs, *package.optional))),
+        outputs=tuple(map(_info, package.outputs)),
         operators=package.operators,
         graph=graph,
         bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
         metadata=stored,
         quantized=quantized_tensors,
     )
+
+
+def _info(feature: "Feature") -> TensorInfo:
+    shape = tuple("any" if side == -1 else side for side in feature.shape)
+    return TensorInfo(feature.name, shape, feature.dtype)
 
 
 def summarize(package: "Package") -> GraphSummary:

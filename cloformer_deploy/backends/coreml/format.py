@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from cloformer_deploy import __version__
 from cloformer_deploy.backends import metadata
-from cloformer_deploy.backends.base import CATEGORY_NAME, INPUT_NAME, ExportSpec, Opener, Runtime, TensorReader
+from cloformer_deploy.backends.base import (
+    CATEGORY_NAME,
+    INPUT_NAME,
+    ExportSpec,
+    Opener,
+    Runtime,
+    Suppression,
+    TensorReader,
+)
 from cloformer_deploy.backends.coreml.runtime import CoreML, CoreMLInterpreter
 from cloformer_deploy.backends.coreml.targets import TARGETS
 from cloformer_deploy.backends.description import Description, Section
@@ -65,6 +73,7 @@ class CoreMLBackend:
     targets = TARGETS
     dynamic_batch = False
     category_map = True
+    suppression: Suppression | None = Suppression(("confidence", "coordinates"), best_class=True)
     runtimes: Sequence[Runtime] = (CoreML(), CoreMLInterpreter())
     opener = Opener(
         Path(__file__).with_name("opener.py"), ("coremltools",), "numpy coremltools", COMPUTE_UNITS, system="Darwin"
@@ -98,6 +107,7 @@ class CoreMLBackend:
         """See `Backend.convert`."""
         import torch
 
+        from cloformer_deploy.backends.coreml.detections import with_suppression
         from cloformer_deploy.backends.coreml.quantize import quantized
 
         with hidden(*FOREIGN):
@@ -111,17 +121,10 @@ class CoreMLBackend:
             clipped: Mapping[str, float] = {}
             if spec.quantized is not None:
                 model, clipped = quantized(model, spec, spec.quantized)
-            model.short_description = f"{spec.title}, {precision}"
-            model.author = "cloformer-deploy"
-            pixels = "RGB, 0..255" if spec.input_kind == "image" else "RGB, normalized, NCHW"
-            model.input_description[INPUT_NAME] = pixels
-            for output in spec.outputs:
-                model.output_description[output.name] = output.description
-            model.version = __version__
+            if spec.has_detections:
+                model = with_suppression(model, spec)
+            _describe(model, spec, precision)
             model.user_defined_metadata.update(metadata.prefixed(spec, precision, clipped))
-            if spec.has_category:
-                model.output_description[CATEGORY_NAME] = "class of each pixel of the image"
-                model.user_defined_metadata.update(_preview(spec.labels or ()))
             model.save(str(path))
             # Conversions from torch.export leave it behind; nothing on a device reads it.
             path.joinpath("executorch_debug_handle_mapping.json").unlink(missing_ok=True)
@@ -151,6 +154,25 @@ class CoreMLBackend:
 
         expected = {name: value.numpy() for name, value in lowered.state_dict().items() if value.is_floating_point()}
         return compare_weights(Program.load(path), expected)
+
+
+def _describe(model: Any, spec: ExportSpec, precision: str) -> None:
+    """Say in a model what it is, and what its inputs and outputs are."""
+    from cloformer_deploy.backends.coreml import detections
+
+    model.short_description = f"{spec.title}, {precision}"
+    model.author = "cloformer-deploy"
+    model.version = __version__
+    pixels = "RGB, 0..255" if spec.input_kind == "image" else "RGB, normalized, NCHW"
+    model.input_description[INPUT_NAME] = pixels
+    if spec.has_detections:
+        detections.describe(model)
+        return
+    for output in spec.outputs:
+        model.output_description[output.name] = output.description
+    if spec.has_category:
+        model.output_description[CATEGORY_NAME] = "class of each pixel of the image"
+        model.user_defined_metadata.update(_preview(spec.labels or ()))
 
 
 def _model(traced: Any, interface: Mapping[str, Any], spec: ExportSpec, precision: str) -> Any:
@@ -197,6 +219,7 @@ def _interface(spec: ExportSpec) -> tuple["nn.Module", dict[str, Any]]:
     import coremltools as ct
     import numpy as np
 
+    from cloformer_deploy.backends.coreml.detections import CELLS, ForVision
     from cloformer_deploy.backends.interface import WithProbabilities, with_interface
 
     module = with_interface(spec)
@@ -212,6 +235,9 @@ def _interface(spec: ExportSpec) -> tuple["nn.Module", dict[str, Any]]:
         names = [output.name for output in spec.outputs]
         module = WithProbabilities(module, names.index(str(spec.class_logits)), spec.scores).eval()
         outputs.append(ct.TensorType(name=PROBABILITIES_NAME, dtype=np.float32))
+    if spec.has_detections:
+        module = ForVision(module).eval()
+        outputs = [ct.TensorType(name=name, dtype=np.float32) for name in CELLS]
     image = ct.ImageType(name=INPUT_NAME, shape=spec.shape, color_layout=ct.colorlayout.RGB)
     return module, {"inputs": [image], "outputs": outputs}
 

@@ -53,9 +53,13 @@ class CoreMLSession:
             Package.load(path)  # Core ML follows links and paths out of a package
         try:
             self._model = ct.models.MLModel(str(path))
+            spec = self._model.get_spec()
+            self._program: Any = None
+            if spec.WhichOneof("Type") == "pipeline":  # the cells before suppression are no output of it
+                self._program = ct.models.MLModel(spec.pipeline.models[0], weights_dir=self._model.weights_dir)
         except Exception as error:  # compiler errors arrive as plain Exception or RuntimeError
             raise ToolError(f"Core ML cannot load {path}: {error}", "export it again") from error
-        kind = self._model.get_spec().description.input[0].type
+        kind = spec.description.input[0].type
         self._is_image = kind.HasField("imageType")
         self.batch: int | None = 1 if self._is_image else int(kind.multiArrayType.shape[0])
 
@@ -69,9 +73,11 @@ class CoreMLSession:
         }
         try:
             found = self._model.predict(given)
+            if self._program is not None:
+                found.update(self._program.predict(given))
         except Exception as error:
             raise run_failed("Core ML", feed, error) from error
-        return _arrays(found)
+        return _outputs(found)
 
 
 class CoreMLInterpreter:
@@ -114,11 +120,14 @@ class InterpreterSession:
             found = self._program.run(feed)
         except RequestError as error:  # its own inputs are other ones
             raise run_failed("The Core ML reference interpreter", feed, error) from error
-        return _arrays(found)
+        return _outputs(found)
 
 
-def _arrays(found: Mapping[str, Any]) -> Outputs:
+def _outputs(found: Mapping[str, Any]) -> Outputs:
     """Return the outputs that are arrays; a classifier has a label and a dictionary beside them."""
     import numpy as np
 
-    return {name: np.asarray(values, np.float32) for name, values in found.items() if isinstance(values, np.ndarray)}
+    from cloformer_deploy.backends.coreml.detections import VISION, in_common_form
+
+    arrays = {name: np.asarray(values, np.float32) for name, values in found.items() if isinstance(values, np.ndarray)}
+    return in_common_form(arrays) if arrays.keys() >= set(VISION) else arrays

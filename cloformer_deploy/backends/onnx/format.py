@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from cloformer_deploy import __version__
 from cloformer_deploy.backends import metadata
-from cloformer_deploy.backends.base import INPUT_NAME, ExportSpec, Opener, Runtime, TensorReader
+from cloformer_deploy.backends.base import (
+    DETECTIONS,
+    INPUT_NAME,
+    ExportSpec,
+    Opener,
+    Runtime,
+    Suppression,
+    TensorReader,
+)
 from cloformer_deploy.backends.description import Description, Section
 from cloformer_deploy.backends.onnx.file import refuse_other_files
 from cloformer_deploy.backends.onnx.runtime import OnnxRuntime
@@ -44,6 +52,7 @@ class OnnxBackend:
     targets = TARGETS
     dynamic_batch = True
     category_map = True
+    suppression: Suppression | None = Suppression(DETECTIONS, best_class=False)
     runtimes: Sequence[Runtime] = (OnnxRuntime(),)
     opener = Opener(
         Path(__file__).with_name("opener.py"), ("onnxruntime",), "numpy onnxruntime", check=refuse_other_files

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cloformer_deploy.backends import metadata
-from cloformer_deploy.backends.base import INPUT_NAME, ExportSpec, Opener, Runtime, TensorReader
+from cloformer_deploy.backends.base import INPUT_NAME, ExportSpec, Opener, Runtime, Suppression, TensorReader
 from cloformer_deploy.backends.description import Description, Section
 from cloformer_deploy.backends.target import Target
 from cloformer_deploy.backends.tflite import mediapipe
-from cloformer_deploy.backends.tflite.runtime import LiteRT
+from cloformer_deploy.backends.tflite.runtime import APP_OUTPUTS, CELLS, LiteRT
 from cloformer_deploy.backends.tflite.targets import TARGETS
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.networks.base import COLORS
@@ -36,6 +36,7 @@ class TFLiteBackend:
     targets = TARGETS
     dynamic_batch = False
     category_map = False
+    suppression: Suppression | None = Suppression(APP_OUTPUTS, best_class=False)
     runtimes: Sequence[Runtime] = (LiteRT(),)
     opener = Opener(
         Path(__file__).with_name("opener.py"),
@@ -57,26 +58,28 @@ class TFLiteBackend:
 
     def convert(self, spec: ExportSpec, paths: Mapping[str, Path], progress: Progress) -> Iterator[str]:
         """See `Backend.convert`."""
+        from cloformer_deploy.backends.tflite.detections import OPERATOR
         from cloformer_deploy.backends.tflite.quantize import quantized
 
         converted = _convert(spec)
         clipped: Mapping[str, float] = {}
         if spec.quantized is not None:
             converted, clipped = quantized(converted, spec, spec.quantized)
-        names = [output.name for output in spec.outputs]
+        app = mediapipe.metadata(spec)
         for precision, path in paths.items():
             stored: dict[str, str | bytes] = {**metadata.prefixed(spec, precision, clipped)}
-            if _is_segmenter(spec):
-                stored[mediapipe.ENTRY] = mediapipe.segmenter_metadata(spec)
-            path.write_bytes(_finished(converted, names, stored))
+            if app is not None:
+                stored[mediapipe.ENTRY] = app
+            path.write_bytes(_finished(converted, spec, stored))
             if precision == "fp16":
                 path.write_bytes(_float16_weights(path))
-            if _is_segmenter(spec):
+            if app is not None:
                 path.write_bytes(mediapipe.with_labels(path.read_bytes(), spec.labels))
-            custom = [name for name in self.describe(path).operators if name.startswith("CUSTOM")]
+            custom = {name for name in self.describe(path).operators if name.startswith("CUSTOM")}
+            custom -= {f"CUSTOM:{OPERATOR}"}
             if custom:
                 raise ToolError(
-                    f"litert-torch used operators outside the built-ins: {', '.join(custom)}", "report this"
+                    f"litert-torch used operators outside the built-ins: {', '.join(sorted(custom))}", "report this"
                 )
             yield precision
 
@@ -103,34 +106,38 @@ class TFLiteBackend:
         return []
 
 
-def _is_segmenter(spec: ExportSpec) -> bool:
-    """Tell whether the file becomes one for MediaPipe's ImageSegmenter, which takes single images."""
-    return spec.input_kind == "image" and spec.pixel_logits is not None and spec.batch == 1
-
-
 def _convert(spec: ExportSpec) -> bytes:
     import litert_torch
     import torch
 
     from cloformer_deploy.backends.interface import with_interface
+    from cloformer_deploy.backends.tflite.detections import ForPostProcessing
 
     batch, channels, height, width = spec.shape
     dtype = torch.uint8 if spec.input_kind == "image" else torch.float32
     example = torch.zeros((batch, height, width, channels), dtype=dtype)
     maps = [index for index, output in enumerate(spec.outputs) if len(output.axes) == 4]
-    channels_last = litert_torch.to_channel_last_io(with_interface(spec), args=[0], outputs=maps).eval()
+    module = ForPostProcessing(with_interface(spec)) if spec.has_detections else with_interface(spec)
+    channels_last = litert_torch.to_channel_last_io(module, args=[0], outputs=maps).eval()
     return bytes(litert_torch.convert(channels_last, (example,)).model_content())
 
 
-def _finished(content: bytes, names: Sequence[str], stored: Mapping[str, str | bytes]) -> bytes:
-    """Return the file with our tensor names and metadata in place of the converter's; `names` are the outputs'."""
+def _finished(content: bytes, spec: ExportSpec, stored: Mapping[str, str | bytes]) -> bytes:
+    """Return the file with our tensor names and metadata in place of the converter's, and a detector's suppression."""
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils
+
+    from cloformer_deploy.backends.tflite.detections import add_detections
 
     model = flatbuffer_utils.read_model_from_bytearray(content)
     graph, signature = model.subgraphs[0], model.signatureDefs[0]
     _name(graph, signature.inputs, graph.inputs, [INPUT_NAME])
+    names = [output.name for output in spec.outputs]
+    if spec.has_detections:
+        names = [*CELLS]
     _name(graph, signature.outputs, graph.outputs, names)
+    if spec.has_detections:
+        add_detections(model)
     model.description = "cloformer-deploy"
     model.metadata = model.metadata or []
     for key, value in stored.items():

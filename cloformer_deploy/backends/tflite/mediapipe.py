@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from cloformer_deploy.backends.base import ExportSpec
 
 ENTRY = "TFLITE_METADATA"
@@ -19,9 +21,12 @@ _SCHEMA_VERSION = "1.5.0"
 _SEGMENTER = "SEGMENTER_METADATA"
 _SEGMENTER_IDENTIFIER = b"V001"
 _SOFTMAX = 2
-_IMAGE_PROPERTIES = 2
+_FEATURE_PROPERTIES, _IMAGE_PROPERTIES, _BOX_PROPERTIES = 1, 2, 3
 _RGB, _GRAYSCALE = 1, 2
-_TENSOR_AXIS_LABELS = 2
+_TENSOR_AXIS_LABELS, _TENSOR_VALUE_LABELS = 2, 3
+_BOUNDARIES = 1
+_EDGES = (1, 0, 3, 2)
+"""Positions of left, top, right and bottom edge in a box."""
 _MASK_AXES = (1, 2)
 """Axes of the output that are an image."""
 
@@ -30,11 +35,41 @@ _MASK_AXES = (1, 2)
 class Table:
     """A table of a flatbuffer: the number of its slots, and what some of them hold.
 
-    A value is a text, a `Table`, a list of tables, bytes (a vector), or a number with its type ("Int8", "Int32").
+    A value is a text, a `Table`, a list of texts or tables, bytes or an array of numbers (vectors), or a number with
+    its type ("Int8", "Int32").
     """
 
     slots: int
     values: dict[int, Any]
+
+
+_VALUE_RANGE = Table(2, {0: ("Int32", 2), 1: ("Int32", 2)})
+"""Axes of an output that are a value for each object."""
+
+
+def metadata(spec: ExportSpec) -> bytes | None:
+    """Return the metadata of files that MediaPipe's tasks take, which are for single images; None for others."""
+    if spec.has_detections:
+        return detector_metadata(spec)
+    if spec.input_kind == "image" and spec.pixel_logits is not None and spec.batch == 1:
+        return segmenter_metadata(spec)
+    return None
+
+
+def detector_metadata(spec: ExportSpec) -> bytes:
+    """Return the metadata of an object detector with the outputs `runtime.APP_OUTPUTS`."""
+    edges = Table(3, {0: np.array(_EDGES, np.uint32), 1: ("Int8", _BOUNDARIES)})
+    names = ("location", "category", "score", "number of detections")
+    files = [Table(5, {0: LABELS_FILE, 2: ("Int8", _TENSOR_VALUE_LABELS)})] if spec.labels else []
+    outputs = [
+        _tensor(names[0], Table(3, {0: ("Int8", _BOX_PROPERTIES), 1: edges, 2: _VALUE_RANGE}), []),
+        _tensor(names[1], _feature(_VALUE_RANGE), files),
+        _tensor(names[2], _feature(_VALUE_RANGE), []),
+        _tensor(names[3], _feature(None), []),
+    ]
+    group = Table(2, {0: "detection_result", 1: list(names[:3])})
+    graph = Table(10, {2: [_tensor("image", _image(_RGB, None), [])], 3: outputs, 8: [group]})
+    return _packed(Table(8, {0: "ObjectDetector", 1: spec.title, 3: [graph], 7: _SCHEMA_VERSION}), _IDENTIFIER)
 
 
 def segmenter_metadata(spec: ExportSpec) -> bytes:
@@ -65,6 +100,10 @@ def with_labels(content: bytes, labels: Sequence[str] | None) -> bytes:
 
 def _tensor(name: str, content: Table, files: list[Table]) -> Table:
     return Table(7, {0: name, 3: content, **({6: files} if files else {})})
+
+
+def _feature(axes: Table | None) -> Table:
+    return Table(3, {0: ("Int8", _FEATURE_PROPERTIES), 1: Table(0, {}), **({} if axes is None else {2: axes})})
 
 
 def _image(color_space: int, axes: tuple[int, int] | None) -> Table:
@@ -103,9 +142,11 @@ def _reference(builder: Any, value: Any) -> int:
         for byte in reversed(value):
             builder.PrependByte(byte)
         return int(builder.EndVector())
+    if isinstance(value, np.ndarray):
+        return int(builder.CreateNumpyVector(value))
     if isinstance(value, Table):
         return _written(builder, value)
-    offsets = [_written(builder, item) for item in value]
+    offsets = [_reference(builder, item) for item in value]
     builder.StartVector(4, len(offsets), 4)
     for offset in reversed(offsets):
         builder.PrependUOffsetTRelative(offset)

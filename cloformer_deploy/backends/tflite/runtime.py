@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+APP_OUTPUTS = ("detection_boxes", "detection_classes", "detection_scores", "detection_count")
+"""Outputs of detectors that end in suppression, see `detections`."""
+CELLS = ("encoded_boxes", "scores")
+"""Boxes and scores of all cells before it: inside such a file, but no outputs."""
+
+
 class LiteRT:
     """See `Runtime`."""
 
@@ -72,6 +78,10 @@ class LiteRTSession:
             raise ToolError(f"LiteRT cannot prepare {path}: {error}", "export it again") from error
         self._inputs = {item["name"]: item["index"] for item in self._interpreter.get_input_details()}
         self._outputs = {item["name"]: item["index"] for item in self._interpreter.get_output_details()}
+        self._suppresses = self._outputs.keys() >= set(APP_OUTPUTS)
+        if self._suppresses:  # what the last operator takes is still there when it has run
+            every = {item["name"]: item["index"] for item in self._interpreter.get_tensor_details()}
+            self._outputs.update({name: every[name] for name in CELLS if name in every})
         self.batch: int | None = int(self._interpreter.get_input_details()[0]["shape"][0])
 
     def run(self, feed: Feed) -> Outputs:
@@ -83,7 +93,12 @@ class LiteRTSession:
             found = {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
         except (KeyError, ValueError, RuntimeError) as error:
             raise run_failed("LiteRT", feed, error) from error
-        return {name: channels_first(values) for name, values in found.items()}
+        outputs = {name: channels_first(values) for name, values in found.items()}
+        if not self._suppresses:
+            return outputs
+        from cloformer_deploy.backends.tflite.detections import in_common_form
+
+        return in_common_form(outputs)
 
 
 def channels_last(values: "NDArray[Any]") -> "NDArray[Any]":

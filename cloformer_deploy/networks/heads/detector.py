@@ -34,7 +34,8 @@ class Branch(nn.Sequential):
 
     def __init__(self, outputs: int, bias: float) -> None:
         predict = nn.Conv2d(WIDTH, outputs, 1)
-        nn.init.normal_(predict.weight, std=0.01)
+        if not predict.weight.is_meta:  # for which torch would first load decompositions, for 3 seconds
+            nn.init.normal_(predict.weight, std=0.01)
         cast(Tensor, predict.bias).data.fill_(bias)
         super().__init__(separable(_KERNEL), predict)
 

@@ -67,7 +67,7 @@ class Program:
                 declared type and must not be changed.
 
         Returns:
-            Each output of the model, by name.
+            Each output of the model, by name; of a pipeline also what its program gives to suppression.
 
         Raises:
             RequestError: the inputs are not those that the model declares.
@@ -85,7 +85,9 @@ class Program:
         with torch.inference_mode():
             for step in self.plan.steps:
                 _run(step, values, observe)
-        return {name: _output(values[slot]) for name, slot in self.plan.outputs.items()}
+        found = {name: _output(values[slot]) for name, slot in self.plan.outputs.items()}
+        suppression = self.package.suppression
+        return found if suppression is None else {**found, **suppression.run(found)}
 
 
 def _run(step: Step, values: list[Any], observe: Observer | None) -> None:

@@ -19,7 +19,8 @@ from types import ModuleType
 from typing import Any
 
 from cloformer_deploy.backends.coreml.interpreter.files import EXPORT_AGAIN, check_no_links, inside, read_part, shown
-from cloformer_deploy.backends.coreml.interpreter.types import TensorType, value_type
+from cloformer_deploy.backends.coreml.interpreter.suppression import Suppression
+from cloformer_deploy.backends.coreml.interpreter.types import UNKNOWN_SIZE, TensorType, value_type
 from cloformer_deploy.errors import BundleError, MissingPartError
 from cloformer_deploy.system.packages import install_command
 
@@ -39,11 +40,12 @@ class Feature:
 
     Attributes:
         name: its name in the package's interface.
-        kind: "tensor"; "image" (RGB, 0..255); "string" or "int64" (a label); "dictionary" (label to probability).
+        kind: "tensor"; "image" (RGB, 0..255); "string" or "int64" (a label); "double" (a number); "dictionary" (label
+            to probability).
         shape: the size of each axis of a tensor; (1, 3, height, width) for an image; () for other kinds. A flexible
             dimension of a tensor is -1.
         dtype: the element type of a tensor, for example "float32"; "uint8" for an image; "string" or "int64" for a
-            label or the labels of a dictionary.
+            label or the labels of a dictionary; "double" for a number.
     """
 
     name: str
@@ -63,8 +65,11 @@ class Package:
         opset: the operation set of the program, for example "CoreML7" for iOS 17.
         main: the main function, a `MIL_pb2.Function`.
         block: the main function's `MIL_pb2.Block` for `opset`, with its operations.
-        inputs: the model's inputs, in the order of its description.
+        inputs: the model's inputs, in the order of its description, but for those that may be left out.
+        optional: the model's inputs that may be left out.
         outputs: the model's outputs, in the order of its description.
+        computed: the outputs of its program; `outputs` but for a pipeline.
+        suppression: what a pipeline ends in; None where the model is a program alone.
         operators: the number of operations of each type except `const`, by MIL name, the most frequent first.
         metadata: author, shortDescription, versionString and license (those that are set), and all user-defined
             entries.
@@ -77,7 +82,10 @@ class Package:
     main: Any
     block: Any
     inputs: tuple[Feature, ...]
+    optional: tuple[Feature, ...]
     outputs: tuple[Feature, ...]
+    computed: tuple[Feature, ...]
+    suppression: Suppression | None
     operators: Mapping[str, int]
     metadata: Mapping[str, str]
 
@@ -103,7 +111,10 @@ class Package:
             raise
         except Exception as error:  # DecodeError, whose module depends on the protobuf implementation
             raise BundleError(f"{shown(item)} is truncated or damaged ({shown(error)})", EXPORT_AGAIN) from error
-        main, block = _main_block(spec)
+        program, suppression = _parts(spec)
+        main, block = _main_block(program)
+        inputs = [_feature(feature) for feature in spec.description.input]
+        optional = {feature.name for feature in spec.description.input if feature.type.isOptional}
         return cls(
             root=root,
             folder=inside(root, root / "Data", item).parent,
@@ -111,8 +122,11 @@ class Package:
             opset=main.opset,
             main=main,
             block=block,
-            inputs=tuple(_feature(feature) for feature in spec.description.input),
+            inputs=tuple(feature for feature in inputs if feature.name not in optional),
+            optional=tuple(feature for feature in inputs if feature.name in optional),
             outputs=tuple(_feature(feature) for feature in spec.description.output),
+            computed=tuple(_feature(feature) for feature in program.description.output),
+            suppression=suppression,
             operators=dict(Counter(operation.type for operation in _all_operations(block)).most_common()),
             metadata=_metadata(spec.description.metadata),
         )
@@ -172,6 +186,29 @@ def _model_item(root: Path) -> str:
     return str(item)
 
 
+def _parts(spec: Any) -> tuple[Any, Suppression | None]:
+    """Return the ML program of a model, and the suppression behind it, if the model is a pipeline of the two.
+
+    Raises:
+        BundleError: it is a pipeline of other models.
+    """
+    if spec.WhichOneof("Type") != "pipeline":
+        return spec, None
+    kinds = [model.WhichOneof("Type") or "empty" for model in spec.pipeline.models]
+    if kinds != ["mlProgram", "nonMaximumSuppression"]:
+        message = f"the model is a pipeline of {shown(', '.join(kinds))}, not of mlProgram, nonMaximumSuppression"
+        raise BundleError(message, "give a package that cloformer-deploy exported")
+    program, last = spec.pipeline.models
+    suppression = Suppression.of(last)
+    computed = {feature.name for feature in program.description.output}
+    written = {suppression.confidence[1], suppression.coordinates[1]}
+    if not {suppression.confidence[0], suppression.coordinates[0]} <= computed:
+        raise BundleError("the suppression model reads what the program does not compute", EXPORT_AGAIN)
+    if {feature.name for feature in spec.description.output} != written:
+        raise BundleError("the pipeline's outputs are not those of its suppression model", EXPORT_AGAIN)
+    return program, suppression
+
+
 def _main_block(spec: Any) -> tuple[Any, Any]:
     """Return the main function and its block for the operation set that it declares."""
     kind = spec.WhichOneof("Type")
@@ -207,10 +244,12 @@ def _feature(feature: Any) -> Feature:
     value: Any = getattr(feature.type, kind) if kind else None
     if kind == "multiArrayType":
         dtype = _ARRAY_DTYPES.get(value.dataType, f"unknown type {value.dataType}")
-        return Feature(feature.name, "tensor", tuple(value.shape), dtype)
+        ranges = [(item.lowerBound, item.upperBound) for item in value.shapeRange.sizeRanges]
+        shape = tuple(value.shape) or tuple(least if least == most else UNKNOWN_SIZE for least, most in ranges)
+        return Feature(feature.name, "tensor", shape, dtype)
     if kind == "imageType":
         return Feature(feature.name, "image", (1, 3, value.height, value.width), "uint8")
-    if kind in ("stringType", "int64Type"):
+    if kind in ("stringType", "int64Type", "doubleType"):
         label = kind.removesuffix("Type")
         return Feature(feature.name, label, (), label)
     if kind == "dictionaryType":

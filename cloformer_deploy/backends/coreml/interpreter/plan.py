@@ -27,7 +27,7 @@ class Plan:
     Attributes:
         steps: the steps, in the order of the file.
         inputs: the slot and type of each input of the program, by name.
-        outputs: the slot of each output of the model, by name.
+        outputs: the slot of each output of the program, by name.
         size: the length of the list of values.
         constants: the decoded float tensors of the file, by name.
         compressed: the stored form of those constants that are compressed, by name.
@@ -152,13 +152,13 @@ class _Builder:
             raise BundleError(f"the program defines {shown(name)} twice", EXPORT_AGAIN)
 
     def outputs(self, package: Package) -> dict[str, int]:
-        """Return the slot of each of the model's outputs, by name."""
+        """Return the slot of each of the program's outputs, by name."""
         computed = set(package.block.outputs)
-        for feature in package.outputs:
+        for feature in package.computed:
             if feature.name not in computed or feature.name not in self.slots:
-                message = f"the program does not compute the model's output {shown(feature.name)}"
+                message = f"the program does not compute its output {shown(feature.name)}"
                 raise BundleError(message, EXPORT_AGAIN)
-        return {feature.name: self.slots[feature.name] for feature in package.outputs}
+        return {feature.name: self.slots[feature.name] for feature in package.computed}
 
 
 def _step(name: str, known: Operator, arguments: dict[str, Any], results: tuple[Result, ...]) -> Step:
