@@ -16,7 +16,9 @@ LEAST_SCORE = 0.01
 MOST_OVERLAP = 0.6
 """Intersection over union above which the one of the lower score of two boxes of a class is suppressed."""
 MOST_DETECTIONS = 100
-"""Detections of an image, as COCO's evaluation counts; so many are kept of each class at most."""
+"""Detections of an image, as COCO's evaluation counts."""
+_BLOCK = 256
+"""Boxes whose overlaps are computed at a time."""
 
 
 @dataclass(frozen=True)
@@ -57,21 +59,32 @@ def overlaps(first: Boxes, second: Boxes) -> NDArray[np.float64]:
     return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
 
 
-def suppressed(boxes: Boxes, scores: NDArray[np.float32], most_overlap: float) -> NDArray[np.intp]:
-    """Return the indices of the boxes that non-maximum suppression keeps, `MOST_DETECTIONS` at most, the best first.
+def suppressed(boxes: Boxes, classes: NDArray[np.int64], most_overlap: float, most: int) -> list[int]:
+    """Return the indices of the boxes that non-maximum suppression within each class keeps, in their order.
 
     Args:
-        boxes: of one class, (n, 4).
-        scores: (n,). Of equal scores the first wins.
+        boxes: the highest score first, (n, 4).
+        classes: (n,).
         most_overlap: see `MOST_OVERLAP`.
+        most: boxes that are kept, over all classes.
     """
-    left = np.argsort(-scores, kind="stable")
     kept: list[int] = []
-    while left.size and len(kept) < MOST_DETECTIONS:
-        best, left = left[:1], left[1:]
-        kept.append(int(best[0]))
-        left = left[overlaps(boxes[best], boxes[left])[0] <= most_overlap]
-    return np.asarray(kept, np.intp)
+    for start in range(0, len(boxes), _BLOCK):
+        if len(kept) >= most:
+            break
+        block = np.arange(start, min(start + _BLOCK, len(boxes)))
+
+        def covered(by: NDArray[np.intp], block: NDArray[np.intp] = block) -> NDArray[np.bool_]:
+            shared = overlaps(boxes[by], boxes[block]) > most_overlap
+            return np.asarray(shared & (classes[by][:, None] == classes[block]))
+
+        free: NDArray[np.bool_] = np.asarray(~covered(np.asarray(kept, np.intp)).any(axis=0))
+        each = covered(block)
+        for place in range(len(block)):
+            if free[place]:
+                kept.append(start + place)
+                free &= ~each[place]
+    return kept[:most]
 
 
 def detections(
@@ -81,7 +94,7 @@ def detections(
     most_overlap: float = MOST_OVERLAP,
     most: int = MOST_DETECTIONS,
 ) -> Detections:
-    """Return the detections of one image: for each class by itself the boxes that suppression keeps.
+    """Return the detections of one image: the boxes that suppression keeps for each class by itself.
 
     Args:
         boxes: of each cell, (N, 4).
@@ -90,16 +103,9 @@ def detections(
         most_overlap: see `MOST_OVERLAP`.
         most: detections that are kept in all, the highest scores first.
     """
-    rows: list[NDArray[np.intp]] = []
-    columns: list[NDArray[np.int64]] = []
-    for index in np.flatnonzero((scores >= least_score).any(axis=0)):
-        candidates = np.flatnonzero(scores[:, index] >= least_score)
-        kept = candidates[suppressed(boxes[candidates], scores[candidates, index], most_overlap)]
-        rows.append(kept)
-        columns.append(np.full(len(kept), index, np.int64))
-    if not rows:
-        return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
-    cells, classes = np.concatenate(rows), np.concatenate(columns)
-    order = np.argsort(-scores[cells, classes], kind="stable")[:most]
-    cells, classes = cells[order], classes[order]
+    classes, cells = np.nonzero(least_score <= scores.T)
+    order = np.argsort(-scores[cells, classes], kind="stable")  # of equal scores the first class and cell wins
+    classes, cells = classes[order], cells[order]
+    kept = suppressed(boxes[cells], classes, most_overlap, most)
+    classes, cells = classes[kept], cells[kept]
     return Detections(boxes[cells], scores[cells, classes], classes)

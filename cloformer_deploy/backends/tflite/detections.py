@@ -5,18 +5,13 @@ their centers and the logarithms of their sides, relative to anchors; the anchor
 outputs have room for 100 objects: edges (1, 100, 4), top first, classes and scores (1, 100), and their number (1,).
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, cat, nn
 
-from cloformer_deploy.backends.base import DETECTIONS
-from cloformer_deploy.backends.tflite.runtime import APP_OUTPUTS, CELLS
-from cloformer_deploy.tasks.base import Outputs
+from cloformer_deploy.backends.tflite.suppressed import APP_OUTPUTS, CELLS
 from cloformer_deploy.tasks.boxes import LEAST_SCORE, MOST_DETECTIONS, MOST_OVERLAP
-from cloformer_deploy.tasks.detection import BOXES, SCORES
 
 OPERATOR = "TFLite_Detection_PostProcess"
 _LEAST_SIDE = 1e-6
@@ -105,25 +100,3 @@ def _options(classes: int) -> bytes:
         for scale in ("y_scale", "x_scale", "h_scale", "w_scale"):
             builder.Float(scale, 1.0)
     return bytes(builder.Finish())
-
-
-def in_common_form(found: Mapping[str, NDArray[Any]]) -> Outputs:
-    """Return the outputs of a file and what it gives to its operator as every format has them.
-
-    Args:
-        found: has `CELLS` and `APP_OUTPUTS`.
-
-    Returns:
-        The boxes and scores of all cells, and the kept objects as `DETECTIONS`.
-    """
-    encoded = found[CELLS[0]]
-    half = np.exp(encoded[..., 2:]) / 2
-    low, high = encoded[..., :2] - half, encoded[..., :2] + half
-    boxes, classes, scores, count = (found[name] for name in APP_OUTPUTS)
-    kept = slice(int(count[0]))
-    made: dict[str, NDArray[Any]] = {
-        BOXES.name: np.concatenate([low[..., ::-1], high[..., ::-1]], -1),
-        SCORES.name: found[CELLS[1]],
-    }
-    made.update(zip(DETECTIONS, (boxes[0, kept][:, [1, 0, 3, 2]], scores[0, kept], classes[0, kept]), strict=True))
-    return made

@@ -12,7 +12,8 @@ from cloformer_deploy.backends.base import INPUT_NAME, ExportSpec, Opener, Runti
 from cloformer_deploy.backends.description import Description, Section
 from cloformer_deploy.backends.target import Target
 from cloformer_deploy.backends.tflite import mediapipe
-from cloformer_deploy.backends.tflite.runtime import APP_OUTPUTS, CELLS, LiteRT
+from cloformer_deploy.backends.tflite.runtime import LiteRT
+from cloformer_deploy.backends.tflite.suppressed import APP_OUTPUTS, CELLS
 from cloformer_deploy.backends.tflite.targets import TARGETS
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.networks.base import COLORS

@@ -57,7 +57,7 @@ def metadata(spec: ExportSpec) -> bytes | None:
 
 
 def detector_metadata(spec: ExportSpec) -> bytes:
-    """Return the metadata of an object detector with the outputs `runtime.APP_OUTPUTS`."""
+    """Return the metadata of an object detector with the outputs `suppressed.APP_OUTPUTS`."""
     edges = Table(3, {0: np.array(_EDGES, np.uint32), 1: ("Int8", _BOUNDARIES)})
     names = ("location", "category", "score", "number of detections")
     files = [Table(5, {0: LABELS_FILE, 2: ("Int8", _TENSOR_VALUE_LABELS)})] if spec.labels else []

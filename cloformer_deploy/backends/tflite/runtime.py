@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloformer_deploy.backends.base import Feed, package_missing, run_failed
 from cloformer_deploy.backends.tflite.file import load_model
+from cloformer_deploy.backends.tflite.suppressed import APP_OUTPUTS, CELLS, in_common_form
 from cloformer_deploy.errors import BundleError, MissingPartError, ToolError
 from cloformer_deploy.system.files import reachable
 from cloformer_deploy.system.packages import require
@@ -18,12 +19,6 @@ from cloformer_deploy.tasks.base import Outputs
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-
-APP_OUTPUTS = ("detection_boxes", "detection_classes", "detection_scores", "detection_count")
-"""Outputs of detectors that end in suppression, see `detections`."""
-CELLS = ("encoded_boxes", "scores")
-"""Boxes and scores of all cells before it: inside such a file, but no outputs."""
 
 
 class LiteRT:
@@ -94,11 +89,7 @@ class LiteRTSession:
         except (KeyError, ValueError, RuntimeError) as error:
             raise run_failed("LiteRT", feed, error) from error
         outputs = {name: channels_first(values) for name, values in found.items()}
-        if not self._suppresses:
-            return outputs
-        from cloformer_deploy.backends.tflite.detections import in_common_form
-
-        return in_common_form(outputs)
+        return in_common_form(outputs) if self._suppresses else outputs
 
 
 def channels_last(values: "NDArray[Any]") -> "NDArray[Any]":
