@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from onnx import TensorProto, helper
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.data.calibration_making import make_calibration
 from cloformer_deploy.progress import Silent
-from tests.backends.coreml.interpreter.coreml_programs import MODEL, WEIGHTS, build
+from tests.backends.coreml.interpreter.coreml_programs import MODEL, WEIGHTS, build, build_pipeline
 from tests.bundle.small_bundles import head
 from tests.fuzz.targets import CORPUS
 
@@ -77,7 +78,7 @@ def calibration() -> dict[str, bytes]:
 
 
 def mlpackage() -> dict[str, bytes]:
-    """Return a convolution, and one with a palette of weights."""
+    """Return a convolution, an addition of weights with a palette, and a detector's pipeline."""
 
     def plain(mb: Any, x: Any) -> Any:
         weight = np.arange(12, dtype=np.float32).reshape(4, 3, 1, 1)
@@ -89,14 +90,15 @@ def mlpackage() -> dict[str, bytes]:
         return mb.add(x=x, y=weight, name="out")
 
     return {
-        "conv": _package(plain, (1, 3, 2, 2), ios=17),
-        "palette": _package(palette, (1, 64), ios=16),
+        "conv": _package(lambda path: build(path, plain, [(1, 3, 2, 2)])),
+        "palette": _package(lambda path: build(path, palette, [(1, 64)], ios=16)),
+        "pipeline": _package(lambda path: build_pipeline(path, 2, 3)),
     }
 
 
-def _package(body: Any, shape: tuple[int, ...], ios: int) -> bytes:
+def _package(make: Callable[[Path], Path]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        path = build(Path(folder, "a.mlpackage"), body, [shape], ios=ios)
+        path = make(Path(folder, "a.mlpackage"))
         parts = [(path / name).read_bytes() for name in ("Manifest.json", MODEL)]
         stored = (path / WEIGHTS).read_bytes() if (path / WEIGHTS).exists() else b""
     return b"".join([*(len(part).to_bytes(2, "little") for part in parts), *parts, stored])

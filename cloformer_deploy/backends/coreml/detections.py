@@ -4,8 +4,8 @@ Vision returns recognized objects (`VNRecognizedObjectObservation`) only for suc
 boxes whose class of the highest score is the same.
 """
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,6 @@ from cloformer_deploy.backends.base import DETECTIONS
 from cloformer_deploy.tasks.base import Outputs
 from cloformer_deploy.tasks.boxes import LEAST_SCORE, MOST_DETECTIONS, MOST_OVERLAP
 from cloformer_deploy.tasks.detection import BOXES, SCORES
-
-if TYPE_CHECKING:
-    from cloformer_deploy.backends.base import ExportSpec
 
 CONFIDENCE, COORDINATES = VISION = ("confidence", "coordinates")
 """Outputs that Vision reads: (n, classes), and (n, 4): center x and y, width, height, 0 to 1 of the image."""
@@ -45,8 +42,13 @@ class ForVision(nn.Module):
         return scores[0], cat([(low + high) * 0.5, high - low], -1)[0]
 
 
-def with_suppression(program: Any, spec: "ExportSpec") -> Any:
-    """Return a pipeline `MLModel` of a program whose outputs are `CELLS`, and of suppression."""
+def with_suppression(program: Any, labels: Sequence[str] | None) -> Any:
+    """Return a pipeline `MLModel` of a program and of suppression.
+
+    Args:
+        program: an `MLModel` whose outputs are `CELLS`.
+        labels: names of the classes; without, apps get their numbers.
+    """
     import coremltools as ct
 
     described = {item.name: item for item in program.get_spec().description.output}
@@ -72,8 +74,8 @@ def with_suppression(program: Any, spec: "ExportSpec") -> Any:
     stored.iouThresholdInputFeatureName, stored.confidenceThresholdInputFeatureName = THRESHOLDS
     stored.iouThreshold, stored.confidenceThreshold = MOST_OVERLAP, LEAST_SCORE
     stored.pickTop.perClass = True
-    if spec.labels is not None:
-        stored.stringClassLabels.vector.extend(spec.labels)
+    if labels is not None:
+        stored.stringClassLabels.vector.extend(labels)
     else:
         stored.int64ClassLabels.vector.extend(range(classes))
     units = program.compute_unit

@@ -122,7 +122,7 @@ class CoreMLBackend:
             if spec.quantized is not None:
                 model, clipped = quantized(model, spec, spec.quantized)
             if spec.has_detections:
-                model = with_suppression(model, spec)
+                model = with_suppression(model, spec.labels)
             _describe(model, spec, precision)
             model.user_defined_metadata.update(metadata.prefixed(spec, precision, clipped))
             model.save(str(path))

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cloformer_deploy.backends.coreml.detections import CELLS, with_suppression
 from cloformer_deploy.backends.coreml.interpreter import Program
 from cloformer_deploy.errors import BundleError
 
@@ -89,6 +90,19 @@ def build_valid(path: Path) -> Path:
         return mb.add(x=mb.conv(x=x, weight=weight, pad_type="same", name="conv"), y=mb.tanh(x=x), name="out")
 
     return build(path, body, [(1, 4, 6, 5)])
+
+
+def build_pipeline(path: Path, cells: int, classes: int) -> Path:
+    """Save a package of a program that passes scores (cells, classes) and boxes (cells, 4) on, and of suppression."""
+
+    def body(mb: Any, x: Any, y: Any) -> list[Any]:
+        return [mb.identity(x=x, name=CELLS[0]), mb.identity(x=y, name=CELLS[1])]
+
+    program = build(path.with_name("program.mlpackage"), body, [(cells, classes), (cells, 4)])
+    with quiet():
+        model = coremltools().models.MLModel(str(program), skip_model_load=True)
+        with_suppression(model, None).save(str(path))
+    return path
 
 
 def assert_rejected(package: Path, match: str) -> None:

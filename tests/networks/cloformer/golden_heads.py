@@ -1,17 +1,19 @@
-"""The golden case of the segmenter: weights and an image from names alone, and the logits that were committed for them.
+"""Golden cases of heads: weights and an image from names alone, and the outputs that were committed for them.
 
-python -m tests.networks.cloformer.golden_segmenter
+python -m tests.networks.cloformer.golden_heads
 
-writes golden_segmenter.npz again, which must not change unless the head is meant to.
+writes golden_heads.npz again, which must not change unless a head is meant to.
 """
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cloformer_deploy.networks.cloformer.architecture import HeadName
 from cloformer_deploy.networks.cloformer.body import CloFormerBody
 from cloformer_deploy.networks.cloformer.heads import network
 from tests.tiny import TINY
@@ -19,6 +21,7 @@ from tests.tiny import TINY
 FILE = Path(__file__).with_suffix(".npz")
 CLASSES = 5
 IMAGE = (1, 3, 64, 96)
+OUTPUTS: dict[HeadName, tuple[str, ...]] = {"semantic_fpn": ("logits",), "anchor_free": ("boxes", "scores")}
 
 
 def values(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -28,9 +31,9 @@ def values(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     return ((raw >> np.uint64(40)).astype(np.float64) * 2.0**-24).astype(np.float32).reshape(shape)
 
 
-def model() -> CloFormerBody:
-    """Return the segmenter with its golden weights: those of layers within 1.7 over the root of their inputs."""
-    made = network(TINY.of_head("semantic_fpn", CLASSES)).eval()
+def model(head: HeadName) -> CloFormerBody:
+    """Return a network with its golden weights: those of layers within 1.7 over the root of their inputs."""
+    made = network(TINY.of_head(head, CLASSES)).eval()
     state = {}
     for name, tensor in made.state_dict().items():
         shape = tuple(tensor.shape)
@@ -46,13 +49,15 @@ def model() -> CloFormerBody:
     return made
 
 
-def logits() -> NDArray[np.float32]:
-    """Return what the segmenter computes for the golden image, (1, classes, 16, 24)."""
+def outputs(head: HeadName) -> dict[str, NDArray[np.float32]]:
+    """Return what the network computes for the golden image, by the names of `OUTPUTS`."""
     image = torch.from_numpy(4 * values("image", IMAGE) - 2)
     with torch.inference_mode():
-        found: NDArray[np.float32] = model()(image).numpy()
-    return found
+        found = model(head)(image)
+    tensors = found if isinstance(found, tuple) else (found,)
+    return {name: tensor.numpy() for name, tensor in zip(OUTPUTS[head], tensors, strict=True)}
 
 
 if __name__ == "__main__":
-    np.savez_compressed(FILE, logits=logits())
+    stored: dict[str, Any] = {name: values for head in OUTPUTS for name, values in outputs(head).items()}
+    np.savez_compressed(FILE, **stored)
