@@ -142,7 +142,7 @@ def planted(measured: Measured) -> Iterator[str]:
     for fault in measured["faults"]:
         if not fault["caught"]:
             yield f"{fault['name']} is not caught"
-        if fault["kind"] in ("preprocessing", "labels") and not fault["named"]:
+        if fault["kind"] in ("preprocessing", "labels", "outputs") and not fault["named"]:
             yield f"{fault['name']} is not named"
         if fault["kind"] == "layer" and fault["said"]:
             yield f"{fault['name']} is a fault of a layer and named {fault['said']}"

@@ -1,4 +1,4 @@
-"""Measure which of sixty faults, planted in real exported files, the checks catch on images of the rendered task.
+"""Measure which of ninety faults, planted in real exported files of three tasks, the checks catch on rendered images.
 
     python benchmarks/planted.py --work DIR [--output FILE]   # plants and judges; goes on from what DIR holds
     python benchmarks/planted.py --table FILE                 # prints the table of a JSON file, in Markdown
@@ -11,28 +11,28 @@ import dataclasses
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 from PIL import Image
 
 from benchmarks import limits
 from benchmarks.faults.catalogue import FAULTS, MANY, SOME, Fault
+from benchmarks.faults.dense import DENSE_FAULTS, N
 from benchmarks.faults.planting import alone, plant
 from benchmarks.faults.wrapping import convert_wrapped
 from cloformer_deploy.backends.registry import BACKENDS
 from cloformer_deploy.blame import Reexported, blame, reexport
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
-from cloformer_deploy.data import RenderedImages, make_calibration
+from cloformer_deploy.data import Dataset, RenderedImages, RenderedScenes, make_calibration
 from cloformer_deploy.export.pipeline import export
 from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.gate import DriftConfig, gate
-from cloformer_deploy.networks.cloformer import CloFormer
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.system.files import replaced
 from cloformer_deploy.validation.cache import Cache
@@ -58,18 +58,46 @@ class Judged:
     said: tuple[str, ...]
 
 
-class Checker:
-    """The healthy bundle, and PyTorch's logits of the images that files are judged on."""
+@dataclass(frozen=True)
+class Subject:
+    """The weights of a task, and the files that faults are planted in.
 
-    def __init__(self, work: Path, scratch: Path) -> None:
-        self.work, self.scratch = work, scratch
-        self.healthy = _exported(work / "healthy", tuple(BACKENDS), ("fp32", "fp16", "int8"), None)
-        self.model = cast(CloFormer, build_model(load_checkpoint(self.healthy.weights_path)))
+    Attributes:
+        weights: None for the default ones.
+        precisions: of the files.
+        n: on how many images the healthy files are accepted.
+        images: returns those of some indices.
+    """
+
+    weights: str | None
+    precisions: tuple[str, ...]
+    n: int
+    images: Callable[[Sequence[int]], Dataset]
+
+
+def _scenes(indices: Sequence[int]) -> Dataset:
+    return RenderedScenes("test", indices)
+
+
+SUBJECTS = {
+    "classification": Subject(None, ("fp32", "fp16", "int8"), MANY, lambda indices: RenderedImages("test", indices)),
+    "segmentation": Subject("xxs-scenes-segment", ("fp32", "int8"), N, _scenes),
+    "detection": Subject("xxs-scenes-detect", ("fp32", "int8"), N, _scenes),
+}
+
+
+class Checker:
+    """The healthy bundle of a task, and PyTorch's outputs of the images that files are judged on."""
+
+    def __init__(self, task: str, work: Path, scratch: Path) -> None:
+        self.work, self.scratch, subject = work, scratch, SUBJECTS[task]
+        self.healthy = _exported(work / "healthy", tuple(BACKENDS), subject, None)
+        self.model = build_model(load_checkpoint(self.healthy.weights_path))
         self.preprocessing = self.healthy.manifest.preprocessing
-        (batch,) = RenderedImages("test", range(BLAMED)).batches(self.preprocessing, BLAMED)
+        (batch,) = subject.images(range(BLAMED)).batches(self.preprocessing, BLAMED)
         self.pixels = batch.pixels
         self._cache = Cache(work / "cache")
-        accepted = gate(self.healthy, None, MANY, DriftConfig(), None, self._cache, {}, Silent()).new_baseline
+        accepted = gate(self.healthy, None, subject.n, DriftConfig(), None, self._cache, {}, Silent()).new_baseline
         if accepted is None:
             raise RuntimeError("the healthy files fail the gate")
         self.baseline = accepted
@@ -136,48 +164,62 @@ class Checker:
                 dark = (images.image(index, self.preprocessing) // DARKER).transpose(1, 2, 0)
                 Image.fromarray(dark).save(folder / "dark" / f"{index}.png")
             make_calibration(str(folder / "dark"), DARK, 0, self.preprocessing, calibration, Silent())
-        return _exported(folder / format_name, (format_name,), ("int8",), calibration)
+        only = dataclasses.replace(SUBJECTS["classification"], precisions=("int8",))
+        return _exported(folder / format_name, (format_name,), only, calibration)
 
 
-def _exported(root: Path, formats: Iterable[str], precisions: tuple[str, ...], calibration: Path | None) -> Bundle:
-    """A bundle of the bundled weights, made once; format by format, so that an interrupted run goes on."""
+def _exported(root: Path, formats: Iterable[str], subject: Subject, calibration: Path | None) -> Bundle:
+    """A bundle of bundled weights, made once; format by format, so that an interrupted run goes on."""
     for name in formats:
         done = Bundle.open(root).manifest.artifacts if (root / "manifest.json").exists() else ()
         if not any(item.format == name for item in done):
-            export(ExportRequest((name,), precisions, calibration=calibration, output=root), Silent())
+            request = ExportRequest(
+                (name,), subject.precisions, weights=subject.weights, calibration=calibration, output=root
+            )
+            export(request, Silent())
     return Bundle.open(root)
 
 
 def measure(work: Path, wanted: Callable[[str], bool], blaming: bool) -> dict[str, Any]:
-    """Judge the healthy files, then plant and judge each fault whose name is wanted."""
-    work.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=work) as folder:
-        checker = Checker(work, Path(folder))
-        healthy = []
-        for artifact in checker.healthy.manifest.artifacts:
-            sound = checker.judge(alone(checker.healthy, artifact, Path(folder, "healthy")), SOME)
-            healthy.append({"format": artifact.format, "precision": artifact.precision, **dataclasses.asdict(sound)})
-        sqnr_db = {(item["format"], item["precision"]): item["sqnr_db"] for item in healthy}
-        results = []
-        for fault in (fault for fault in FAULTS if wanted(fault.name)):
-            done = work / "faults" / f"{fault.name.replace(' ', '-')}.json"
-            if not done.exists():
-                bundle = checker.plant(fault, Path(folder, "planted"))
-                judged = checker.judge(bundle, fault.n)
-                blamed = checker.blamed(bundle) if blaming and fault.kind == "layer" else None
-                result = _result(fault, judged, sqnr_db[fault.format, fault.precision], blamed)
-                done.parent.mkdir(exist_ok=True)
-                with replaced(done) as staged:
-                    staged.write_text(json.dumps(result))
-            results.append(json.loads(done.read_text()))
-            print(_row(results[-1]), file=sys.stderr, flush=True)
-    return {
-        "schema_version": 1,
-        "weights": checker.healthy.manifest.weights.name,
-        "versions": {package: version(package) for package in PACKAGES},
-        "healthy": healthy,
-        "faults": results,
-    }
+    """Judge the healthy files of each task, then plant and judge each fault whose name is wanted."""
+    weights, healthy, results = {}, [], []
+    for task in SUBJECTS:
+        faults = [fault for fault in (*FAULTS, *DENSE_FAULTS) if fault.task == task and wanted(fault.name)]
+        if not faults:
+            continue
+        place = work if task == "classification" else work / task
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place) as folder:
+            checker = Checker(task, place, Path(folder))
+            weights[task] = checker.healthy.manifest.weights.name
+            sound = [_healthy(checker, task, artifact, Path(folder)) for artifact in checker.healthy.manifest.artifacts]
+            healthy += sound
+            sqnr_db = {(item["format"], item["precision"]): item["sqnr_db"] for item in sound}
+            for fault in faults:
+                normal = sqnr_db[fault.format, fault.precision]
+                results.append(_planted(checker, fault, normal, blaming, Path(folder)))
+                print(_row(results[-1]), file=sys.stderr, flush=True)
+    versions = {package: version(package) for package in PACKAGES}
+    return {"schema_version": 2, "weights": weights, "versions": versions, "healthy": healthy, "faults": results}
+
+
+def _healthy(checker: Checker, task: str, artifact: Artifact, folder: Path) -> dict[str, Any]:
+    judged = checker.judge(alone(checker.healthy, artifact, folder / "healthy"), min(SOME, SUBJECTS[task].n))
+    return {"task": task, "format": artifact.format, "precision": artifact.precision, **dataclasses.asdict(judged)}
+
+
+def _planted(checker: Checker, fault: Fault, healthy_db: float, blaming: bool, folder: Path) -> dict[str, Any]:
+    """Plant and judge a fault, unless an earlier run did."""
+    done = checker.work / "faults" / f"{fault.name.replace(' ', '-')}.json"
+    if not done.exists():
+        bundle = checker.plant(fault, folder / "planted")
+        judged = checker.judge(bundle, fault.n)
+        blamed = checker.blamed(bundle) if blaming and fault.kind == "layer" else None
+        done.parent.mkdir(exist_ok=True)
+        with replaced(done) as staged:
+            staged.write_text(json.dumps(_result(fault, judged, healthy_db, blamed)))
+    result: dict[str, Any] = json.loads(done.read_text())
+    return result
 
 
 def _result(fault: Fault, judged: Judged, healthy_db: float, blamed: str | None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""The faults, as data: twenty for each format, in float and integer files of the weights of the rendered task."""
+"""Faults of classifiers, as data: twenty for each format, in float and integer files."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,7 @@ from benchmarks.faults import edits
 from benchmarks.faults.edits import Edit
 from benchmarks.faults.wrapping import MappedInput, NanAbove, Wrapper
 
-Kind = Literal["layer", "preprocessing", "labels", "numbers"]
+Kind = Literal["layer", "preprocessing", "labels", "outputs", "numbers"]
 SOME, MANY = 256, 1000
 
 
@@ -23,13 +23,14 @@ class Fault:
         format: of the file.
         precision: of the file.
         kind: what is wrong.
-        what: in a few words, unique in its format and precision.
+        what: in a few words, unique in its task, format and precision.
         edit: what the file computes; its stored weights are changed for it.
         wrapper: what the file computes, which is a conversion of its own. Without both it is an export like the healthy
             one, but calibrated on dark images.
         layers: paths of the spoilt layers, as in the published state dict, of a fault of kind `layer`.
         named: what a sentence of the diagnosis starts with; None where no sentence is due.
         n: on how many images it is judged.
+        task: of the weights.
     """
 
     format: str
@@ -41,11 +42,13 @@ class Fault:
     layers: tuple[str, ...] = ()
     named: str | None = None
     n: int = SOME
+    task: str = "classification"
 
     @property
     def name(self) -> str:
         """Unique."""
-        return f"{self.format} {self.precision} {self.what}"
+        what = f"{self.format} {self.precision} {self.what}"
+        return what if self.task == "classification" else f"{self.task} {what}"
 
 
 @dataclass(frozen=True)
@@ -57,28 +60,22 @@ class _Spoilt:
     layers: tuple[str, ...]
 
 
-def _zeroed(path: str) -> _Spoilt:
-    return _Spoilt(f"{path} zeroed", edits.zeroed(path), (path,))
+spoilt_layers: dict[Callable[[str], Edit], str] = {
+    edits.zeroed: "zeroed",
+    edits.rolled: "permuted",
+    edits.doubled: "doubled",
+    edits.kernel_transposed: "transposed",
+    edits.bias_dropped: "without bias",
+}
+"""Edits of one layer, and what a fault with them is called."""
 
 
-def _rolled(path: str) -> _Spoilt:
-    return _Spoilt(f"{path} permuted", edits.rolled(path), (path,))
-
-
-def _doubled(path: str) -> _Spoilt:
-    return _Spoilt(f"{path} doubled", edits.doubled(path), (path,))
+def _one(edit: Callable[[str], Edit], path: str) -> _Spoilt:
+    return _Spoilt(f"{path} {spoilt_layers[edit]}", edit(path), (path,))
 
 
 def _channels_lost(path: str, count: int) -> _Spoilt:
     return _Spoilt(f"{path} without {count} channels", edits.channels_lost(path, count), (path,))
-
-
-def _transposed(path: str) -> _Spoilt:
-    return _Spoilt(f"{path} transposed", edits.kernel_transposed(path), (path,))
-
-
-def _unbiased(path: str) -> _Spoilt:
-    return _Spoilt(f"{path} without bias", edits.bias_dropped(path), (path,))
 
 
 def _swapped(path: str, other: str) -> _Spoilt:
@@ -88,44 +85,53 @@ def _swapped(path: str, other: str) -> _Spoilt:
 _LAYERS: dict[str, dict[str, tuple[_Spoilt, ...]]] = {
     "onnx": {
         "fp32": (
-            _zeroed("layers.1.blocks.0.attn.qkvs.0"),
-            _doubled("layers.2.blocks.2.mlp.fc2"),
-            _unbiased("layers.2.blocks.4.mlp.dwconv"),
+            _one(edits.zeroed, "layers.1.blocks.0.attn.qkvs.0"),
+            _one(edits.doubled, "layers.2.blocks.2.mlp.fc2"),
+            _one(edits.bias_dropped, "layers.2.blocks.4.mlp.dwconv"),
             _swapped("layers.2.blocks.1.mlp.fc1", "layers.2.blocks.3.mlp.fc1"),
         ),
-        "fp16": (_transposed("layers.1.blocks.1.mlp.dwconv"), _channels_lost("patch_embed.conv3.conv.0", 2)),
+        "fp16": (
+            _one(edits.kernel_transposed, "layers.1.blocks.1.mlp.dwconv"),
+            _channels_lost("patch_embed.conv3.conv.0", 2),
+        ),
         "int8": (
-            _rolled("layers.2.blocks.1.attn.convs.0"),
-            _zeroed("layers.3.blocks.0.attn.proj"),
+            _one(edits.rolled, "layers.2.blocks.1.attn.convs.0"),
+            _one(edits.zeroed, "layers.3.blocks.0.attn.proj"),
             _channels_lost("layers.2.blocks.0.attn.qkvs.0", 8),
         ),
     },
     "tflite": {
         "fp32": (
-            _rolled("layers.0.blocks.1.downsample.2"),
-            _transposed("layers.2.blocks.3.mlp.dwconv"),
-            _zeroed("layers.3.blocks.1.attn.global_kv"),
+            _one(edits.rolled, "layers.0.blocks.1.downsample.2"),
+            _one(edits.kernel_transposed, "layers.2.blocks.3.mlp.dwconv"),
+            _one(edits.zeroed, "layers.3.blocks.1.attn.global_kv"),
             _channels_lost("layers.1.blocks.1.mlp.fc1", 8),
         ),
-        "fp16": (_unbiased("patch_embed.conv5"), _swapped("patch_embed.conv3.conv.0", "patch_embed.conv4.conv.0")),
+        "fp16": (
+            _one(edits.bias_dropped, "patch_embed.conv5"),
+            _swapped("patch_embed.conv3.conv.0", "patch_embed.conv4.conv.0"),
+        ),
         "int8": (
-            _zeroed("layers.2.blocks.4.mlp.fc1"),
-            _rolled("layers.1.blocks.0.attn.act_blocks.0.act_block.0"),
+            _one(edits.zeroed, "layers.2.blocks.4.mlp.fc1"),
+            _one(edits.rolled, "layers.1.blocks.0.attn.act_blocks.0.act_block.0"),
             _swapped("layers.2.blocks.0.attn.proj", "layers.2.blocks.5.attn.proj"),
         ),
     },
     "coreml": {
         "fp32": (
-            _doubled("layers.0.blocks.0.mlp.fc1"),
-            _zeroed("layers.2.blocks.2.attn.convs.0"),
-            _transposed("layers.2.blocks.5.downsample.0"),
+            _one(edits.doubled, "layers.0.blocks.0.mlp.fc1"),
+            _one(edits.zeroed, "layers.2.blocks.2.attn.convs.0"),
+            _one(edits.kernel_transposed, "layers.2.blocks.5.downsample.0"),
             _swapped("layers.3.blocks.0.attn.qkvs.0", "layers.3.blocks.1.attn.qkvs.0"),
         ),
-        "fp16": (_rolled("layers.1.blocks.0.attn.global_q"), _unbiased("layers.1.blocks.1.downsample.2")),
+        "fp16": (
+            _one(edits.rolled, "layers.1.blocks.0.attn.global_q"),
+            _one(edits.bias_dropped, "layers.1.blocks.1.downsample.2"),
+        ),
         "int8": (
-            _rolled("layers.0.blocks.1.mlp.fc2"),
+            _one(edits.rolled, "layers.0.blocks.1.mlp.fc2"),
             _channels_lost("layers.3.blocks.0.mlp.fc2", 16),
-            _transposed("layers.0.blocks.0.mlp.dwconv"),
+            _one(edits.kernel_transposed, "layers.0.blocks.0.mlp.dwconv"),
         ),
     },
 }
@@ -147,8 +153,21 @@ _TURNED: dict[str, dict[str, tuple[tuple[str, Edit, str], ...]]] = {
     "tflite": {"int8": (_TRANSPOSED,), "fp32": (_BGR,)},
     "coreml": {"int8": (_BGR, _TRANSPOSED)},
 }
-_ROTATED = ("labels rotated", edits.labels_in_order(lambda classes: classes.roll(1)), "the labels are rotated by 1")
-_EXCHANGED = ("two classes swapped", edits.labels_in_order(edits.exchanged(3, 7)), "the classes ")
+_Labels = tuple[str, Edit, str]
+
+
+def rotated_classes(layers: Sequence[str]) -> _Labels:
+    """Return a fault of the layers that predict classes: its words, its edit, and the name that is due."""
+    order = edits.labels_in_order(lambda classes: classes.roll(1), layers)
+    return "labels rotated", order, "the labels are rotated by 1"
+
+
+def exchanged_classes(layers: Sequence[str]) -> _Labels:
+    """See `rotated_classes`."""
+    return "two classes swapped", edits.labels_in_order(edits.exchanged(3, 7), layers), "the classes "
+
+
+_ROTATED, _EXCHANGED = rotated_classes((edits.HEAD,)), exchanged_classes((edits.HEAD,))
 _CONSTANT = ("constant output", edits.zeroed(edits.HEAD), "the output is constant")
 _INFINITE = ("an infinite class", edits.infinite_class(3), "infinite logits on")
 _RARE = functools.partial(NanAbove, limit=1.73)

@@ -1,27 +1,26 @@
 """Faults as edits of PyTorch's model, in place: what a file computes that has one. Layers are named by their paths."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from cloformer_deploy.data import Preprocessing
-from cloformer_deploy.networks.cloformer import CloFormer
 
-Edit = Callable[[CloFormer], None]
+Edit = Callable[[nn.Module], None]
 STEM, HEAD = "patch_embed.conv1.conv.0", "head"
 _PUBLISHED = Preprocessing.published(224, 224)
 MEAN, STD = torch.tensor(_PUBLISHED.mean), torch.tensor(_PUBLISHED.std)
 
 
 def _layer(path: str, change: Callable[[Tensor, Tensor], object]) -> Edit:
-    """Change weights (outputs, inputs, ...) and bias (outputs,) of one layer."""
+    """Change weights (outputs, inputs, ...) and bias (outputs,) of one layer; a layer without has an empty bias."""
 
-    def edit(model: CloFormer) -> None:
+    def edit(model: nn.Module) -> None:
         layer = model.get_submodule(path)
-        if not isinstance(layer, nn.Conv2d | nn.Linear) or layer.bias is None:
-            raise TypeError(f"{path} has no weights and bias")
-        change(layer.weight.data, layer.bias.data)
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            raise TypeError(f"{path} has no weights")
+        change(layer.weight.data, torch.empty(0) if layer.bias is None else layer.bias.data)
 
     return edit
 
@@ -63,7 +62,7 @@ def bias_dropped(path: str) -> Edit:
 def swapped(path: str, other: str) -> Edit:
     """The weights of two layers of one shape, each in the place of the other; biases stay."""
 
-    def edit(model: CloFormer) -> None:
+    def edit(model: nn.Module) -> None:
         first, second = (model.get_parameter(f"{each}.weight").data for each in (path, other))
         before = first.clone()
         first.copy_(second)
@@ -90,22 +89,26 @@ def takes(scale: Tensor, shift: Tensor) -> Edit:
     return _layer(STEM, change)
 
 
-def takes_transposed(model: CloFormer) -> None:
+def takes_transposed(model: nn.Module) -> None:
     """Every kernel reads rows for columns: the logits are those of the transposed image."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.data.copy_(module.weight.data.transpose(2, 3).clone())
 
 
-def labels_in_order(order: Callable[[Tensor], Tensor]) -> Edit:
-    """The classes (N,) of the head in another order."""
+def labels_in_order(order: Callable[[Tensor], Tensor], layers: Sequence[str]) -> Edit:
+    """The classes (N,) of the layers that predict them in another order."""
 
     def change(weight: Tensor, bias: Tensor) -> None:
         indices = order(torch.arange(len(bias)))
         weight.copy_(weight[indices])
         bias.copy_(bias[indices])
 
-    return _layer(HEAD, change)
+    def edit(model: nn.Module) -> None:
+        for path in layers:
+            _layer(path, change)(model)
+
+    return edit
 
 
 def exchanged(first: int, second: int) -> Callable[[Tensor], Tensor]:
@@ -133,7 +136,7 @@ def overflowing(path: str, factor: float) -> Edit:
     The product is the same, but for what overflows between them.
     """
 
-    def edit(model: CloFormer) -> None:
+    def edit(model: nn.Module) -> None:
         for name in ("weight", "bias"):
             model.get_parameter(f"{path}.dwconv.{name}").data.mul_(factor)
         model.get_parameter(f"{path}.fc2.weight").data.div_(factor)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.faults.edits import Edit
 from benchmarks.faults.files import OPENERS
@@ -17,7 +17,6 @@ from cloformer_deploy.backends.registry import lower
 from cloformer_deploy.backends.target import FLOATS
 from cloformer_deploy.bundle import MANIFEST_NAME, Bundle, digest, size_bytes
 from cloformer_deploy.bundle.manifest import Artifact
-from cloformer_deploy.networks.cloformer import CloFormer
 
 
 def alone(healthy: Bundle, artifact: Artifact, root: Path, source: Path | None = None) -> Bundle:
@@ -39,7 +38,7 @@ def _listed(healthy: Bundle, artifact: Artifact, root: Path) -> Bundle:
     return Bundle.open(root)
 
 
-def plant(healthy: Bundle, artifact: Artifact, model: CloFormer, edit: Edit, root: Path) -> tuple[Bundle, list[str]]:
+def plant(healthy: Bundle, artifact: Artifact, model: nn.Module, edit: Edit, root: Path) -> tuple[Bundle, list[str]]:
     """Plant a fault in a copy of an artifact: it then computes what the edited model does.
 
     Of a file with integers only weights are changed where these are integers, not the biases.
@@ -63,7 +62,7 @@ def plant(healthy: Bundle, artifact: Artifact, model: CloFormer, edit: Edit, roo
     return _listed(healthy, artifact, root), list(places)
 
 
-def _lowered(model: CloFormer, artifact: Artifact, edit: Edit | None) -> dict[str, Tensor]:
+def _lowered(model: nn.Module, artifact: Artifact, edit: Edit | None) -> dict[str, Tensor]:
     edited = copy.deepcopy(model)
     if edit is not None:
         edit(edited)

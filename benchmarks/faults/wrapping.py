@@ -13,6 +13,7 @@ from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.export.jobs import Source
 from cloformer_deploy.progress import Silent
+from cloformer_deploy.tasks import task_of
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 
 Wrapper = Callable[[nn.Module], nn.Module]
@@ -66,8 +67,13 @@ def _convert(root: Path, artifact: Artifact, wrapper: Wrapper, path: Path) -> No
     bundle = Bundle.open(root)
     manifest = bundle.manifest
     model = lower(build_model(load_checkpoint(bundle.weights_path)), artifact.format, artifact.target)
+    task = task_of(manifest)
     spec = replace(
         spec_of(artifact.format, wrapper(model).eval()),
+        outputs=task.outputs,
+        class_logits=task.class_logits,
+        pixel_logits=task.pixel_logits,
+        cells=task.cells,
         preprocessing=manifest.preprocessing,
         labels=manifest.labels,
         metadata=Source.of(manifest, bundle.weights_path).metadata(artifact.target),

@@ -26,7 +26,7 @@ EDITS: dict[str, Edit] = {
     "zeroed": edits.zeroed("layers.1.blocks.0.attn.qkvs.0"),
     "permuted": edits.rolled("layers.2.blocks.0.attn.convs.0"),
     "transposed": edits.takes_transposed,
-    "relabeled": edits.labels_in_order(lambda classes: classes.roll(1)),
+    "relabeled": edits.labels_in_order(lambda classes: classes.roll(1), (edits.HEAD,)),
 }
 LEAST_DB = {"fp32": 100.0, "fp16": 50.0, "int8": 20.0}
 
