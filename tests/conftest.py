@@ -20,6 +20,7 @@ from cloformer_deploy.progress import Silent
 from tests.once import made_once
 from tests.processes import Processes
 from tests.tiny import SCENE_BOXES, SCENES, SCENES_SIZE, TRAINED, as_trained
+from tests.warm import warm_workers
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,6 +34,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with long tests first, the longest of all before them: of what runs side by side, short ones are last."""
     long = {item.path for item in items if item.get_closest_marker("integration")}
     items.sort(key=lambda item: (item.path.name != LONGEST, item.path not in long))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm_workers() -> Iterator[None]:
+    with warm_workers():
+        yield
 
 
 @pytest.fixture

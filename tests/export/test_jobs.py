@@ -8,8 +8,10 @@ import psutil
 import pytest
 
 from cloformer_deploy.errors import RequestError, ToolError
+from cloformer_deploy.export import jobs
 from cloformer_deploy.export.jobs import Source, run
 from cloformer_deploy.progress import Silent
+from cloformer_deploy.system.subprocesses import own_process
 from tests.export.small_jobs import job, source_of
 from tests.tiny import tiny_checkpoint
 
@@ -19,6 +21,12 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
     return source_of(tiny_checkpoint(), tmp_path_factory.mktemp("source"), 64)
+
+
+@pytest.fixture(autouse=True)
+def _cold_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start workers as users have them, not those of `tests.warm`."""
+    monkeypatch.setattr(jobs, "own_process", own_process)
 
 
 def workers() -> list[psutil.Process]:
