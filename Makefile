@@ -69,6 +69,7 @@ benchmarks: install
 	$(BIN)/python benchmarks/calibration_memory.py
 	$(BIN)/python benchmarks/validation_memory.py
 	$(BIN)/python benchmarks/int8.py
+	$(BIN)/python benchmarks/heads.py
 	$(BIN)/python benchmarks/gate.py
 
 $(PEERS_VENV)/.installed: benchmarks/requirements-peers.txt

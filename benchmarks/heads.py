@@ -1,6 +1,6 @@
 """Cost of a head for dense tasks, and the speedup of int8 with it, in LiteRT on one thread.
 
-    python benchmarks/heads.py --weights NAME [--output FILE]     # measures, writes JSON, prints a table
+    python benchmarks/heads.py [--weights NAME] [--output FILE]   # measures, writes JSON, prints a table
     python benchmarks/heads.py --table FILE                       # prints the table of a JSON file, in Markdown
 
 Three files of the same weights at the published size are timed side by side, as in latency.py: the body alone in
@@ -25,6 +25,7 @@ from cloformer_deploy.export.pipeline import export
 from cloformer_deploy.export.request import ExportRequest, Head
 from cloformer_deploy.progress import Silent
 
+DENSE = "xxs-scenes-segment"
 CANDIDATES = {"body": "body, float32", "float32": "body and head, float32", "int8": "**body and head, int8**"}
 PACKAGES = ("torch", "ai-edge-litert", "litert-torch", "ai-edge-quantizer")
 
@@ -84,7 +85,7 @@ def table(measured: Mapping[str, Any]) -> str:
 
 
 def main(
-    weights: Annotated[list[str], typer.Option(help="Weights with a head for dense tasks.")] = [],  # noqa: B006 - typer reads it as the default
+    weights: Annotated[list[str], typer.Option(help="Weights with a head for dense tasks.")] = [DENSE],  # noqa: B006 - typer reads it as the default
     calibration: Annotated[Path | None, typer.Option(help="Calibration set of weights that are not bundled.")] = None,
     repeats: Annotated[int, typer.Option(min=1)] = 9,
     rounds: Annotated[int, typer.Option(min=1)] = 15,
@@ -95,8 +96,6 @@ def main(
     checked: Annotated[bool, typer.Option("--limits/--no-limits", help="Exit with 1 if a limit is not held.")] = True,
 ) -> None:
     """Measure, write, print. The exit code is 1 if a limit is not held."""
-    if from_file is None and not weights:
-        raise typer.BadParameter("give --weights, or the --table of a file")
     if from_file is None:
         results = [
             {"variant": Path(name).stem, "threads": 1, "candidate": candidate, **latency.figures(medians)}

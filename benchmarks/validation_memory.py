@@ -16,7 +16,6 @@ from cloformer_deploy.backends.registry import BACKENDS
 from cloformer_deploy.export.pipeline import export
 from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.progress import Silent
-from cloformer_deploy.weights.zoo import DEFAULT
 
 COUNTS = (100, 1000)
 
@@ -31,7 +30,7 @@ def peak_bytes(bundle: Path, count: int) -> int:
 
 
 def main(
-    weights: Annotated[str, typer.Option(help="Weights to export and validate.")] = DEFAULT,
+    weights: Annotated[str, typer.Option(help="Weights to export and validate.")] = "xxs-scenes-segment",
     limit: Annotated[float, typer.Option(help="Exit 1 if the ratio is above this.")] = 1.3,
 ) -> None:
     """Validate with each number of images, and print the ratio of the peaks."""

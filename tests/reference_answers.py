@@ -1,4 +1,6 @@
-"""The images that the bundled classifiers have wrong, of those that their cards' figures were measured on.
+"""What the bundled weights answer to images that their cards' figures were measured on.
+
+Of classifiers the images that they have wrong; of segmenters and detectors the score on some scenes.
 
 python -m tests.reference_answers ../shared
 
@@ -40,7 +42,25 @@ def wrong_images(name: str, images: Dataset, indices: Sequence[int]) -> list[int
     return [index for index, answer in zip(indices, answers, strict=True) if answer != labels[index]]
 
 
+def score_on_scenes(name: str) -> float:
+    """Return PyTorch's mean IoU or average precision, 0..1, on every fifth of the card's 500 scenes."""
+    checkpoint = load_checkpoint(resolve_weights(name))
+    model, task = build_model(checkpoint), TASKS[checkpoint.task]
+    preprocessing = Preprocessing.published(224, 224, margin=False)
+    images = task.open_data(None, checkpoint.num_classes, checkpoint.labels).select(range(0, 500, 5))
+    evidence = []
+    for batch in images.batches(preprocessing, 20):
+        outputs = reference_outputs(model, preprocessing.normalize(batch.pixels), task.outputs)
+        evidence += task.evidence(outputs, outputs, batch.truths)
+    score = task.compare(evidence, evidence, None).score
+    assert score is not None
+    return score
+
+
+SCENES = ("xxs-scenes-segment",)
+
 if __name__ == "__main__":
     sets = {name: images_of(name, Path(sys.argv[1])) for name in ("xxs-rendered", "xxs-imagenette")}
-    record = {name: wrong_images(name, images, range(len(images))) for name, images in sets.items()}
+    record: dict[str, object] = {name: wrong_images(name, images, range(len(images))) for name, images in sets.items()}
+    record |= {name: score_on_scenes(name) for name in SCENES}
     RECORD.write_text(json.dumps(record) + "\n")

@@ -16,12 +16,16 @@ from cloformer_deploy.progress import Silent
 from cloformer_deploy.validation import validate
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 from cloformer_deploy.weights.zoo import bundled_checkpoints, resolve_weights
-from tests.reference_answers import RECORD, images_of, wrong_images
+from tests.reference_answers import RECORD, SCENES, images_of, score_on_scenes, wrong_images
 
 IMAGES = 200
 UNSURE = 1
 """Images near the boundary between two classes, which may fall either way on another processor."""
 INT8_TOLERANCE = 0.01
+FEWER_SCENES = 0.03
+"""How far the score on a fifth of the scenes may be from that on all."""
+SCORE_TOLERANCE = 0.002
+"""What pixels and boxes near a boundary may change on another processor."""
 
 pytestmark = pytest.mark.integration
 
@@ -45,6 +49,17 @@ def test_the_images_that_pytorch_has_wrong(name: str, low: float, high: float, s
     some = range(0, n, n // IMAGES)
     found = set(wrong_images(name, images_of(name, shared), some))
     assert len(found ^ (recorded & set(some))) <= UNSURE
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_the_score_of_pytorch_on_scenes(name: str) -> None:
+    """Of the card's figure, on a fifth of its scenes."""
+    recorded = json.loads(RECORD.read_text())[name]
+    card = bundled_checkpoints()[name].with_suffix(".md").read_text()
+    found = re.search(r"at 224 px \| \*\*([0-9.]+) %\*\* \(500 scenes", card)
+    assert found is not None
+    assert recorded == pytest.approx(float(found[1]) / 100, abs=FEWER_SCENES)
+    assert score_on_scenes(name) == pytest.approx(recorded, abs=SCORE_TOLERANCE)
 
 
 def test_int8_of_a_published_variant(tmp_path: Path) -> None:

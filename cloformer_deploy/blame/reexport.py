@@ -93,6 +93,7 @@ def reexport(
         batch=None if artifact.input.batch == "dynamic" else artifact.input.batch,
         options=dict(artifact.options),
         calibration=calibration,
+        bundled=images.bundled if images is not None else None,
         excluded_layers={precision: artifact.excluded_layers},
         observed=folder / "observed.pt" if calibrated else None,
         modules=registering_modules(artifact.format, source),

@@ -32,13 +32,13 @@ class CalibrationSet:
     Attributes:
         name: description for messages: the path of its file, or the source of the bundled set.
         manifest: the digests of its pixels, and how it was made.
-        is_bundled: true for the set that is distributed with this package.
+        bundled: its key in `BUNDLED`; None for a set of the user's.
         read: yields the pixels in order, RGB uint8 (B, 3, H, W), a given number of images at a time.
     """
 
     name: str
     manifest: CalibrationManifest
-    is_bundled: bool
+    bundled: str | None
     read: Callable[[int], Iterator[NDArray[np.uint8]]]
 
     @property
@@ -86,7 +86,7 @@ class CalibrationSet:
         for field in Preprocessing.model_fields:
             own, wanted = getattr(self.preprocessing, field), getattr(preprocessing, field)
             if own != wanted:
-                images = self.manifest.source.split()[0] if self.is_bundled else "IMAGES"
+                images = self.manifest.source.split()[0] if self.bundled else "IMAGES"
                 input_size = f"--input-size {preprocessing.height}x{preprocessing.width}"
                 raise DataError(
                     f"{self.name} was made for models with input {field} {own}, but this model has {wanted}",
@@ -108,26 +108,26 @@ class CalibrationSet:
     def _mismatch(self, problem: str) -> DataError:
         hint = (
             "install the Pillow version of constraints.txt, or use a calibration set of your own"
-            if self.is_bundled
+            if self.bundled
             else MAKE_AGAIN
         )
         return DataError(f"{self.name}: {problem} digest in the manifest", hint)
 
 
-def open_calibration(path: Path | None, bundled: str = "rendered") -> CalibrationSet:
+def open_calibration(path: Path | None, bundled: str | None = None) -> CalibrationSet:
     """Open a calibration set; its pixels are not read yet.
 
     Args:
         path: a file that `calibrate` wrote; None opens a bundled set.
-        bundled: name of that set, a key of `BUNDLED`.
+        bundled: key of that set in `BUNDLED`.
 
     Raises:
         DataError: the file does not exist, is not readable, is not a calibration set, or is damaged.
     """
     if path is None:
-        return bundled_calibration(bundled)
+        return bundled_calibration(str(bundled))
     manifest, _ = read_header(path)
-    return CalibrationSet(str(path), manifest, False, partial(read_pixels, path))
+    return CalibrationSet(str(path), manifest, None, partial(read_pixels, path))
 
 
 def fitting_bundled(task: str, *labels: tuple[str, ...] | None) -> str | None:
@@ -155,7 +155,7 @@ def bundled_calibration(name: str) -> CalibrationSet:
     def read(size: int) -> Iterator[NDArray[np.uint8]]:
         return (batch.pixels for batch in images.batches(manifest.preprocessing, size))
 
-    return CalibrationSet(manifest.source, manifest, True, read)
+    return CalibrationSet(manifest.source, manifest, name, read)
 
 
 def bundled_of(sha256: str) -> CalibrationSet | None:

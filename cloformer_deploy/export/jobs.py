@@ -111,7 +111,8 @@ class Job(Strict):
         input_kind: see `backends.base.ExportSpec`.
         batch: batch size; None is dynamic.
         options: the format's own, as they were asked for; None leaves the choice to each file.
-        calibration: file that `calibrate` wrote; None is the set that ships.
+        calibration: file that `calibrate` wrote; None is the bundled set, if any is needed.
+        bundled: key of that set in `data.calibration.BUNDLED`.
         limit: accuracy limit of the quantized files; None is no limit.
         states: file for each precision in which its accuracy search keeps what it has found.
         excluded_layers: for each precision, modules that stay float beside the recipe's.
@@ -127,6 +128,7 @@ class Job(Strict):
     batch: int | None
     options: dict[str, Scalar | None]
     calibration: AnyPath | None = None
+    bundled: str | None = None
     limit: AccuracyLimit | None = None
     states: dict[str, AnyPath] = Field(default_factory=dict)
     excluded_layers: dict[str, tuple[str, ...]] = Field(default_factory=dict)

@@ -100,7 +100,8 @@ def export(request: ExportRequest, progress: Progress) -> Export:
         if request.max_drop_pp is not None and request.data is not None and calibration is not None:
             asked = (request.max_drop_pp, request.data, request.budget)
             limit = accuracy_limit(*asked, source, calibration, progress)
-        jobs = [_job(request, name, source, output, limit, exclusions) for name in request.formats]
+        bundled = calibration.bundled if calibration is not None else None
+        jobs = [_job(request, name, source, output, bundled, limit, exclusions) for name in request.formats]
         for job in jobs:  # before the minutes that converting takes, not after
             for precision, path in job.paths.items():
                 writer.check_replacing(path.name, _interface(job), job.settled_options(precision))
@@ -172,6 +173,7 @@ def _job(
     name: str,
     source: Source,
     output: Path,
+    bundled: str | None,
     limit: AccuracyLimit | None,
     exclusions: ExcludedLayers | None,
 ) -> Job:
@@ -191,6 +193,7 @@ def _job(
         batch=request.batch,
         options=request.options_of(name).model_dump(),
         calibration=request.calibration,
+        bundled=bundled,
         limit=limit,
         states={precision: state_path(output, file) for precision, file in names.items()} if limit else {},
         excluded_layers={exclusions.precision: exclusions.excluded_layers} if excluded and exclusions else {},
@@ -209,7 +212,7 @@ def _calibration(
     fitting = fitting_bundled(checkpoint.task, checkpoint.labels, checkpoint.trained_labels)
     if request.calibration is None and not (bundled and fitting):
         raise RequestError(f"integer activations need a calibration set of images like {checkpoint.name}'s", make)
-    found = open_calibration(request.calibration, fitting or "")
+    found = open_calibration(request.calibration, fitting)
     rendered = {name: rendered_calibration(name, found.n, found.seed).name for name in BUNDLED}
     if found.manifest.source in rendered.values() and (fitting is None or found.manifest.source != rendered[fitting]):
         raise RequestError(f"rendered images ({found.manifest.source}) do not fit {checkpoint.name}", make)

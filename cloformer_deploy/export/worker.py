@@ -142,7 +142,7 @@ class _Conversion:
             made = preparation.weights_only(lower(self.reference, job.format, job.target), recipe)
             self._write(self._spec(made.model, made), {precision: path})
             return
-        calibration = open_calibration(job.calibration)
+        calibration = open_calibration(job.calibration, job.bundled)
         images = preparation.CalibrationBatches(
             calibration, job.source.preprocessing, f"{job.format} {precision}", self.events
         )

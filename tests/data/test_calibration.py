@@ -93,7 +93,7 @@ def test_the_manifest_of_a_file(file: Path) -> None:
     opened = open_calibration(file)
     assert (opened.name, len(opened), opened.n, opened.seed) == (str(file), COUNT, COUNT, 1)
     assert opened.preprocessing == SMALL
-    assert not opened.is_bundled
+    assert opened.bundled is None
     pixels = all_pixels(opened, 2)
     assert opened.sha256 == hashlib.sha256(pixels.tobytes()).hexdigest()
     assert opened.image_digests == tuple(image_digest(image) for image in pixels)
@@ -109,7 +109,7 @@ def test_the_digest_of_an_image_is_of_its_pixels_in_their_order() -> None:
 
 def test_the_bundled_set() -> None:
     shipped = bundled_calibration("rendered")
-    assert shipped.is_bundled
+    assert shipped.bundled == "rendered"
     assert (shipped.name, shipped.n, shipped.seed) == ("rendered calibration 0-255", 256, 0)
     assert shipped.n >= RELIABLE_COUNT
     assert shipped.warnings == ()

@@ -85,5 +85,5 @@ def prepared(
         whole = target * np.array([*size, *size, 1, 1], np.float32)
         target = fit_boxes(whole, size, preprocessing)
     if final and isinstance(target, Image.Image):
-        return torch.from_numpy(fit_mask(np.asarray(target), preprocessing)).long()
+        return torch.from_numpy(fit_mask(np.array(target), preprocessing)).long()
     return objective.resized(target, (preprocessing.height, preprocessing.width))
