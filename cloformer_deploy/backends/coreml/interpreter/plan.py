@@ -156,7 +156,7 @@ class _Builder:
         computed = set(package.block.outputs)
         for feature in package.computed:
             if feature.name not in computed or feature.name not in self.slots:
-                message = f"the program does not compute its output {shown(feature.name)}"
+                message = f"the program does not compute the model's output {shown(feature.name)}"
                 raise BundleError(message, EXPORT_AGAIN)
         return {feature.name: self.slots[feature.name] for feature in package.computed}
 
