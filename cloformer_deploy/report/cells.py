@@ -48,4 +48,4 @@ def percent(value: float | None) -> str:
         return "-"
     text = f"{value:.1%}"
     # One disagreement in 10,000 is not 100 %.
-    return "99.9%" if text == "100.0%" and value < 1 else text
+    return ">99.9%" if text == "100.0%" and value < 1 else text
