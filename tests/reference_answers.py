@@ -1,4 +1,4 @@
-"""What the bundled weights answer to images that their cards' figures were measured on.
+"""Answers of the bundled weights to images that their cards' figures were measured on.
 
 Of classifiers the images that they have wrong; of segmenters and detectors the score on some scenes.
 

@@ -23,9 +23,9 @@ UNSURE = 1
 """Images near the boundary between two classes, which may fall either way on another processor."""
 INT8_TOLERANCE = 0.01
 FEWER_SCENES = 0.03
-"""How far the score on a fifth of the scenes may be from that on all."""
+"""Largest difference of the score on a fifth of the scenes from that on all."""
 SCORE_TOLERANCE = 0.002
-"""What pixels and boxes near a boundary may change on another processor."""
+"""Largest change by pixels and boxes near a boundary, which may fall either way on another processor."""
 
 pytestmark = pytest.mark.integration
 
@@ -53,7 +53,7 @@ def test_the_images_that_pytorch_has_wrong(name: str, low: float, high: float, s
 
 @pytest.mark.parametrize("name", SCENES)
 def test_the_score_of_pytorch_on_scenes(name: str) -> None:
-    """Of the card's figure, on a fifth of its scenes."""
+    """A fifth of the card's scenes has about the card's score, and the recorded one."""
     recorded = json.loads(RECORD.read_text())[name]
     card = bundled_checkpoints()[name].with_suffix(".md").read_text()
     found = re.search(r"at 224 px \| \*\*([0-9.]+) %\*\* \(500 scenes", card)

@@ -28,14 +28,14 @@ CATEGORY_NAME = "category"
 METADATA_PREFIX = "cloformer_deploy."
 """Prefix of this tool's keys in a file's own metadata; `metadata.py` lists them."""
 DETECTIONS = ("detection_boxes", "detection_scores", "detection_classes")
-"""What sessions give of files that end in suppression: boxes (n, 4) as in `tasks.boxes`, scores (n,), classes (n,)."""
+"""Outputs that sessions give for files with suppression: boxes (n, 4) as in `tasks.boxes`, scores (n,), classes (n,)."""
 Feed: TypeAlias = Mapping[str, "NDArray[Any]"]
 """Input arrays by name, in the network's layout (NCHW)."""
 
 
 @dataclass(frozen=True)
 class Suppression:
-    """How detectors with `--input image` end in the files of a format.
+    """The non-maximum suppression at the end of a format's detectors with `--input image`.
 
     Attributes:
         outputs: names of the file's outputs, as apps read them.

@@ -1,4 +1,4 @@
-"""What `export` starts in place of a worker: hands its pipes to a warm one, and ends as that one ends.
+"""A program that `export` starts in place of a worker: hands its pipes to a warm one, and ends as that one ends.
 
 Stand-alone. Killed, it leaves no worker behind: its sockets close.
 """

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 APP_OUTPUTS = ("detection_boxes", "detection_classes", "detection_scores", "detection_count")
 """Names of the operator's outputs."""
 CELLS = ("encoded_boxes", "scores")
-"""What the operator takes: boxes and scores of all cells. They are no outputs of the file."""
+"""Names of the operator's inputs: boxes and scores of all cells. They are no outputs of the file."""
 
 
 def in_common_form(found: Mapping[str, "NDArray[Any]"]) -> Outputs:
