@@ -28,7 +28,7 @@ CATEGORY_NAME = "category"
 METADATA_PREFIX = "cloformer_deploy."
 """Prefix of this tool's keys in a file's own metadata; `metadata.py` lists them."""
 DETECTIONS = ("detection_boxes", "detection_scores", "detection_classes")
-"""Outputs that sessions give for files with suppression: boxes (n, 4) as in `tasks.boxes`, scores (n,), classes (n,)."""
+"""Outputs of sessions for files with suppression: boxes (n, 4) as in `tasks.boxes`, scores (n,), classes (n,)."""
 Feed: TypeAlias = Mapping[str, "NDArray[Any]"]
 """Input arrays by name, in the network's layout (NCHW)."""
 
