@@ -6,11 +6,10 @@ entry of the model's metadata. The names of the classes are a text file in a zip
 
 import io
 import zipfile
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from cloformer_deploy.backends.base import ExportSpec
 
@@ -25,7 +24,7 @@ _FEATURE_PROPERTIES, _IMAGE_PROPERTIES, _BOX_PROPERTIES = 1, 2, 3
 _RGB, _GRAYSCALE = 1, 2
 _TENSOR_AXIS_LABELS, _TENSOR_VALUE_LABELS = 2, 3
 _BOUNDARIES = 1
-_EDGES = (1, 0, 3, 2)
+_EDGES = array("I", (1, 0, 3, 2))
 """Positions of left, top, right and bottom edge in a box."""
 _MASK_AXES = (1, 2)
 """Axes of the output that are an image."""
@@ -58,7 +57,7 @@ def metadata(spec: ExportSpec) -> bytes | None:
 
 def detector_metadata(spec: ExportSpec) -> bytes:
     """Return the metadata of an object detector with the outputs `suppressed.APP_OUTPUTS`."""
-    edges = Table(3, {0: np.array(_EDGES, np.uint32), 1: ("Int8", _BOUNDARIES)})
+    edges = Table(3, {0: _EDGES, 1: ("Int8", _BOUNDARIES)})
     names = ("location", "category", "score", "number of detections")
     files = [Table(5, {0: LABELS_FILE, 2: ("Int8", _TENSOR_VALUE_LABELS)})] if spec.labels else []
     outputs = [
@@ -142,8 +141,11 @@ def _reference(builder: Any, value: Any) -> int:
         for byte in reversed(value):
             builder.PrependByte(byte)
         return int(builder.EndVector())
-    if isinstance(value, np.ndarray):
-        return int(builder.CreateNumpyVector(value))
+    if isinstance(value, array):
+        builder.StartVector(4, len(value), 4)
+        for number in reversed(value):
+            builder.PrependUint32(number)
+        return int(builder.EndVector())
     if isinstance(value, Table):
         return _written(builder, value)
     offsets = [_reference(builder, item) for item in value]
