@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,6 +38,7 @@ from cloformer_deploy.progress import Silent
 from cloformer_deploy.system.files import replaced
 from cloformer_deploy.validation.cache import Cache
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
+from cloformer_deploy.weights.zoo import bundled_checkpoints
 
 BLAMED = 8
 """Images that `blame` looks at."""
@@ -75,14 +77,10 @@ class Subject:
     images: Callable[[Sequence[int]], Dataset]
 
 
-def _scenes(indices: Sequence[int]) -> Dataset:
-    return RenderedScenes("test", indices)
-
-
 SUBJECTS = {
-    "classification": Subject(None, ("fp32", "fp16", "int8"), MANY, lambda indices: RenderedImages("test", indices)),
-    "segmentation": Subject("xxs-scenes-segment", ("fp32", "int8"), N, _scenes),
-    "detection": Subject("xxs-scenes-detect", ("fp32", "int8"), N, _scenes),
+    "classification": Subject(None, ("fp32", "fp16", "int8"), MANY, partial(RenderedImages, "test")),
+    "segmentation": Subject("xxs-scenes-segment", ("fp32", "int8"), N, partial(RenderedScenes, "test")),
+    "detection": Subject("xxs-scenes-detect", ("fp32", "int8"), N, partial(RenderedScenes, "test")),
 }
 
 
@@ -185,7 +183,10 @@ def measure(work: Path, wanted: Callable[[str], bool], blaming: bool) -> dict[st
     weights, healthy, results = {}, [], []
     for task in SUBJECTS:
         faults = [fault for fault in (*FAULTS, *DENSE_FAULTS) if fault.task == task and wanted(fault.name)]
-        if not faults:
+        name = SUBJECTS[task].weights
+        if not faults or (name is not None and name not in bundled_checkpoints()):
+            if faults:
+                print(f"{name} is not bundled: {len(faults)} faults are not planted", file=sys.stderr)
             continue
         place = work if task == "classification" else work / task
         place.mkdir(parents=True, exist_ok=True)
