@@ -40,8 +40,8 @@ def test_centers_are_those_of_the_cells_map_by_map() -> None:
     assert PLACES[-1].tolist() == pytest.approx([80 / 96, 48 / 64, 32 / 96, 32 / 64])
 
 
-SMALLEST_AREA = 1e-5
-"""Of the image; less than a pixel. Training takes care not to divide by less than 1e-9."""
+SMALLEST_AREA = 2e-9
+"""Both boxes together, as a share of the image. Training divides by 1e-9 at least, so for smaller ones it differs."""
 
 
 @settings(deadline=None, max_examples=30)
@@ -52,7 +52,7 @@ def test_overlaps_are_those_of_the_task_and_giou_is_below(
     first, second = corners(first), corners(second)
     ours = overlaps(torch.from_numpy(first), torch.from_numpy(second))
     seen = areas(first) + areas(second) > SMALLEST_AREA
-    assert np.allclose(ours[seen], known_overlaps(first, second).diagonal()[seen], atol=1e-4)
+    assert np.allclose(ours[seen], known_overlaps(first, second).diagonal()[seen], atol=1e-5)
     giou = generalized_overlap(torch.from_numpy(first), torch.from_numpy(second))
     assert (giou <= ours + 1e-6).all()
     assert (giou >= -1 - 1e-6).all()

@@ -1,7 +1,7 @@
 """Workers of exports that are forked from a process in which their converter is loaded already.
 
-Loading one takes 5 to 8 CPU seconds, a third of a small conversion. Only the start differs: a worker is still a process
-of its own, with its own pipes, and its exit code is that of the process that `export` waits for.
+Loading one takes 6 to 10 CPU seconds, a third of a small conversion. Only the start differs: a worker is still a
+process of its own, with its own pipes, and its exit code is that of the process that `export` waits for.
 """
 
 import subprocess

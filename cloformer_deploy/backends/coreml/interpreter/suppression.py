@@ -68,7 +68,9 @@ class Suppression:
         confidence, boxes = (np.asarray(values[name], np.float32) for name, _ in (self.confidence, self.coordinates))
         if confidence.ndim != 2 or boxes.shape != (len(confidence), 4):
             shapes = f"{list(confidence.shape)} and {list(boxes.shape)}"
-            raise ToolError(f"the suppression model got arrays of shape {shapes}, not [n, classes] and [n, 4]", "")
+            raise ToolError(
+                f"the suppression model got arrays of shape {shapes}, not [n, classes] and [n, 4]", EXPORT_AGAIN
+            )
         best = confidence.max(axis=1, initial=-math.inf)
         kinds = confidence.argmax(axis=1) if self.per_class and confidence.size else np.zeros(len(boxes), np.int64)
         left = np.argsort(-best, kind="stable")
