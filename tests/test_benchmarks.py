@@ -86,3 +86,11 @@ def test_a_limit_that_is_not_held(name: str, capsys: pytest.CaptureFixture[str])
         limits.enforce(check, measured)
     assert ended.value.exit_code == 1
     assert line in capsys.readouterr().err
+
+
+def test_speedups_of_int8_are_not_judged_without_integer_instructions() -> None:
+    measured = json.loads((ROOT / "benchmarks" / "results" / "int8.json").read_text())
+    measured["machine"]["instructions"] = "AVX2"
+    assert list(limits.int8(measured)) == [
+        "speedups of int8 are promised for processors with VNNI; this one has AVX2, so they remain unchecked"
+    ]
