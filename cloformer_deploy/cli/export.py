@@ -153,7 +153,7 @@ def command(
     max_drop: Annotated[
         float | None,
         typer.Option(
-            help="Maximum top-1 drop (pp) of quantized files; blocks are kept in float until it is met.",
+            help="Maximum drop (pp) of top-1, mIoU or AP of quantized files; blocks are kept in float until it is met.",
             metavar="PP",
             show_default="no limit",
             rich_help_panel=_ACCURACY,

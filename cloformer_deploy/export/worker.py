@@ -146,15 +146,18 @@ class _Conversion:
         images = preparation.CalibrationBatches(
             calibration, job.source.preprocessing, f"{job.format} {precision}", self.events
         )
+        known = self.network.rewrites
+        rewrites = [known[name] for name in target.integer_rewrites if name in known]
+        names = job.excluded_layers.get(precision, ())
+        if names:
+            # before minutes of calibration
+            outline = preparation.unequalized(self.reference, rewrites, job.source.preprocessing.shape)
+            check_exclusions(self.network, outline, recipe, names)
         if job.observed is not None:
             base = preparation.load_observed(job.observed, recipe, job.source.preprocessing.shape)
         else:
-            known = self.network.rewrites
-            rewrites = [known[name] for name in target.integer_rewrites if name in known]
             base = preparation.observed(self.reference, self.network, rewrites, recipe, images)
         if job.limit is None:
-            names = job.excluded_layers.get(precision, ())
-            check_exclusions(self.network, base.traced, recipe, names)
             made = preparation.prepared(base, images, [exclusion_pattern(self.network, name) for name in names])
             self._write(self._spec(made.model, made), {precision: path})
             return

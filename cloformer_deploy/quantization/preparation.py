@@ -131,6 +131,13 @@ def observed(
     return Observed(lowered, traced, seen, recipe, shape)
 
 
+def unequalized(reference: nn.Module, rewrites: Sequence[Rewrite], shape: tuple[int, int, int]) -> fx.GraphModule:
+    """Return the graph that `observed` traces, with the same operators and names, without reading any image."""
+    model = copy.deepcopy(reference)
+    fold_batch_norm(model)
+    return graph.trace(lower(model, rewrites), *shape)
+
+
 def save_observed(base: Observed, path: Path) -> None:
     """Write an observed model for another process of this tool; `load_observed` reads it."""
     torch.save((base.model, dict(base.seen)), path)

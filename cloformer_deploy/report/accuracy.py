@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from cloformer_deploy.tasks import task_of
+
 if TYPE_CHECKING:
     from cloformer_deploy.export.jobs import Accuracy
     from cloformer_deploy.export.pipeline import Export
@@ -12,12 +14,12 @@ def accuracy_lines(made: "Export") -> Iterator[str]:
     """Yield one line for each artifact that was searched for under a limit."""
     for path, check in made.checks.items():
         if check.accuracy is not None:
-            yield f"{path}: {_line(check.accuracy)}"
+            yield f"{path}: {_line(check.accuracy, task_of(made.bundle.manifest).metric_title)}"
 
 
-def _line(found: "Accuracy") -> str:
+def _line(found: "Accuracy", metric_title: str) -> str:
     low, high = found.drop_ci95_pp
-    drop = f"{found.metric} drops {found.drop_pp:.2f} pp ({low:.2f}, {high:.2f}) on {found.n} images"
+    drop = f"{metric_title} drops {found.drop_pp:.2f} pp ({low:.2f}, {high:.2f}) on {found.n} images"
     used = f"{found.evaluations} of at most {found.budget} evaluations"
     excluded = ", ".join(found.excluded_layers) or "nothing"
     return f"{drop}, within {found.max_drop_pp:g}; {used}; kept in float: {excluded}."

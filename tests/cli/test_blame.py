@@ -109,3 +109,4 @@ def test_export_keeps_float_what_an_exclusion_file_names() -> None:
     refused = spawn(*asked, "--overwrite", cwd=Path.cwd())
     assert refused.code == 2
     assert "the excluded layer 'layers.9' has no quantized operators" in refused.said
+    assert "Equalizing" not in refused.stderr
