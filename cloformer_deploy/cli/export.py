@@ -162,7 +162,7 @@ def command(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Labeled images for --max-drop, one sub-folder per class.",
+            help="Labeled images for --max-drop: one sub-folder per class, images/ with masks/, or COCO annotations.",
             metavar="PATH",
             show_default="none",
             rich_help_panel=_ACCURACY,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DataOption = Annotated[
     Path | None,
     typer.Option(
-        help="Images: one sub-folder per class, or a flat folder without labels.",
+        help="Images: one sub-folder per class, images/ with masks/, COCO annotations, or no labels.",
         metavar="PATH",
         show_default="rendered images",
     ),
