@@ -70,6 +70,7 @@ benchmarks: install
 	$(BIN)/python benchmarks/validation_memory.py
 	$(BIN)/python benchmarks/int8.py
 	$(BIN)/python benchmarks/heads.py
+	$(BIN)/python benchmarks/suppression.py
 	$(BIN)/python benchmarks/gate.py
 
 $(PEERS_VENV)/.installed: benchmarks/requirements-peers.txt

@@ -131,6 +131,13 @@ def heads(measured: Measured) -> Iterator[str]:
     yield from _int8_speed(measured, INT8_WITH_HEAD)
 
 
+def suppression(measured: Measured) -> Iterator[str]:
+    """Check what `suppression.py` measured."""
+    yield from at_least("number of files", len(measured["shares"]), 3)
+    for share in measured["shares"]:
+        yield from at_least("share of the same detections", share, 0.999)
+
+
 def gate(measured: Measured) -> Iterator[str]:
     """Check what `gate.py` measured."""
     cost, alarms = measured["cost"], measured["alarms"]

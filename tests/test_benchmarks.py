@@ -4,9 +4,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import typer
@@ -15,8 +17,10 @@ from benchmarks import limits
 from benchmarks.latency import CANDIDATES
 from benchmarks.published import published_form
 from benchmarks.speedups import speedups
+from benchmarks.suppression import same
 from cloformer_deploy.backends.tflite.placement import Placement, placement
 from cloformer_deploy.networks.cloformer import create_model
+from cloformer_deploy.tasks.boxes import Detections
 from tests.tiny import TRAINED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,3 +98,14 @@ def test_speedups_of_int8_are_not_judged_without_integer_instructions() -> None:
     assert list(limits.int8(measured)) == [
         "speedups of int8 are promised for processors with VNNI; this one has AVX2, so they remain unchecked"
     ]
+
+
+def test_detections_are_the_same_by_class_score_and_edges() -> None:
+    boxes = np.array([[0, 0, 0.5, 0.5], [0.2, 0.2, 0.9, 0.9]], np.float32)
+    first = Detections(boxes, np.array([0.9, 0.8], np.float32), np.array([3, 4]))
+    assert (
+        same(first, replace(first, boxes=first.boxes[::-1], scores=first.scores[::-1], classes=np.array([4, 3]))) == 2
+    )
+    assert same(first, replace(first, classes=np.array([3, 5]))) == 1
+    assert same(first, replace(first, scores=first.scores - np.float32(1e-3))) == 0
+    assert same(first, replace(first, boxes=first.boxes + np.float32([0, 0, 0, 1e-3]))) == 0
