@@ -62,7 +62,7 @@ def compare(bundle: Bundle, artifact: Artifact, images: Dataset) -> tuple[int, i
         normalized = preprocessing.normalize(batch.pixels)
         wanted = expected(reference_outputs(model, normalized, TASKS["detection"].outputs), suppression)
         boxes, scores, classes = (session.run({INPUT_NAME: batch.pixels})[name] for name in DETECTIONS)
-        found = Detections(boxes, scores, classes)
+        found = Detections(boxes, scores, classes.astype(np.int64))
         both, most = same(wanted, found), max(len(wanted), len(found))
         whole, shared, total = whole + (both == most), shared + both, total + most
     return whole, shared, total

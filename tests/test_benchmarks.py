@@ -108,4 +108,4 @@ def test_detections_are_the_same_by_class_score_and_edges() -> None:
     )
     assert same(first, replace(first, classes=np.array([3, 5]))) == 1
     assert same(first, replace(first, scores=first.scores - np.float32(1e-3))) == 0
-    assert same(first, replace(first, boxes=first.boxes + np.float32([0, 0, 0, 1e-3]))) == 0
+    assert same(first, replace(first, boxes=first.boxes + np.array([0, 0, 0, 1e-3], np.float32))) == 0
