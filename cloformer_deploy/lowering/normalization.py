@@ -6,10 +6,15 @@ ONNX Runtime keeps GroupNorm, which ONNX writes as one InstanceNormalization: fe
 """
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+Form = Literal["reciprocal_root", "float16", "division"]
+"""How a norm divides by the deviation: by a product with its reciprocal; the same with an eps that float16 can
+represent; or by a division. In the simulator of Hexagon the 8-bit reciprocal of 0.392 is 1.211, its division is
+right (onnxruntime issue 25035)."""
 LONGEST_SUM = 4096
 """Most terms in one mean; above it the rows are averaged before the columns."""
 NORMAL_IN_FLOAT16 = 1e-4
@@ -33,27 +38,29 @@ class TwoStepNorm(nn.Module):
 
     Args:
         eps: is added to the variance.
-        float16: keep eps a normal number of float16, at the cost of one more multiplication of a scalar per sample.
+        form: how it divides; float16 costs one more multiplication of a scalar per sample.
     """
 
-    def __init__(self, eps: float, float16: bool = False) -> None:
+    def __init__(self, eps: float, form: Form = "reciprocal_root") -> None:
         super().__init__()
         self.eps = eps
-        self.float16 = float16
+        self.form = form
 
     def forward(self, x: Tensor) -> Tensor:
         """Subtract each sample's mean, divide by its deviation."""
         centered = x - short_mean(x)
-        return centered * self.inverse_deviation(centered)
+        return self.divided(centered, centered)
 
-    def inverse_deviation(self, centered: Tensor) -> Tensor:
-        """Return 1 / sqrt(variance + eps) of each sample of a tensor with mean 0, (B, C, H, W) to (B, 1, 1, 1)."""
+    def divided(self, values: Tensor, centered: Tensor) -> Tensor:
+        """Divide values by the deviation of each sample of a tensor (B, C, H, W) whose mean is 0."""
         variance = short_mean(centered * centered)
-        if not self.float16:
-            return torch.rsqrt(variance + self.eps)
+        if self.form == "division":
+            return values / torch.sqrt(variance + self.eps)
+        if self.form == "reciprocal_root":
+            return values * torch.rsqrt(variance + self.eps)
         # Exact: a power of 4.
         scale = 4.0 ** math.ceil(math.log(NORMAL_IN_FLOAT16 / self.eps, 4))
-        return torch.rsqrt(variance * scale + self.eps * scale) * math.sqrt(scale)
+        return values * (torch.rsqrt(variance * scale + self.eps * scale) * math.sqrt(scale))
 
 
 class PooledNorm(TwoStepNorm):
@@ -63,10 +70,10 @@ class PooledNorm(TwoStepNorm):
         """Average, then subtract and divide."""
         average = spatial_mean(x)
         mean = average.mean(dim=1, keepdim=True)
-        return (average - mean) * self.inverse_deviation(x - mean)
+        return self.divided(average - mean, x - mean)
 
 
-def replace_group_norms(model: nn.Module, *, float16: bool) -> None:
+def replace_group_norms(model: nn.Module, form: Form) -> None:
     """Replace every GroupNorm(1, C) by a `TwoStepNorm`, in place.
 
     Raises:
@@ -77,4 +84,4 @@ def replace_group_norms(model: nn.Module, *, float16: bool) -> None:
             if isinstance(child, nn.GroupNorm):
                 if child.affine or child.num_groups != 1:
                     raise ValueError(f"{child} cannot be replaced: it has parameters, or more than one group")
-                setattr(parent, name, TwoStepNorm(child.eps, float16))
+                setattr(parent, name, TwoStepNorm(child.eps, form))

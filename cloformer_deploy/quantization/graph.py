@@ -20,6 +20,8 @@ KINDS: Mapping[Any, str] = {
     ATEN.mul.Tensor: "mul",
     ATEN.mean.dim: "mean",
     ATEN.rsqrt.default: "rsqrt",
+    ATEN.sqrt.default: "sqrt",
+    ATEN.div.Tensor: "div",
     ATEN.silu.default: "silu",
     ATEN.tanh.default: "tanh",
     ATEN.gelu.default: "gelu",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 CONVOLUTIONS = frozenset({"conv", "depthwise"})
 MIX = CONVOLUTIONS | {"mul", "silu", "tanh", "concat", "resize"}
-ALL = MIX | {"linear", "add", "sub", "gelu", "matmul", "softmax", "pool", "mean", "rsqrt"}
+ALL = MIX | {"linear", "add", "sub", "gelu", "matmul", "softmax", "pool", "mean", "rsqrt", "sqrt", "div"}
 
 STEM_ENDS = r"patch_embed\.(conv1|layernorm)"
 """Layers of the stem that stay float. A first convolution of 3 channels is no faster in integers, and the stem's

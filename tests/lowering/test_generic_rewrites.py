@@ -1,5 +1,7 @@
 """Rewrites that any network can use, on networks that are no CloFormer: exact, in place, and refused where unfit."""
 
+from typing import get_args
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from cloformer_deploy.lowering.convolutions import by_input_channels, by_output_
 from cloformer_deploy.lowering.depthwise import MAX_TAPS, RowSplitConv, split_large_depthwise_kernels
 from cloformer_deploy.lowering.normalization import (
     LONGEST_SUM,
+    Form,
     PooledNorm,
     TwoStepNorm,
     replace_group_norms,
@@ -100,28 +103,28 @@ def test_input_channels_are_split(bias: bool) -> None:
         torch.testing.assert_close(found, conv(image), rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("float16", [False, True])
+@pytest.mark.parametrize("form", get_args(Form))
 @pytest.mark.parametrize("side", [4, 80])
-def test_two_steps_normalize_as_group_norm_does(float16: bool, side: int) -> None:
+def test_two_steps_normalize_as_group_norm_does(form: Form, side: int) -> None:
     assert (side**2 > LONGEST_SUM) is (side == 80)
     norm = nn.GroupNorm(1, 3, affine=False)
     image = 5 + 3 * noise(2, 3, side, side)
     expected = norm(image)
-    torch.testing.assert_close(TwoStepNorm(norm.eps, float16)(image), expected, rtol=0, atol=1e-4)
-    pooled = PooledNorm(norm.eps, float16)(image)
+    torch.testing.assert_close(TwoStepNorm(norm.eps, form)(image), expected, rtol=0, atol=1e-4)
+    pooled = PooledNorm(norm.eps, form)(image)
     torch.testing.assert_close(pooled, spatial_mean(expected), rtol=0, atol=1e-4)
     torch.testing.assert_close(spatial_mean(image), image.mean(dim=(2, 3), keepdim=True), rtol=0, atol=1e-4)
 
 
 def test_group_norms_are_replaced_wherever_they_are() -> None:
     model = nn.ModuleDict({"inner": nn.Sequential(nn.GroupNorm(1, 3, eps=1e-3, affine=False))})
-    replace_group_norms(model, float16=True)
+    replace_group_norms(model, "float16")
     (norm,) = model["inner"].children()
     assert isinstance(norm, TwoStepNorm)
-    assert (norm.eps, norm.float16) == (1e-3, True)
+    assert (norm.eps, norm.form) == (1e-3, "float16")
 
 
 @pytest.mark.parametrize("norm", [nn.GroupNorm(1, 4), nn.GroupNorm(2, 4, affine=False)], ids=["affine", "groups"])
 def test_group_norms_that_cannot_be_replaced_are_refused(norm: nn.GroupNorm) -> None:
     with pytest.raises(ValueError, match="has parameters, or more than one group"):
-        replace_group_norms(nn.Sequential(norm), float16=False)
+        replace_group_norms(nn.Sequential(norm), "reciprocal_root")

@@ -27,8 +27,8 @@ MOVES = frozenset(
 )
 """Operators that add no rounding of their own: a ReLU belongs to its convolution, the others move numbers."""
 WEIGHTED = ("Conv", "Gemm")
-HALVES = ("Sigmoid", "Sqrt")
-"""First halves of a SiLU and of a reciprocal root, each of which is one operator in the traced model."""
+HALF = "Sigmoid"
+"""First half of a SiLU, which is one operator in the traced model."""
 
 
 def quantized(
@@ -90,7 +90,7 @@ class _Quantizer:
             return node.op_type in WEIGHTED
         if node.op_type in MOVES:
             return False
-        if node.op_type in HALVES and node.output[0] not in self.matches:
+        if node.op_type == HALF and node.output[0] not in self.matches:
             return any(self._is_planned(user) for user in self.users[node.output[0]])
         return self.matches.get(node.output[0]) in self.plan.operators
 
@@ -107,14 +107,12 @@ class _Quantizer:
 
     def _range(self, name: str) -> "Range":
         """Return the range of a tensor that is read or written."""
-        from cloformer_deploy.quantization.observers import Range
         from cloformer_deploy.quantization.plan import sigmoid_range
 
         if name in self.matches:
             return self.plan.ranges[self.matches[name]]
-        (node,) = (node for node in self.planned if node.output[0] == name)
-        if node.op_type == "Sqrt":
-            return Range(0.0, self._range(node.input[0]).high ** 0.5)
+        if not any(node.op_type == HALF and node.output[0] == name for node in self.planned):
+            raise ValueError(f"no range is known for {name}")
         return sigmoid_range(self.plan.activation_bits)
 
     def rewrite(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from cloformer_deploy.backends.target import FOLDS, Target
 from cloformer_deploy.quantization.recipes import INT8, MIX, NPU, PREDICTIONS, STEM_ENDS, W8, Recipe
 
-_HEXAGON = (*FOLDS, "normalize_in_two_steps")
+_HEXAGON = (*FOLDS, "normalize_by_division")
 TARGETS: Mapping[str, Target] = {
     target.name: target
     for target in (

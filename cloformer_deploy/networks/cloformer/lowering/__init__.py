@@ -14,7 +14,11 @@ from cloformer_deploy.networks.cloformer.lowering.attention import (
 )
 from cloformer_deploy.networks.cloformer.lowering.branches import separate_branches
 from cloformer_deploy.networks.cloformer.lowering.hidden_groups import group_hidden_channels
-from cloformer_deploy.networks.cloformer.lowering.normalization import normalize_in_float16, normalize_in_two_steps
+from cloformer_deploy.networks.cloformer.lowering.normalization import (
+    normalize_by_division,
+    normalize_in_float16,
+    normalize_in_two_steps,
+)
 from cloformer_deploy.networks.cloformer.lowering.residual_stream import shrink_residual_stream
 from cloformer_deploy.networks.cloformer.lowering.scales import fold_scales
 
@@ -31,6 +35,7 @@ REWRITES: Mapping[str, Rewrite] = {
         separate_branches,
         normalize_in_two_steps,
         normalize_in_float16,
+        normalize_by_division,
         split_large_depthwise_kernels,
         group_hidden_channels,
         shrink_residual_stream,

@@ -4,7 +4,7 @@ from typing import cast
 
 from torch import nn
 
-from cloformer_deploy.lowering.normalization import PooledNorm
+from cloformer_deploy.lowering.normalization import Form, PooledNorm
 from cloformer_deploy.networks.cloformer.body import CloFormerBody
 from cloformer_deploy.networks.cloformer.classifier import CloFormer
 from cloformer_deploy.networks.cloformer.detector import CloFormerDetector
@@ -36,8 +36,8 @@ def restore_stream(model: CloFormerBody, factor: float) -> None:
         model.detect.scale_inputs(factor)
 
 
-def pool_before_norm(model: CloFormerBody, *, float16: bool) -> None:
+def pool_before_norm(model: CloFormerBody, form: Form) -> None:
     """Replace the classifier's norm and pooling by one `PooledNorm`, in place; the norm's affine is folded already."""
     if isinstance(model, CloFormer):
-        model.pool = PooledNorm(cast(nn.GroupNorm, model.norm).eps, float16)
+        model.pool = PooledNorm(cast(nn.GroupNorm, model.norm).eps, form)
         model.norm = nn.Identity()

@@ -1,6 +1,6 @@
 """Two-step normalization of the whole network (see `lowering.normalization`)."""
 
-from cloformer_deploy.lowering.normalization import replace_group_norms
+from cloformer_deploy.lowering.normalization import Form, replace_group_norms
 from cloformer_deploy.networks.cloformer.body import CloFormerBody
 from cloformer_deploy.networks.cloformer.lowering.head import pool_before_norm
 
@@ -10,11 +10,19 @@ def normalize_in_two_steps(model: CloFormerBody) -> None:
 
     The classifier's norm moves behind its pooling, where it has fewer values to normalize.
     """
-    pool_before_norm(model, float16=False)
-    replace_group_norms(model, float16=False)
+    _normalize(model, "reciprocal_root")
 
 
 def normalize_in_float16(model: CloFormerBody) -> None:
     """Do as `normalize_in_two_steps`, with an eps that float16 represents as a normal number."""
-    pool_before_norm(model, float16=True)
-    replace_group_norms(model, float16=True)
+    _normalize(model, "float16")
+
+
+def normalize_by_division(model: CloFormerBody) -> None:
+    """Do as `normalize_in_two_steps`, with a division in place of the product with a reciprocal."""
+    _normalize(model, "division")
+
+
+def _normalize(model: CloFormerBody, form: Form) -> None:
+    pool_before_norm(model, form)
+    replace_group_norms(model, form)

@@ -32,7 +32,11 @@ from cloformer_deploy.networks.cloformer.lowering.hidden_groups import (
     GroupedConvFFN,
     group_hidden_channels,
 )
-from cloformer_deploy.networks.cloformer.lowering.normalization import normalize_in_float16, normalize_in_two_steps
+from cloformer_deploy.networks.cloformer.lowering.normalization import (
+    normalize_by_division,
+    normalize_in_float16,
+    normalize_in_two_steps,
+)
 from cloformer_deploy.networks.cloformer.lowering.residual_stream import SHRINK, shrink_residual_stream
 from cloformer_deploy.networks.cloformer.lowering.scales import fold_scales
 from tests.tiny import TINY, as_trained
@@ -60,6 +64,7 @@ EACH: list[tuple[Rewrite, ...]] = [
     (fold_group_norm_affine,),
     (fold_group_norm_affine, normalize_in_two_steps),
     (fold_group_norm_affine, normalize_in_float16),
+    (fold_group_norm_affine, normalize_by_division),
     (fold_batch_norm, fold_group_norm_affine, shrink_residual_stream),
     (attend_keys_first,),
     (attend_channels_last,),
