@@ -35,7 +35,7 @@ def command(
         typer.Option(
             "--whole",
             help="Leave out the margin that is cropped off images for classifiers: for segmentation and detection. "
-            "Set by itself for folders with masks/, and for scenes.",
+            "Set by itself for folders with masks/ or COCO annotations, and for scenes.",
         ),
     ] = False,
     as_json: JsonOption = False,
@@ -44,10 +44,12 @@ def command(
     height, width = parse_size(input_size)
 
     from cloformer_deploy.data import Preprocessing, make_calibration
+    from cloformer_deploy.data.coco import is_coco
     from cloformer_deploy.data.masks import has_masks
     from cloformer_deploy.report import calibration_json, calibration_tables
 
-    whole = whole or images == "scenes" or (images != "rendered" and has_masks(Path(images)))
+    if images != "rendered":
+        whole = whole or images == "scenes" or has_masks(Path(images)) or is_coco(Path(images))
     preprocessing = Preprocessing.published(height, width, parse_color(color), margin=not whole)
     with progress() as steps:
         made = make_calibration(images, count, seed, preprocessing, output, steps)

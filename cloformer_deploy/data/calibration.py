@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cloformer_deploy.data.batches import Batch
 from cloformer_deploy.data.calibration_file import MAKE_AGAIN, read_header, read_pixels
 from cloformer_deploy.data.calibration_manifest import CalibrationManifest, PixelDigests
-from cloformer_deploy.data.preprocessing import Preprocessing
+from cloformer_deploy.data.preprocessing import PUBLISHED_COLOR, Preprocessing
 from cloformer_deploy.data.rendered import CLASSES, SCENE_CLASSES, RenderedImages, RenderedScenes
 from cloformer_deploy.errors import DataError
 from cloformer_deploy.system.packages import shipped_folder
@@ -87,10 +87,14 @@ class CalibrationSet:
             own, wanted = getattr(self.preprocessing, field), getattr(preprocessing, field)
             if own != wanted:
                 images = self.manifest.source.split()[0] if self.bundled else "IMAGES"
-                input_size = f"--input-size {preprocessing.height}x{preprocessing.width}"
+                options = f"--input-size {preprocessing.height}x{preprocessing.width}"
+                if preprocessing.color != PUBLISHED_COLOR:
+                    options += f" --color {preprocessing.color}"
+                if preprocessing.resize.cover == (preprocessing.height, preprocessing.width):
+                    options += " --whole"
                 raise DataError(
                     f"{self.name} was made for models with input {field} {own}, but this model has {wanted}",
-                    f"make a fitting set with: cloformer-deploy calibrate {images} {input_size} --output FILE",
+                    f"make a fitting set with: cloformer-deploy calibrate {images} {options} --output FILE",
                 )
         return self._checked(size)
 

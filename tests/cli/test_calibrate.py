@@ -42,6 +42,14 @@ def test_the_json_answer(tmp_path: Path) -> None:
     assert (opened.preprocessing.height, opened.preprocessing.width) == (32, 64)
 
 
+@pytest.mark.parametrize("form", ["masks", "coco"])
+def test_data_of_dense_tasks_are_scaled_without_a_margin(form: str, tmp_path: Path) -> None:
+    assert invoke("render", "--output", "data", "--form", form, "--count", "2", "--size", "64").code == 0
+    made = invoke("calibrate", "data", "--count", "2", "--output", "s", "--input-size", "64")
+    assert made.code == 0, made.said
+    assert open_calibration(Path("s")).preprocessing.resize.cover == (64, 64)
+
+
 def test_lines_for_people(tmp_path: Path) -> None:
     photos(tmp_path)
     made = invoke("calibrate", "photos", "--output", "new/set", "--input-size", "32")

@@ -172,6 +172,13 @@ def test_another_input_size_is_told_the_command(file: Path) -> None:
         assert f"cloformer-deploy calibrate {argument} --input-size 256x192 --output FILE" in caught.value.hint
 
 
+def test_a_set_with_a_margin_is_told_how_to_leave_it_out(file: Path) -> None:
+    whole = Preprocessing.published(SMALL.height, SMALL.width, "RGBA", margin=False)
+    with pytest.raises(DataError) as caught:
+        open_calibration(file).batches(whole, 4)
+    assert f"--input-size {SMALL.height}x{SMALL.width} --color RGBA --whole --output FILE" in caught.value.hint
+
+
 def test_another_normalization(file: Path) -> None:
     with pytest.raises(DataError, match="mean"):
         open_calibration(file).batches(SMALL.model_copy(update={"mean": (0.5, 0.5, 0.5)}), 4)
