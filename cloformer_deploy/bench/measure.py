@@ -121,6 +121,7 @@ def _results(device: Device, request: Request, answer: Answer) -> Iterator[Resul
             status=item.status,
             unit=item.unit,
             placement=item.placement,
+            compiled_bytes=item.compiled_bytes,
             reason=item.reason,
             runtime=item.runtime,
             runtime_version=item.runtime_version,

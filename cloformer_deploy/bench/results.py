@@ -58,6 +58,7 @@ class Result(Strict):
         unit: compute unit that the runtime was allowed to use, such as `CPU_AND_NE` of Core ML; None for formats
             without such a choice.
         placement: number of operators by the unit that runs them, where the device gives it.
+        compiled_bytes: size of the compiled form, where an NPU's compiler was asked.
         threads: that the runtime was given.
         cores: numbers of the cores that it could run on.
         n: counted runs behind the figures.
@@ -91,6 +92,7 @@ class Result(Strict):
     reason: str | None = None
     unit: str | None = None
     placement: Mapping[str, int] | None = None
+    compiled_bytes: int | None = None
     threads: int
     cores: tuple[int, ...] | None = None
     n: int = 0

@@ -14,6 +14,7 @@ from cloformer_deploy.cli.options import (
     DataOption,
     JsonOption,
     LimitOption,
+    NpuOption,
     print_json,
     print_tables,
     progress,
@@ -27,6 +28,7 @@ def command(
     bundle: Annotated[Path, typer.Argument(help="Bundle: a folder written by export.", metavar="BUNDLE")],
     data: DataOption = None,
     limit: LimitOption = None,
+    device: NpuOption = None,
     config: ConfigOption = None,
     baseline: BaselineOption = None,
     update_baseline: Annotated[
@@ -55,6 +57,7 @@ def command(
         read_config,
         write_baseline,
     )
+    from cloformer_deploy.npu import npu_of
     from cloformer_deploy.report import ci
     from cloformer_deploy.report.gate import gate_json, gate_tables
 
@@ -65,7 +68,8 @@ def command(
     with progress() as steps, nullcontext() if no_cache else result_cache(cache, steps) as store:
         opened = Bundle.open(bundle)
         latency = latency_checks(opened, limits, open_baseline_bundle(baseline_bundle), Protocol(), steps)
-        result = gate(opened, data, limit, limits, known, store, latency, steps)
+        npu = npu_of(device) if device else None
+        result = gate(opened, data, limit, limits, known, store, latency, steps, npu)
     if junit is not None:
         ci.write_report(junit, ci.junit(result))
     if summary is not None:

@@ -36,6 +36,15 @@ LimitOption = Annotated[
         show_default="all",
     ),
 ]
+NpuOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="Run the artifacts for this NPU in its simulator, and no others: hexagon-v75, ... (see docs/npu.md).",
+        metavar="DEVICE",
+        show_default="the formats' own runtimes",
+    ),
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option(help="Limits, in TOML.", metavar="FILE", show_default="drift.toml if it exists"),

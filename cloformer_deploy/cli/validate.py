@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from cloformer_deploy.cli.options import DataOption, JsonOption, LimitOption, print_json, print_tables, progress
+from cloformer_deploy.cli.options import (
+    DataOption,
+    JsonOption,
+    LimitOption,
+    NpuOption,
+    print_json,
+    print_tables,
+    progress,
+)
 from cloformer_deploy.errors import CheckFailedError, MissingPartError
 
 
@@ -13,15 +21,17 @@ def command(
     bundle: Annotated[Path, typer.Argument(help="Bundle: a folder written by export.", metavar="BUNDLE")],
     data: DataOption = None,
     limit: LimitOption = None,
+    device: NpuOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare every artifact of a bundle with PyTorch on the same images."""
     from cloformer_deploy.bundle import Bundle
+    from cloformer_deploy.npu import npu_of
     from cloformer_deploy.report import validation_json, validation_tables
     from cloformer_deploy.validation import validate
 
     with progress() as steps:
-        result = validate(Bundle.open(bundle), data, limit, steps)
+        result = validate(Bundle.open(bundle), data, limit, steps, npu_of(device) if device else None)
     if as_json:
         print_json(validation_json(result))
     else:

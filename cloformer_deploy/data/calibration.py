@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from cloformer_deploy.data.batches import Batch
 from cloformer_deploy.data.calibration_file import MAKE_AGAIN, read_header, read_pixels
 from cloformer_deploy.data.calibration_manifest import CalibrationManifest, PixelDigests
-from cloformer_deploy.data.preprocessing import PUBLISHED_COLOR, Preprocessing
+from cloformer_deploy.data.preprocessing import Preprocessing
 from cloformer_deploy.data.rendered import CLASSES, SCENE_CLASSES, RenderedImages, RenderedScenes
 from cloformer_deploy.errors import DataError
+from cloformer_deploy.networks.base import PUBLISHED_COLOR
 from cloformer_deploy.system.packages import shipped_folder
 
 BUNDLED: dict[str, Mapping[str, tuple[str, ...]]] = {

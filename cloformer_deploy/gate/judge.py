@@ -15,6 +15,7 @@ from cloformer_deploy.errors import MissingPartError
 from cloformer_deploy.gate.baseline import Baseline, BaselineArtifact, pack
 from cloformer_deploy.gate.checks import Current, Images, against_baseline
 from cloformer_deploy.gate.config import DriftConfig
+from cloformer_deploy.npu import Npu
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.tasks import Comparison
 from cloformer_deploy.validation.cache import Cache, key
@@ -100,6 +101,7 @@ def gate(
     cache: Cache | None,
     latency: Mapping[str, Sequence[Check]],
     progress: Progress,
+    npu: Npu | None = None,
 ) -> Gate:
     """Judge a bundle on images.
 
@@ -112,14 +114,16 @@ def gate(
         cache: results that it has are not computed again.
         latency: checks of latency by an artifact's path, see `latency_checks`.
         progress: receives each step.
+        npu: see `Evaluation`; a baseline is then of the same NPU.
 
     Raises:
         BundleError: the bundle is not as its manifest says.
+        RequestError: see `Evaluation`.
         DataError: the images cannot be used, or some are in the calibration set of an artifact.
         ToolError: a runtime failed.
     """
-    images = opened(bundle, data, max_images, progress, cache)
-    evaluation = Evaluation(bundle, images, cache)
+    images = opened(bundle, data, max_images, progress, cache, npu)
+    evaluation = Evaluation(bundle, images, cache, npu)
     results, task = evaluation.run(progress), evaluation.task
     progress.step("Judging")
     identities = [key(images.identity(index)).hex()[:16] for index in range(len(images))]

@@ -71,9 +71,11 @@ def _lines(items: "list[Result]") -> Iterator[str]:
         cores = "" if first.cores is None else f", core {', '.join(map(str, first.cores))}"
         runtimes = sorted({f"{item.runtime} {item.runtime_version or ''}".strip() for item in measured if item.runtime})
         runs = min(item.n for item in measured)
+        counts = "" if first.source == "compile_only" else f"; {counted(runs, 'run')} or more each"
+        threads = "" if first.source == "compile_only" else f" {counted(first.threads, 'thread')}{cores};"
         yield (
-            f"{first.device} ({first.source}): {first.machine or 'an unnamed machine'}; "
-            f"{counted(first.threads, 'thread')}{cores}; {', '.join(runtimes)}; {counted(runs, 'run')} or more each."
+            f"{first.device} ({first.source}): {first.machine or 'an unnamed machine'};{threads} "
+            f"{', '.join(runtimes)}{counts}."
         )
         if first.source in NO_LATENCY:
             yield f"No latency is given: {NO_LATENCY[first.source]}."
@@ -95,6 +97,8 @@ def _remarks(item: "Result") -> Iterator[str]:
         yield "noisy: something else was running; speedups hold, milliseconds may not"
     if item.placement:
         yield ", ".join(f"{count} on {unit}" for unit, count in item.placement.items())
+    if item.compiled_bytes is not None:
+        yield f"compiled, {item.compiled_bytes / 1e6:.1f} MB"
     if item.max_abs_diff is not None:
         yield f"outputs differ from this machine's by at most {item.max_abs_diff:.1e}"
 

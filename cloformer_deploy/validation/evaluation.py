@@ -15,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloformer_deploy import __version__
-from cloformer_deploy.backends.base import Session
+from cloformer_deploy.backends.base import Runtime, Session
 from cloformer_deploy.backends.registry import BACKENDS, lower, runtime_for
 from cloformer_deploy.backends.target import FLOATS
 from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import Dataset
-from cloformer_deploy.errors import MissingPartError
+from cloformer_deploy.errors import MissingPartError, RequestError
 from cloformer_deploy.networks import NETWORKS
+from cloformer_deploy.npu import Npu
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.files import naming
 from cloformer_deploy.system.text import counted
@@ -45,9 +46,9 @@ class Candidate:
         lack: what keeps it from being executed, or None.
     """
 
-    def __init__(self, bundle: Bundle, artifact: Artifact) -> None:
+    def __init__(self, bundle: Bundle, artifact: Artifact, runtime: Runtime) -> None:
         self._bundle, self.artifact = bundle, artifact
-        self._runtime = runtime_for(artifact.format)
+        self._runtime = runtime
         self.runtime = self._runtime.name
         self.lack: MissingPartError | None = self._runtime.missing()
 
@@ -117,14 +118,16 @@ class Evaluation:
         bundle: verified.
         images: to be run.
         cache: where results are looked up and kept; None computes all of them.
+        npu: run the artifacts for it in its simulator, and no others; None runs all on their formats' runtimes.
 
     Raises:
+        RequestError: the NPU has no simulator, or the bundle no artifact for it.
         CheckpointError: the weights are not what the manifest says (when they are first needed).
     """
 
-    def __init__(self, bundle: Bundle, images: Dataset, cache: Cache | None = None) -> None:
+    def __init__(self, bundle: Bundle, images: Dataset, cache: Cache | None = None, npu: Npu | None = None) -> None:
         self.bundle, self.images, self._cache = bundle, images, cache
-        self.candidates = [Candidate(bundle, artifact) for artifact in bundle.manifest.artifacts]
+        self.candidates = _candidates(bundle, npu)
         self.task: Task = task_of(bundle.manifest)
         self._distance_bytes = distance_bytes(self.task.outputs)
 
@@ -247,6 +250,20 @@ class Evaluation:
             version("torch"),
             platform.machine(),
         )
+
+
+def _candidates(bundle: Bundle, npu: Npu | None) -> list[Candidate]:
+    artifacts = bundle.manifest.artifacts
+    if npu is None:
+        return [Candidate(bundle, item, runtime_for(item.format)) for item in artifacts]
+    if npu.simulator is None:
+        hint = f"ask its compiler: cloformer-deploy bench --device {npu.name}"
+        raise RequestError(f"nothing here simulates {npu.title}", hint)
+    found = [Candidate(bundle, item, npu.simulator) for item in artifacts if npu.takes(item.key)]
+    if not found:
+        hint = f"add one: cloformer-deploy export {npu.export_options} --output {bundle.root}"
+        raise RequestError(f"{bundle.root} has no artifact for {npu.title}", hint)
+    return found
 
 
 def reference_model(bundle: Bundle) -> "nn.Module":

@@ -7,6 +7,7 @@ from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Manifest
 from cloformer_deploy.data import Dataset, image_digest
 from cloformer_deploy.errors import BundleError
+from cloformer_deploy.npu import SIMULATED_IMAGES, Npu
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.tasks import task_of
 from cloformer_deploy.validation.cache import Cache, key
@@ -15,16 +16,23 @@ from cloformer_deploy.validation.leakage import check_no_leakage
 
 
 def opened(
-    bundle: Bundle, data: Path | None, max_images: int | None, progress: Progress, cache: Cache | None = None
+    bundle: Bundle,
+    data: Path | None,
+    max_images: int | None,
+    progress: Progress,
+    cache: Cache | None = None,
+    npu: Npu | None = None,
 ) -> Dataset:
     """Check a bundle, and open the images that it is judged on.
 
     Args:
         bundle: to be judged.
         data: labeled or unlabeled images in the task's form; None takes the task's bundled images.
-        max_images: at most so many, evenly over the classes; of bundled images, just so many.
+        max_images: at most so many, evenly over the classes; of bundled images, just so many. None takes all, for an
+            NPU's simulator `SIMULATED_IMAGES`.
         progress: receives each step.
         cache: keeps the digests of images.
+        npu: what simulates them, or None.
 
     Raises:
         BundleError: the bundle is not as its manifest says, or lists no artifacts.
@@ -35,6 +43,8 @@ def opened(
     manifest = bundle.manifest
     if not manifest.artifacts:
         raise BundleError(f"{bundle.root} lists no artifacts", "export into it")
+    if npu is not None and max_images is None:
+        max_images = SIMULATED_IMAGES
     images = task_of(manifest).open_data(data, manifest.num_classes, manifest.labels).limited(max_images)
     for sentence in manifest.assumed:
         progress.warn(f"assumed at the export, as the weights do not say it: {sentence}")

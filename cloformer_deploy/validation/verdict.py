@@ -7,6 +7,7 @@ from typing import Literal
 
 from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.errors import MissingPartError
+from cloformer_deploy.npu import Npu
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.tasks import Comparison, Task
 from cloformer_deploy.validation.checks import against_pytorch, at_chance
@@ -79,7 +80,9 @@ class Validation:
         return any(artifact.status == "failed" for artifact in self.artifacts)
 
 
-def validate(bundle: Bundle, data: Path | None, max_images: int | None, progress: Progress) -> Validation:
+def validate(
+    bundle: Bundle, data: Path | None, max_images: int | None, progress: Progress, npu: Npu | None = None
+) -> Validation:
     """Compare every artifact with PyTorch over images.
 
     Images are streamed: memory grows by a few bytes per image.
@@ -89,14 +92,16 @@ def validate(bundle: Bundle, data: Path | None, max_images: int | None, progress
         data: images in the task's form; None takes the task's bundled images.
         max_images: see `validation.images.opened`.
         progress: receives each step.
+        npu: see `Evaluation`.
 
     Raises:
         BundleError: the bundle is not as its manifest says.
+        RequestError: see `Evaluation`.
         DataError: the images cannot be used, or some are in the calibration set of an artifact.
         ToolError: a runtime failed.
     """
-    images = opened(bundle, data, max_images, progress)
-    evaluation = Evaluation(bundle, images)
+    images = opened(bundle, data, max_images, progress, npu=npu)
+    evaluation = Evaluation(bundle, images, npu=npu)
     results, task = evaluation.run(progress), evaluation.task
     chance = at_chance(results.reference)
     if chance is not None:

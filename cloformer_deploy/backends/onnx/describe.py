@@ -50,16 +50,17 @@ def summarize(model: "onnx.ModelProto") -> GraphSummary:
 
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
     weights = model.graph.initializer
-    shapes = _shapes(model)
+    shapes = shapes_of(model)
+    macs = node_macs(model, shapes)
     return GraphSummary(
         transposes=sum(node.op_type == "Transpose" for node in model.graph.node),
         max_rank=max(map(len, shapes.values()), default=0),
         parameters=sum(prod(item.dims) for item in weights if item.data_type in floats),
-        macs=_macs(model, shapes),
+        macs=None if macs is None else sum(macs.values()),
     )
 
 
-def _shapes(model: "onnx.ModelProto") -> dict[str, tuple[int, ...]]:
+def shapes_of(model: "onnx.ModelProto") -> dict[str, tuple[int, ...]]:
     """Return the known shapes of tensors by name; a dynamic batch counts as 1."""
     import onnx
 
@@ -76,8 +77,17 @@ def _shapes(model: "onnx.ModelProto") -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _macs(model: "onnx.ModelProto", shapes: dict[str, tuple[int, ...]]) -> int | None:
-    total = 0
+def node_macs(model: "onnx.ModelProto", shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int] | None:
+    """Return the multiply-accumulates of each convolution and matrix product, by its name.
+
+    Args:
+        model: with its weights inside.
+        shapes: of its tensors, as `shapes_of` returns them.
+
+    Returns:
+        None where a shape is not known.
+    """
+    found: dict[str, int] = {}
     for node in model.graph.node:
         if node.op_type not in _CONTRACTIONS:
             continue
@@ -94,8 +104,8 @@ def _macs(model: "onnx.ModelProto", shapes: dict[str, tuple[int, ...]]) -> int |
             if len(first) <= transposed:
                 raise BundleError(f"its {node.op_type} multiplies a tensor of {len(first)} axes", "export it again")
             terms = first[-2 if transposed else -1]
-        total += prod(out) * terms
-    return total
+        found[node.name or node.output[0]] = prod(out) * terms
+    return found
 
 
 def integers(model: "onnx.ModelProto", shares: Mapping[str, float]) -> tuple[QuantizedTensor, ...]:

@@ -6,7 +6,9 @@ command line, `doctor` and the documentation read the registry.
 
 from cloformer_deploy.bench.devices import adb, coreml, host, qai_hub, ssh
 from cloformer_deploy.bench.devices.base import Answer, Device, Kind, Load, Measured, Options, Request
+from cloformer_deploy.bench.devices.npu import NpuDevice
 from cloformer_deploy.errors import RequestError
+from cloformer_deploy.npu import NPUS
 
 __all__ = ["DEVICES", "Answer", "Device", "Kind", "Load", "Measured", "Options", "Request", "open_device"]
 
@@ -25,8 +27,10 @@ def open_device(text: str, options: Options) -> Device:
     Raises:
         RequestError: there is no such kind of device, or the text has not the kind's form.
     """
+    if text in NPUS:
+        return NpuDevice(NPUS[text])
     name, _, detail = text.partition(":")
     if name not in DEVICES:
-        forms = ", ".join(kind.form for kind in DEVICES.values())
+        forms = ", ".join([*(kind.form for kind in DEVICES.values()), *NPUS])
         raise RequestError(f"the device {text!r} is not known", f"give --device one of {forms}")
     return DEVICES[name].parse(detail, options)

@@ -122,6 +122,7 @@ class Measured:
     outputs: Mapping[str, NDArray[np.float32]] | None = None
     unit: str | None = None
     placement: Mapping[str, int] | None = None
+    compiled_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,98 @@
+"""NPUs that are asked about on this machine: by their compiler, and by their simulator where there is one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cloformer_deploy.backends.base import Runtime
+from cloformer_deploy.backends.target import ArtifactKey
+from cloformer_deploy.errors import MissingPartError
+
+SIMULATED_IMAGES = 100
+"""Images that a simulator runs where the user gives no number: it needs about a second for each."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Operators of one type that run on one unit.
+
+    Attributes:
+        operator: type, as the compiler or, on the CPU, the format calls it.
+        count: number of them.
+        share_of_macs: share (0..1) of the file's multiply-accumulates; None where it is not known.
+        unit: NPU or CPU.
+        reason: why they are not on the NPU, in the compiler's words; empty for those that are.
+    """
+
+    operator: str
+    count: int
+    share_of_macs: float | None
+    unit: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The compiler's account of a file.
+
+    Attributes:
+        placement: every operator, the most multiply-accumulates first.
+        bytes: size of the compiled form.
+        estimates: the compiler's own estimates by name, with what they assume; empty where it has none.
+    """
+
+    placement: tuple[Placed, ...]
+    bytes: int
+    estimates: Mapping[str, float | str]
+
+    @property
+    def npu_share(self) -> float | None:
+        """Share (0..1) of the multiply-accumulates that run on the NPU; None where it is not known."""
+        known = [item for item in self.placement if item.share_of_macs is not None]
+        return sum(item.share_of_macs or 0.0 for item in known if item.unit == "NPU") if known else None
+
+
+class Npu(Protocol):
+    """An NPU of one architecture or configuration.
+
+    Attributes:
+        name: as `--device` takes it.
+        title: its name in prose.
+        compiler: its compiler with the version, in prose.
+        simulator: executes artifacts as the NPU would; None where the vendor offers nothing that does.
+        export_options: options of `export` that make an artifact for it.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def title(self) -> str: ...  # noqa: D102
+
+    @property
+    def compiler(self) -> str: ...  # noqa: D102
+
+    @property
+    def simulator(self) -> Runtime | None: ...  # noqa: D102
+
+    @property
+    def export_options(self) -> str: ...  # noqa: D102
+
+    def takes(self, kind: ArtifactKey) -> bool:
+        """Tell whether it can run artifacts of a kind."""
+        ...
+
+    def missing(self) -> MissingPartError | None:
+        """Return what its compiler lacks on this machine, or None if it can be asked."""
+        ...
+
+    def compile(self, path: Path) -> Compiled:
+        """Compile a file, and return what the compiler says of it.
+
+        Raises:
+            MissingPartError: the compiler is not installed here.
+            BundleError: the file is not one that it can read.
+            ToolError: it failed; the message quotes it.
+        """
+        ...
