@@ -25,7 +25,7 @@ from cloformer_deploy.export.pipeline import export
 from cloformer_deploy.export.request import ExportRequest, Head
 from cloformer_deploy.progress import Silent
 
-DENSE = "xxs-scenes-segment"
+DENSE = ("xxs-scenes-segment", "xxs-scenes-detect")
 CANDIDATES = {"body": "body, float32", "float32": "body and head, float32", "int8": "**body and head, int8**"}
 PACKAGES = ("torch", "ai-edge-litert", "litert-torch", "ai-edge-quantizer")
 
@@ -85,7 +85,7 @@ def table(measured: Mapping[str, Any]) -> str:
 
 
 def main(
-    weights: Annotated[list[str], typer.Option(help="Weights with a head for dense tasks.")] = [DENSE],  # noqa: B006 - typer reads it as the default
+    weights: Annotated[list[str], typer.Option(help="Weights with a head for dense tasks.")] = [*DENSE],  # noqa: B006 - typer reads it as the default
     calibration: Annotated[Path | None, typer.Option(help="Calibration set of weights that are not bundled.")] = None,
     repeats: Annotated[int, typer.Option(min=1)] = 9,
     rounds: Annotated[int, typer.Option(min=1)] = 15,

@@ -35,7 +35,7 @@ INT8 = (
     ("s", "litert int8", "onnxruntime plain", 2.4),
 )
 """The same, of int8 files."""
-HEADS = (("xxs-scenes-segment", 0.15),)
+HEADS = (("xxs-scenes-segment", 0.15), ("xxs-scenes-detect", 0.15))
 """Weights, and the most that their head adds to the time of the body, as a share."""
 INT8_WITH_HEAD = tuple((name, "int8", "float32", 1.7) for name, _ in HEADS)
 """Weights, candidate, baseline, and the least speedup."""

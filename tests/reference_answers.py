@@ -57,7 +57,7 @@ def score_on_scenes(name: str) -> float:
     return score
 
 
-SCENES = ("xxs-scenes-segment",)
+SCENES = ("xxs-scenes-segment", "xxs-scenes-detect")
 
 if __name__ == "__main__":
     sets = {name: images_of(name, Path(sys.argv[1])) for name in ("xxs-rendered", "xxs-imagenette")}

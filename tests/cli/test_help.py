@@ -46,14 +46,14 @@ OPTIONS = {
         *("--recipe", "--calibration", "--architecture", "--head", "--scores"),
     ),
     "calibrate": ("IMAGES", "--count", "--seed", "--input-size", "--color", "--whole", "--output", "--json"),
-    "validate": ("BUNDLE", "--data", "--limit", "--json"),
+    "validate": ("BUNDLE", "--data", "--limit", "--device", "--json"),
     "bench": (
         *("[BUNDLE]", "--device", "--threads", "--cores", "--mlperf", "--python", "--adb", "--benchmark-binary"),
         *("--download", "--timeout", "--json"),
     ),
     "gate": (
-        *("BUNDLE", "--data", "--limit", "--config", "--baseline", "--update-baseline", "--baseline-bundle", "--junit"),
-        *("--summary", "--cache", "--no-cache", "--json"),
+        *("BUNDLE", "--data", "--limit", "--device", "--config", "--baseline", "--update-baseline"),
+        *("--baseline-bundle", "--junit", "--summary", "--cache", "--no-cache", "--json"),
     ),
     "blame": ("ARTIFACT", "--data", "--limit", "--calibration", "--plot", "--write-exclusions", "--json"),
     "inspect": ("ARTIFACT|BUNDLE", "--json"),
@@ -157,7 +157,7 @@ def test_every_option_is_shown(command: str, options: tuple[str, ...], monkeypat
     ("command", "values"),
     [
         ("export", "xxs xs s global local onnx coreml tflite all fp32 fp16 cpu ane tensor image dynamic 224 17"),
-        ("validate", "one sub-folder per class flat folder"),
+        ("validate", "one sub-folder per class images/ with masks/ COCO annotations"),
     ],
 )
 def test_values_to_choose_from_are_shown(command: str, values: str) -> None:

@@ -16,7 +16,10 @@ class EnoughError(Exception):
     """Ends an export before its conversions."""
 
 
-@pytest.mark.parametrize(("weights", "bundled"), [("xxs-rendered", "rendered"), ("xxs-scenes-segment", "scenes")])
+@pytest.mark.parametrize(
+    ("weights", "bundled"),
+    [("xxs-rendered", "rendered"), ("xxs-scenes-segment", "scenes"), ("xxs-scenes-detect", "scenes")],
+)
 def test_the_set_of_each_task(weights: str, bundled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Job] = []
 

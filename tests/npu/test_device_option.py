@@ -1,0 +1,46 @@
+"""`validate` and `bench` with `--device` and an NPU."""
+
+import pytest
+
+from cloformer_deploy.bundle.bundle import Bundle
+from tests.cli.command_line import invoke, parsed
+
+pytestmark = pytest.mark.integration
+
+
+def test_validate_runs_what_is_for_the_npu_in_its_simulator(hexagon_bundle: Bundle) -> None:
+    ended = invoke("validate", str(hexagon_bundle.root), "--device", "hexagon-v75", "--limit", "8", "--json")
+    assert ended.code == 0, ended.said
+    answer = parsed(ended.stdout)
+    (found,) = answer["artifacts"]
+    assert (found["precision"], found["runtime"], found["n"]) == ("int8", "qnn-simulator-v75", 8)
+    assert found["sqnr_db"] > 10
+
+
+def test_bench_asks_the_compiler_and_gives_no_time(hexagon_bundle: Bundle) -> None:
+    ended = invoke("bench", str(hexagon_bundle.root), "--device", "hexagon-v79", "--json")
+    assert ended.code == 0, ended.said
+    floats, int8 = sorted(parsed(ended.stdout)["results"], key=lambda item: str(item["precision"]))
+    assert (floats["precision"], floats["status"], floats["reason"]) == (
+        "fp32",
+        "not_executed",
+        "it is not for Hexagon V79",
+    )
+    assert (int8["status"], int8["source"], set(int8["placement"])) == ("measured", "compile_only", {"NPU"})
+    assert int8["compiled_bytes"] > 100_000
+    assert [name for name, value in int8.items() if name.endswith("_ms") and value is not None] == []
+
+
+@pytest.mark.parametrize("command", ["validate", "gate"])
+def test_a_bundle_without_such_artifacts_is_refused(image_bundle: Bundle, command: str) -> None:
+    ended = invoke(command, str(image_bundle.root), "--device", "hexagon-v75")
+    assert ended.code == 2
+    assert "has no artifact for Hexagon V75" in ended.said
+    assert "--target hexagon --precision int8" in ended.said
+
+
+@pytest.mark.parametrize("command", ["validate", "gate", "bench"])
+def test_an_unknown_npu_is_refused(image_bundle: Bundle, command: str) -> None:
+    ended = invoke(command, str(image_bundle.root), "--device", "hexagon-v70")
+    assert ended.code == 2
+    assert "'hexagon-v70' is not known" in ended.said

@@ -1,0 +1,106 @@
+"""Files for Hexagon, compiled by the vendor's compiler and run in its simulator."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from cloformer_deploy.backends.base import INPUT_NAME
+from cloformer_deploy.backends.onnx.file import load_model
+from cloformer_deploy.backends.onnx.tensors import OnnxTensors
+from cloformer_deploy.backends.registry import runtime_for
+from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.data import probe_images
+from cloformer_deploy.errors import ToolError
+from cloformer_deploy.npu import npu_of
+
+pytestmark = pytest.mark.integration
+
+IMAGES = 4
+
+
+@pytest.fixture(scope="session")
+def int8(hexagon_bundle: Bundle) -> Path:
+    (found,) = (item for item in hexagon_bundle.manifest.artifacts if item.precision == "int8")
+    return hexagon_bundle.path(found)
+
+
+@pytest.fixture(scope="session")
+def images(hexagon_bundle: Bundle) -> NDArray[np.float32]:
+    preprocessing = hexagon_bundle.manifest.preprocessing
+    return preprocessing.normalize(probe_images(IMAGES, preprocessing))
+
+
+def cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    return float((first * second).sum() / np.linalg.norm(first) / np.linalg.norm(second))
+
+
+def on_cpu(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    session = runtime_for("onnx").open(path)
+    return np.concatenate([session.run({INPUT_NAME: image[None]})["logits"] for image in images])
+
+
+def simulated(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    simulator = npu_of("hexagon-v75").simulator
+    assert simulator is not None
+    session = simulator.open(path)
+    assert session.batch is None
+    return np.asarray(session.run({INPUT_NAME: images})["logits"], np.float32)
+
+
+@pytest.mark.parametrize("name", ["hexagon-v69", "hexagon-v73"])
+def test_nothing_stays_on_the_cpu(int8: Path, name: str) -> None:
+    compiled = npu_of(name).compile(int8)
+    assert {item.unit for item in compiled.placement} == {"NPU"}
+    assert compiled.npu_share == pytest.approx(1)
+    convolutions = {item.operator: item.count for item in compiled.placement if "Conv" in item.operator}
+    assert sum(convolutions.values()) == sum(node.op_type == "Conv" for node in load_model(int8).graph.node)
+    assert compiled.bytes > int8.stat().st_size / 2
+
+
+def test_the_simulator_computes_what_onnx_runtime_does(int8: Path, images: NDArray[np.float32]) -> None:
+    assert cosine(simulated(int8, images), on_cpu(int8, images)) >= 0.999
+
+
+def test_a_reciprocal_is_wrong_there(int8: Path, images: NDArray[np.float32], tmp_path: Path) -> None:
+    """The reason for `normalize_by_division`: as x * (1 / s), the same numbers come out of ONNX Runtime alone."""
+    planted = tmp_path / "planted.onnx"
+    onnx.save(with_reciprocals(load_model(int8), images), planted)
+    expected = on_cpu(int8, images)
+    assert cosine(on_cpu(planted, images), expected) >= 0.99
+    assert cosine(simulated(planted, images), expected) < 0.95
+
+
+def with_reciprocals(model: onnx.ModelProto, images: NDArray[np.float32]) -> onnx.ModelProto:
+    """Write each division as a product with a reciprocal, quantized over what it has for the images."""
+    tensors = [OnnxTensors(model).run({INPUT_NAME: image[None]}) for image in images]
+    graph, nodes = model.graph, list(model.graph.node)
+    del graph.node[:]
+    for node in nodes:
+        if node.op_type == "Div":
+            divisor = node.input[1]
+            largest = max(float(1 / found[divisor].values.min()) for found in tensors)
+            name = f"{node.name}_reciprocal"
+            graph.initializer.append(
+                numpy_helper.from_array(np.array(1.1 * largest / 255, np.float32), f"{name}_scale")
+            )
+            graph.initializer.append(numpy_helper.from_array(np.array(0, np.uint8), f"{name}_zero"))
+            grid = [f"{name}_scale", f"{name}_zero"]
+            graph.node.append(helper.make_node("Reciprocal", [divisor], [name], name))
+            graph.node.append(helper.make_node("QuantizeLinear", [name, *grid], [f"{name}_q"], f"{name}_q"))
+            graph.node.append(helper.make_node("DequantizeLinear", [f"{name}_q", *grid], [f"{name}_d"], f"{name}_d"))
+            node.op_type, node.input[1] = "Mul", f"{name}_d"
+        graph.node.append(node)
+    return model
+
+
+def test_a_float_file_is_refused_in_the_compilers_words(hexagon_bundle: Bundle) -> None:
+    (floats,) = (item for item in hexagon_bundle.manifest.artifacts if item.precision == "fp32")
+    npu = npu_of("hexagon-v75")
+    assert not npu.takes(floats.key)
+    with pytest.raises(ToolError, match="Failed to finalize QNN graph") as refused:
+        npu.compile(hexagon_bundle.path(floats))
+    assert "--precision int8" in refused.value.hint
