@@ -2,11 +2,13 @@
 
 import platform
 from dataclasses import dataclass
+from itertools import groupby
 
 from cloformer_deploy import __version__
 from cloformer_deploy.backends.registry import BACKENDS
 from cloformer_deploy.bench.devices import DEVICES, Kind
 from cloformer_deploy.errors import CloformerDeployError, MissingPartError
+from cloformer_deploy.npu import NPUS, Npu
 from cloformer_deploy.system.cores import usable_cores
 from cloformer_deploy.system.packages import install_command, installed_version
 from cloformer_deploy.weights.zoo import bundled_checkpoints
@@ -53,7 +55,10 @@ def survey() -> Survey:
             for backend in BACKENDS.values()
             for runtime in backend.runtimes
         ),
-        devices=tuple(_part(kind.form, _lack(kind), kind.title) for kind in DEVICES.values()),
+        devices=(
+            *(_part(kind.form, _lack(kind), kind.title) for kind in DEVICES.values()),
+            *(_npus(list(family)) for _, family in groupby(NPUS.values(), key=type)),
+        ),
         weights=tuple(bundled_checkpoints()),
     )
 
@@ -64,6 +69,12 @@ def _packages(extra: str, packages: tuple[str, ...], remedy: str) -> Part:
     if lacking:
         return Part(extra, ready=False, detail=f"missing: {', '.join(lacking)}", remedy=remedy)
     return Part(extra, ready=True, detail=", ".join(f"{package} {version}" for package, version in versions.items()))
+
+
+def _npus(family: list[Npu]) -> Part:
+    """Return NPUs that one compiler serves."""
+    names = f"{family[0].name} ... {family[-1].name}"
+    return _part(names, family[0].missing(), "compiled" + (" and simulated" if family[0].simulator else "") + " here")
 
 
 def _lack(kind: Kind) -> MissingPartError | None:

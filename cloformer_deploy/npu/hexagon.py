@@ -4,7 +4,6 @@ Source: https://onnxruntime.ai/docs/execution-providers/QNN-ExecutionProvider.ht
 """
 
 import json
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -27,6 +26,7 @@ from cloformer_deploy.backends.target import FLOATS, ArtifactKey
 from cloformer_deploy.errors import MissingPartError, ToolError
 from cloformer_deploy.npu import qnn
 from cloformer_deploy.npu.base import Compiled, Placed
+from cloformer_deploy.system.cores import usable_cores
 from cloformer_deploy.system.packages import require
 from cloformer_deploy.tasks import Outputs
 
@@ -148,7 +148,7 @@ class HexagonSession:
         self._path, self._size = path, batch
         self.batch: int | None = None if batch == 1 else batch
         self._run = partial(qnn.run, str(path.absolute()), architecture)
-        self._workers = _pool(len(os.sched_getaffinity(0)))
+        self._workers = _pool(usable_cores())
 
     def run(self, feed: Feed) -> Outputs:
         """See `Session.run`."""
