@@ -94,22 +94,25 @@ HEXAGONS = tuple(Hexagon(architecture) for architecture in ARCHITECTURES)
 
 def _placement(trace: Mapping[str, Any], macs: Mapping[str, int]) -> tuple[Placed, ...]:
     """Return the operators of a trace (schema 2), with multiply-accumulates by the names of the file's nodes."""
-    total = sum(macs.values())
-    counts: Counter[tuple[str, str, str]] = Counter()
-    sums: Counter[tuple[str, str, str]] = Counter()
-
-    def add(row: tuple[str, str, str], names: set[str]) -> None:
-        counts[row] += 1
-        sums[row] += sum(macs.get(name, 0) for name in names)
-
-    for graph in trace["subgraph_traces"]:
-        for item in graph["op_mappings"]:
-            sources = {qnn.plain_name(source["name"]) for source in item["sources"] if source["type"] == "OP"}
-            add((item["dst_qnn_op_type"], "NPU", ""), sources)
+    rows: list[tuple[str, str, str]] = []
+    owners: dict[str, int] = {}
+    for item in (item for graph in trace["subgraph_traces"] for item in graph["op_mappings"]):
+        for source in item["sources"]:
+            name = qnn.plain_name(source["name"])
+            if name == qnn.plain_name(item["dst_name"]):
+                owners[name] = len(rows)
+            elif source["type"] == "OP":  # such as a conversion between two integer types, which the node brings along
+                owners.setdefault(name, len(rows))
+        rows.append((item["dst_qnn_op_type"], "NPU", ""))
     for node in trace["unsupported_nodes"]:
-        add((node["op_type"], "CPU", _UNSUPPORTED), {qnn.plain_name(node["name"])})
-    rows = sorted(counts, key=lambda row: (-sums[row], -counts[row], row))
-    return tuple(Placed(row[0], counts[row], sums[row] / total if total else None, row[1], row[2]) for row in rows)
+        owners[qnn.plain_name(node["name"])] = len(rows)
+        rows.append((node["op_type"], "CPU", _UNSUPPORTED))
+    counts, sums = Counter(rows), Counter[tuple[str, str, str]]()
+    for name, index in owners.items():
+        sums[rows[index]] += macs.get(name, 0)
+    total = sum(macs.values())
+    ordered = sorted(counts, key=lambda row: (-sums[row], -counts[row], row))
+    return tuple(Placed(row[0], counts[row], sums[row] / total if total else None, row[1], row[2]) for row in ordered)
 
 
 class HexagonSimulator:

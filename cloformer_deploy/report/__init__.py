@@ -10,6 +10,7 @@ from cloformer_deploy.report.answers import (
 )
 from cloformer_deploy.report.blame import blame_json, blame_tables
 from cloformer_deploy.report.blame_plot import draw_blame
+from cloformer_deploy.report.placement import placement_tables
 from cloformer_deploy.report.tables import (
     bundle_tables,
     calibration_tables,
@@ -31,6 +32,7 @@ __all__ = [
     "export_tables",
     "inspection_json",
     "inspection_tables",
+    "placement_tables",
     "survey_json",
     "survey_tables",
     "validation_json",

@@ -2,7 +2,10 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+from cloformer_deploy.report.placement import placement_json
 
 if TYPE_CHECKING:
     from cloformer_deploy.backends.inspection import Inspection
@@ -10,6 +13,7 @@ if TYPE_CHECKING:
     from cloformer_deploy.data import MadeCalibration
     from cloformer_deploy.doctor import Survey
     from cloformer_deploy.export.pipeline import Export
+    from cloformer_deploy.npu import Compiled
     from cloformer_deploy.tasks import Comparison
     from cloformer_deploy.validation import ArtifactVerdict, Validation
 
@@ -69,16 +73,19 @@ def comparison_json(found: "Comparison | None") -> Answer:
     return {"n": found.n if found else 0, **{name: getattr(found, name) if found else None for name in names}}
 
 
-def inspection_json(inspection: "Inspection") -> Answer:
-    """Return what is known of one file."""
-    return {**_VERSION, **_flat(inspection)}
+def inspection_json(inspection: "Inspection", compiled: "Compiled | None" = None) -> Answer:
+    """Return what is known of one file, and its placement on an NPU."""
+    return {**_VERSION, **_flat(inspection), **placement_json(compiled)}
 
 
-def bundle_json(bundle: "Bundle", inspected: "Sequence[Inspection]") -> Answer:
-    """Return the manifest, each artifact with its inspection."""
+def bundle_json(
+    bundle: "Bundle", inspected: "Sequence[Inspection]", compiled: "Mapping[str, Compiled]" = MappingProxyType({})
+) -> Answer:
+    """Return the manifest, each artifact with its inspection and, where it was compiled, its placement by its path."""
     manifest = bundle.manifest.model_dump(mode="json")
     artifacts = [
-        {**_flat(inspection), **item} for item, inspection in zip(manifest["artifacts"], inspected, strict=True)
+        {**_flat(inspection), **item, **placement_json(compiled.get(item["path"]))}
+        for item, inspection in zip(manifest["artifacts"], inspected, strict=True)
     ]
     return {**manifest, "artifacts": artifacts}
 

@@ -56,7 +56,7 @@ OPTIONS = {
         *("--baseline-bundle", "--junit", "--summary", "--cache", "--no-cache", "--json"),
     ),
     "blame": ("ARTIFACT", "--data", "--limit", "--calibration", "--plot", "--write-exclusions", "--json"),
-    "inspect": ("ARTIFACT|BUNDLE", "--json"),
+    "inspect": ("ARTIFACT|BUNDLE", "--placement", "--json"),
     "report": ("BUNDLE", "--output", "--data", "--limit", "--config", "--baseline", "--cache", "--json"),
     "render": ("--split", "--first", "--count", "--form", "--size", "--output", "--json"),
     "doctor": ("--json",),

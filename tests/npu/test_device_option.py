@@ -31,6 +31,18 @@ def test_bench_asks_the_compiler_and_gives_no_time(hexagon_bundle: Bundle) -> No
     assert [name for name, value in int8.items() if name.endswith("_ms") and value is not None] == []
 
 
+def test_inspect_shows_where_operators_run(hexagon_bundle: Bundle) -> None:
+    ended = invoke("inspect", str(hexagon_bundle.root), "--placement", "hexagon-v75", "--json")
+    assert ended.code == 0, ended.said
+    floats, int8 = sorted(parsed(ended.stdout)["artifacts"], key=lambda item: str(item["precision"]))
+    assert "placement" not in floats
+    first = int8["placement"][0]
+    assert (first["operator"], first["unit"], first["reason"]) == ("Conv2d", "NPU", "")
+    assert sum(item["share_of_macs"] for item in int8["placement"]) == pytest.approx(1)
+    shown = invoke("inspect", str(hexagon_bundle.root / int8["path"]), "--placement", "hexagon-v75")
+    assert f"{int8['path']}: 0 operators left on the CPU, 100.0% of the multiply-accumulates" in shown.stdout
+
+
 @pytest.mark.parametrize("command", ["validate", "gate"])
 def test_a_bundle_without_such_artifacts_is_refused(image_bundle: Bundle, command: str) -> None:
     ended = invoke(command, str(image_bundle.root), "--device", "hexagon-v75")
