@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 Form = Literal["reciprocal_root", "float16", "division"]
-"""How a norm divides by the deviation: by a product with its reciprocal; the same with an eps that float16 can
-represent; or by a division. In the simulator of Hexagon the 8-bit reciprocal of 0.392 is 1.211, its division is
+"""The division by the deviation: as a product with its reciprocal; the same with an eps that float16 can
+represent; or as a division. In the simulator of Hexagon the 8-bit reciprocal of 0.392 is 1.211, its division is
 right (onnxruntime issue 25035)."""
 LONGEST_SUM = 4096
 """Most terms in one mean; above it the rows are averaged before the columns."""
