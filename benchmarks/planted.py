@@ -38,7 +38,6 @@ from cloformer_deploy.progress import Silent
 from cloformer_deploy.system.files import replaced
 from cloformer_deploy.validation.cache import Cache
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
-from cloformer_deploy.weights.zoo import bundled_checkpoints
 
 BLAMED = 8
 """Images that `blame` looks at."""
@@ -183,10 +182,7 @@ def measure(work: Path, wanted: Callable[[str], bool], blaming: bool) -> dict[st
     weights, healthy, results = {}, [], []
     for task in SUBJECTS:
         faults = [fault for fault in (*FAULTS, *DENSE_FAULTS) if fault.task == task and wanted(fault.name)]
-        name = SUBJECTS[task].weights
-        if not faults or (name is not None and name not in bundled_checkpoints()):
-            if faults:
-                print(f"{name} is not bundled: {len(faults)} faults are not planted", file=sys.stderr)
+        if not faults:
             continue
         place = work if task == "classification" else work / task
         place.mkdir(parents=True, exist_ok=True)

@@ -135,7 +135,8 @@ class HexagonSimulator:
         """See `Runtime.open`; with any number of `threads`, the images of a batch are run side by side on all cores."""
         require(*_MODULES, extra=_EXTRA)
         model = load_model(path)  # rejects weights kept in other files, which the provider would open
-        return HexagonSession(path, self._architecture, model.graph.input[0].type.tensor_type.shape.dim[0].dim_value)
+        batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value  # 0 is dynamic, which it cannot compile
+        return HexagonSession(path, self._architecture, batch or 1)
 
 
 class HexagonSession:

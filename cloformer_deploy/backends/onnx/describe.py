@@ -104,7 +104,8 @@ def node_macs(model: "onnx.ModelProto", shapes: Mapping[str, tuple[int, ...]]) -
             if len(first) <= transposed:
                 raise BundleError(f"its {node.op_type} multiplies a tensor of {len(first)} axes", "export it again")
             terms = first[-2 if transposed else -1]
-        found[node.name or node.output[0]] = prod(out) * terms
+        name = node.name or node.output[0]  # foreign files may use a name twice
+        found[name] = found.get(name, 0) + prod(out) * terms
     return found
 
 
