@@ -43,14 +43,13 @@ def command(
 
 def _inspect_bundle(bundle: "Bundle", npu: "Npu | None", as_json: bool) -> None:
     from cloformer_deploy.backends.inspection import inspect
-    from cloformer_deploy.errors import RequestError
+    from cloformer_deploy.npu import no_artifact
     from cloformer_deploy.report import bundle_json, bundle_tables, placement_tables
 
     artifacts = bundle.manifest.artifacts
     chosen = [item for item in artifacts if npu is not None and npu.takes(item.key)]
     if npu is not None and not chosen:
-        hint = f"add one: cloformer-deploy export {npu.export_options} --output {bundle.root}"
-        raise RequestError(f"{bundle.root} has no artifact for {npu.title}", hint)
+        raise no_artifact(npu, bundle.root)
     inspected, compiled = [], {}
     with progress() as steps:
         steps.step("Checking the bundle")

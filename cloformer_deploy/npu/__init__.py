@@ -4,10 +4,10 @@ To add one: a file with a class that follows `base.Npu`, and an entry in `NPUS` 
 """
 
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.npu.base import SIMULATED_IMAGES, Compiled, Npu, Placed
+from cloformer_deploy.npu.base import SIMULATED_IMAGES, Compiled, Npu, Placed, no_artifact
 from cloformer_deploy.npu.hexagon import HEXAGONS
 
-__all__ = ["NPUS", "SIMULATED_IMAGES", "Compiled", "Npu", "Placed", "npu_of"]
+__all__ = ["NPUS", "SIMULATED_IMAGES", "Compiled", "Npu", "Placed", "no_artifact", "npu_of"]
 
 NPUS: dict[str, Npu] = {item.name: item for item in HEXAGONS}
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from cloformer_deploy.backends.base import Runtime
 from cloformer_deploy.backends.target import ArtifactKey
-from cloformer_deploy.errors import MissingPartError
+from cloformer_deploy.errors import MissingPartError, RequestError
 
 SIMULATED_IMAGES = 100
 """Images that a simulator runs where the user gives no number: it needs about a second for each."""
@@ -96,3 +96,10 @@ class Npu(Protocol):
             ToolError: it failed; the message quotes it.
         """
         ...
+
+
+def no_artifact(npu: Npu, bundle: Path | None = None) -> RequestError:
+    """Return the error that a bundle has no artifact for an NPU, with the command that adds one."""
+    place = "" if bundle is None else f" --output {bundle}"
+    hint = f"add one: cloformer-deploy export {npu.export_options}{place}"
+    return RequestError(f"{bundle or 'the bundle'} has no artifact for {npu.title}", hint)

@@ -23,7 +23,7 @@ from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import Dataset
 from cloformer_deploy.errors import MissingPartError, RequestError
 from cloformer_deploy.networks import NETWORKS
-from cloformer_deploy.npu import Npu
+from cloformer_deploy.npu import Npu, no_artifact
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.files import naming
 from cloformer_deploy.system.text import counted
@@ -261,8 +261,7 @@ def _candidates(bundle: Bundle, npu: Npu | None) -> list[Candidate]:
         raise RequestError(f"nothing here simulates {npu.title}", hint)
     found = [Candidate(bundle, item, npu.simulator) for item in artifacts if npu.takes(item.key)]
     if not found:
-        hint = f"add one: cloformer-deploy export {npu.export_options} --output {bundle.root}"
-        raise RequestError(f"{bundle.root} has no artifact for {npu.title}", hint)
+        raise no_artifact(npu, bundle.root)
     return found
 
 

@@ -1,10 +1,10 @@
-"""NPUs whose compiler is asked here: what it places where, and what it estimates. No time is measured."""
+"""NPUs whose compiler is asked here which operators it places where. No time is measured."""
 
 from collections import Counter
 
 from cloformer_deploy.bench.devices.base import Answer, Load, Measured, Request
-from cloformer_deploy.errors import CloformerDeployError, RequestError
-from cloformer_deploy.npu import Npu
+from cloformer_deploy.errors import CloformerDeployError
+from cloformer_deploy.npu import Npu, no_artifact
 from cloformer_deploy.progress import Progress
 
 
@@ -22,10 +22,7 @@ class NpuDevice:
             raise lack
         chosen = [load for load in request.loads if self._npu.takes(load.artifact.key)]
         if not chosen:
-            raise RequestError(
-                f"there is no artifact for {self._npu.title}",
-                f"add one: cloformer-deploy export {self._npu.export_options}",
-            )
+            raise no_artifact(self._npu)
         measured = []
         for index, load in enumerate(request.loads):
             measured.append(self._compiled(load) if load in chosen else self._another(load))
