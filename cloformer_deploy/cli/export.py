@@ -115,6 +115,14 @@ def command(
             rich_help_panel=_FORMATS,
         ),
     ] = None,
+    integer_io: Annotated[
+        bool,
+        typer.Option(
+            "--integer-io",
+            help="TFLite for ethos-u: input and outputs are integers, so that nothing is left for the CPU.",
+            rich_help_panel=_INPUT,
+        ),
+    ] = False,
     input_kind: Annotated[
         str,
         typer.Option(
@@ -214,7 +222,7 @@ def command(
         width=width,
         batch=batch_size,
         labels=labels,
-        options={"ios": ios, "opset": opset},
+        options={"ios": ios, "opset": opset, "integer_io": integer_io},
         calibration=calibration,
         output=output,
         overwrite=overwrite,

@@ -15,7 +15,7 @@ from cloformer_deploy.backends.tflite import mediapipe
 from cloformer_deploy.backends.tflite.runtime import LiteRT
 from cloformer_deploy.backends.tflite.suppressed import APP_OUTPUTS, CELLS
 from cloformer_deploy.backends.tflite.targets import TARGETS
-from cloformer_deploy.errors import ToolError
+from cloformer_deploy.errors import RequestError, ToolError
 from cloformer_deploy.networks.base import COLORS
 from cloformer_deploy.progress import Progress
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cloformer_deploy.backends.options import Options
+    from cloformer_deploy.backends.tflite.options import TFLiteOptions
 
 
 class TFLiteBackend:
@@ -46,16 +47,38 @@ class TFLiteBackend:
     )
 
     @property
-    def options(self) -> type["Options"]:
-        """See `Backend.options`: there are none."""
-        from cloformer_deploy.backends.options import NoOptions
+    def options(self) -> type["TFLiteOptions"]:
+        """See `Backend.options`."""
+        from cloformer_deploy.backends.tflite.options import TFLiteOptions
 
-        return NoOptions
+        return TFLiteOptions
 
     def check(
         self, options: "Options", target: Target, precisions: Sequence[str], input_kind: str, batch: int | None
     ) -> None:
-        """See `Backend.check`: every combination can be made."""
+        """See `Backend.check`: integers at the interface need integers everywhere behind it."""
+        if not _integer_io(options):
+            return
+        whole = [name for name, recipe in target.recipes.items() if recipe.everywhere]
+        if not whole:
+            targets = ", ".join(
+                item.name for item in TARGETS.values() if any(r.everywhere for r in item.recipes.values())
+            )
+            raise RequestError(
+                f"files for {target.name} compute in float too, so their interface is float",
+                f"leave --integer-io out, or give --target {targets}",
+            )
+        for precision in precisions:
+            if precision not in whole:
+                raise RequestError(
+                    f"{precision} files have no integers for their interface",
+                    f"leave --integer-io out, or choose the precision from {', '.join(whole)}",
+                )
+        if input_kind == "image":
+            raise RequestError(
+                "the normalization of raw pixels is computed in float, so an image input cannot be an integer tensor",
+                "leave --integer-io or --input image out",
+            )
 
     def convert(self, spec: ExportSpec, paths: Mapping[str, Path], progress: Progress) -> Iterator[str]:
         """See `Backend.convert`."""
@@ -65,7 +88,7 @@ class TFLiteBackend:
         converted = _convert(spec)
         clipped: Mapping[str, float] = {}
         if spec.quantized is not None:
-            converted, clipped = quantized(converted, spec, spec.quantized)
+            converted, clipped = quantized(converted, spec, spec.quantized, _integer_io(spec.options))
         app = mediapipe.metadata(spec)
         for precision, path in paths.items():
             stored: dict[str, str | bytes] = {**metadata.prefixed(spec, precision, clipped)}
@@ -105,6 +128,12 @@ class TFLiteBackend:
     def weight_differences(self, path: Path, lowered: "nn.Module") -> list[str]:
         """See `Backend.weight_differences`: the converter renames and transposes weights; they cannot be compared."""
         return []
+
+
+def _integer_io(options: "Options") -> bool:
+    from cloformer_deploy.backends.tflite.options import TFLiteOptions
+
+    return isinstance(options, TFLiteOptions) and options.integer_io
 
 
 def _convert(spec: ExportSpec) -> bytes:

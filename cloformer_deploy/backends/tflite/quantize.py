@@ -24,8 +24,17 @@ MOVES = frozenset({"PAD", "SLICE", "SPLIT", "RESHAPE", "TRANSPOSE"})
 """Operators that only move numbers: they are quantized where the operators that they feed are."""
 
 
-def quantized(content: bytes, spec: ExportSpec, prepared: "Prepared") -> tuple[bytes, dict[str, float]]:
-    """Return a quantized copy of a float32 file's bytes, and the clipped shares of its quantized tensors, by name."""
+def quantized(
+    content: bytes, spec: ExportSpec, prepared: "Prepared", integer_io: bool
+) -> tuple[bytes, dict[str, float]]:
+    """Return a quantized copy of a float32 file's bytes, and the clipped shares of its quantized tensors, by name.
+
+    Args:
+        content: of the float32 file.
+        spec: of the export.
+        prepared: plan of the quantization, and its weights.
+        integer_io: make integers of the input and the outputs too.
+    """
     from ai_edge_litert.tools import flatbuffer_utils
     from ai_edge_quantizer import qtyping, quantizer
 
@@ -39,12 +48,22 @@ def quantized(content: bytes, spec: ExportSpec, prepared: "Prepared") -> tuple[b
         tool.add_weight_only_config(".*", everything, plan.recipe.weight_bits)
     else:
         tool.add_static_config(f"^{PLANNED}", everything, plan.activation_bits, plan.recipe.weight_bits)
-        # The interface stays float, also where the last operator is planned.
-        tool.update_quantization_recipe(".*", qtyping.TFLOperationName.OUTPUT, algorithm_key="no_quantize")
+        _interface(tool, plan, integer_io)
     made = bytes(tool.quantize(ranges, enable_progress_report=False, enable_progress_bar=False).quantized_model)
     if ranges is None:
         return made, {}
     return _finished(made, prepared.clipped({f"{node}:{index}": node for index, node in matches.items()}))
+
+
+def _interface(tool: Any, plan: "Plan", integer: bool) -> None:
+    """Make the interface integer, or keep it float, also where the last operator is planned."""
+    from ai_edge_quantizer import qtyping
+
+    for end in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
+        if integer:
+            tool.add_static_config(".*", end, plan.activation_bits, plan.recipe.weight_bits)
+        else:
+            tool.update_quantization_recipe(".*", end, algorithm_key="no_quantize")
 
 
 def _finished(content: bytes, shares: Mapping[str, float]) -> tuple[bytes, dict[str, float]]:

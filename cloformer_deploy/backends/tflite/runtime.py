@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -71,11 +71,11 @@ class LiteRTSession:
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ToolError(f"LiteRT cannot prepare {path}: {error}", "export it again") from error
-        self._inputs = {item["name"]: item["index"] for item in self._interpreter.get_input_details()}
-        self._outputs = {item["name"]: item["index"] for item in self._interpreter.get_output_details()}
+        self._inputs = {item["name"]: item for item in self._interpreter.get_input_details()}
+        self._outputs = {item["name"]: item for item in self._interpreter.get_output_details()}
         self._suppresses = self._outputs.keys() >= set(APP_OUTPUTS)
         if self._suppresses:  # what the last operator takes is still there when it has run
-            every = {item["name"]: item["index"] for item in self._interpreter.get_tensor_details()}
+            every = {item["name"]: item for item in self._interpreter.get_tensor_details()}
             self._outputs.update({name: every[name] for name in CELLS if name in every})
         self.batch: int | None = int(self._interpreter.get_input_details()[0]["shape"][0])
 
@@ -83,13 +83,41 @@ class LiteRTSession:
         """See `Session.run`."""
         try:
             for name, values in feed.items():
-                self._interpreter.set_tensor(self._inputs[name], channels_last(values))
+                detail = self._inputs[name]
+                self._interpreter.set_tensor(detail["index"], stored(channels_last(values), detail))
             self._interpreter.invoke()
-            found = {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
+            found = {
+                name: numbers(self._interpreter.get_tensor(detail["index"]), detail)
+                for name, detail in self._outputs.items()
+            }
         except (KeyError, ValueError, RuntimeError) as error:
             raise run_failed("LiteRT", feed, error) from error
         outputs = {name: channels_first(values) for name, values in found.items()}
         return in_common_form(outputs) if self._suppresses else outputs
+
+
+def stored(values: "NDArray[Any]", detail: Mapping[str, Any]) -> "NDArray[Any]":
+    """Return floats as a tensor stores them: the integers of its scale and zero point, where it has these.
+
+    Source: https://ai.google.dev/edge/litert/models/quantization_spec
+    """
+    import numpy as np
+
+    scale, zero_point = detail["quantization"]
+    if not scale or values.dtype.kind != "f":
+        return values
+    limits = np.iinfo(detail["dtype"])
+    return np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(detail["dtype"])
+
+
+def numbers(values: "NDArray[Any]", detail: Mapping[str, Any]) -> "NDArray[Any]":
+    """Return what a tensor stores as the numbers that it stands for; the inverse of `stored`."""
+    import numpy as np
+
+    scale, zero_point = detail["quantization"]
+    if not scale:
+        return values
+    return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
 
 
 def channels_last(values: "NDArray[Any]") -> "NDArray[Any]":

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from cloformer_deploy.backends.target import FOLDS, Target
 from cloformer_deploy.quantization.recipes import INT8, MIX, NPU, PREDICTIONS, STEM_ENDS, W8, Recipe
 
-_ETHOS_U = (*FOLDS, "normalize_in_two_steps", "attend_channels_last")
+_ETHOS_U = (*FOLDS, "normalize_axis_by_axis", "attend_in_blocks")
 _CPU = (*FOLDS, "normalize_in_two_steps", "attend_with_late_division", "split_large_depthwise_kernels")
 TARGETS: Mapping[str, Target] = {
     target.name: target

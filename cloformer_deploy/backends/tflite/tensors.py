@@ -7,7 +7,7 @@ import numpy as np
 
 from cloformer_deploy.backends.base import Feed, FileTensor, TensorReader, Tensors, run_failed
 from cloformer_deploy.backends.tflite.file import load_model
-from cloformer_deploy.backends.tflite.runtime import channels_last
+from cloformer_deploy.backends.tflite.runtime import channels_last, numbers, stored
 from cloformer_deploy.errors import ToolError
 
 
@@ -47,17 +47,16 @@ class LiteRTTensors:
         """See `TensorReader.run`."""
         try:
             (image,) = feed.values()
-            self._interpreter.set_tensor(self._input["index"], channels_last(image))
+            self._interpreter.set_tensor(self._input["index"], stored(channels_last(image), self._input))
             self._interpreter.invoke()
             read = [(item, self._interpreter.get_tensor(item["index"])) for item in self._details]
         except (ValueError, RuntimeError) as error:
             raise run_failed("LiteRT", feed, error) from error
         found = {}
         for item, values in read:
-            scale, zero_point = item["quantization"]  # per-tensor: activations have no other
+            name = f"{item['name']}:{item['index']}"
             if values.dtype.kind == "f":
-                found[f"{item['name']}:{item['index']}"] = FileTensor(np.asarray(values, np.float32), False)
-            elif scale:
-                numbers = (values.astype(np.float32) - zero_point) * np.float32(scale)
-                found[f"{item['name']}:{item['index']}"] = FileTensor(numbers, True)
+                found[name] = FileTensor(np.asarray(values, np.float32), False)
+            elif item["quantization"][0]:  # per-tensor: activations have no other
+                found[name] = FileTensor(np.asarray(numbers(values, item), np.float32), True)
         return found

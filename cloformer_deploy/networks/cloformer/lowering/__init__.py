@@ -7,14 +7,15 @@ from cloformer_deploy.lowering.depthwise import split_large_depthwise_kernels
 from cloformer_deploy.networks.base import Rewrite
 from cloformer_deploy.networks.cloformer.lowering.affine import fold_group_norm_affine
 from cloformer_deploy.networks.cloformer.lowering.attention import (
-    attend_channels_last,
     attend_head_by_head,
+    attend_in_blocks,
     attend_keys_first,
     attend_with_late_division,
 )
 from cloformer_deploy.networks.cloformer.lowering.branches import separate_branches
 from cloformer_deploy.networks.cloformer.lowering.hidden_groups import group_hidden_channels
 from cloformer_deploy.networks.cloformer.lowering.normalization import (
+    normalize_axis_by_axis,
     normalize_by_division,
     normalize_in_float16,
     normalize_in_two_steps,
@@ -29,11 +30,12 @@ REWRITES: Mapping[str, Rewrite] = {
         fold_scales,
         fold_group_norm_affine,
         attend_keys_first,
-        attend_channels_last,
+        attend_in_blocks,
         attend_with_late_division,
         attend_head_by_head,
         separate_branches,
         normalize_in_two_steps,
+        normalize_axis_by_axis,
         normalize_in_float16,
         normalize_by_division,
         split_large_depthwise_kernels,

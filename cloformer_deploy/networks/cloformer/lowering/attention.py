@@ -8,6 +8,12 @@ from torch import Tensor, nn
 from cloformer_deploy.lowering.softmax import MaximumSubtracted
 from cloformer_deploy.networks.cloformer.attention import CloAttention, GlobalAttention
 
+BATCHED_LOGITS = 10_000
+"""Most logits of a head up to which `BlockwiseAttention` computes all heads at once."""
+BLOCK_LOGITS = 40_000
+"""Most logits that it computes at once otherwise."""
+PARTS = 4
+
 
 class KeysFirstAttention(GlobalAttention):
     """For ONNX Runtime: logits (B, heads, keys, queries), so that every tensor stays channels-first, untransposed.
@@ -69,6 +75,37 @@ class LateDivisionAttention(ChannelsLastAttention, MaximumSubtracted):
         return weights @ values / weights.sum(dim=3, keepdim=True)
 
 
+class BlockwiseAttention(ChannelsLastAttention):
+    """For Ethos-U: many queries go head by head and in blocks, as `docs/npu.md` has measured.
+
+    Heads are slices of the channels, which cost no transpose. A block's logits are at most `BLOCK_LOGITS`: four bytes
+    each, so many as the compiler keeps in an on-chip memory of 384 KB. Its queries are a batch of `PARTS`, since the
+    product of two computed matrices is slower than that of a batch of them.
+    """
+
+    def forward(self, q: Tensor, kv: Tensor) -> Tensor:
+        """See `GlobalAttention.forward`."""
+        batch, channels, height, width = q.shape
+        queries, keys = height * width, kv.shape[2] * kv.shape[3]
+        if queries * keys <= BATCHED_LOGITS or queries % PARTS:
+            return super().forward(q, kv)
+        rows, each = queries // PARTS, channels // self.heads
+        block = next(size for size in range(rows, 0, -1) if rows % size == 0 and _few(size * PARTS * keys, size))
+        tokens = q.permute(0, 2, 3, 1).reshape(batch, PARTS, rows, channels)
+        pairs = kv.permute(0, 2, 3, 1).reshape(batch, 1, keys, 2 * channels)
+        attended = []
+        for start in range(0, channels, each):
+            key, value = (pairs[..., first : first + each] for first in (start, channels + start))
+            turned, values = (torch.cat([part] * PARTS, dim=1) for part in (key.transpose(2, 3), value))
+            blocks = (tokens[:, :, row : row + block, start : start + each] for row in range(0, rows, block))
+            attended.append(torch.cat([self._weighted(part @ turned, values) for part in blocks], dim=2))
+        return torch.cat(attended, dim=3).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _few(logits: int, size: int) -> bool:
+    return logits <= BLOCK_LOGITS or size == 1
+
+
 class HeadByHeadAttention(GlobalAttention):
     """For the Neural Engine: one head at a time in (B, C, 1, S), the layout its channels-first memory is made for.
 
@@ -97,9 +134,9 @@ def attend_keys_first(model: nn.Module) -> None:
     _replace(model, KeysFirstAttention)
 
 
-def attend_channels_last(model: nn.Module) -> None:
-    """Replace every `GlobalAttention` by `ChannelsLastAttention`, in place."""
-    _replace(model, ChannelsLastAttention)
+def attend_in_blocks(model: nn.Module) -> None:
+    """Replace every `GlobalAttention` by `BlockwiseAttention`, in place."""
+    _replace(model, BlockwiseAttention)
 
 
 def attend_with_late_division(model: nn.Module) -> None:

@@ -36,8 +36,8 @@ def restore_stream(model: CloFormerBody, factor: float) -> None:
         model.detect.scale_inputs(factor)
 
 
-def pool_before_norm(model: CloFormerBody, form: Form) -> None:
+def pool_before_norm(model: CloFormerBody, form: Form, longest_sum: int) -> None:
     """Replace the classifier's norm and pooling by one `PooledNorm`, in place; the norm's affine is folded already."""
     if isinstance(model, CloFormer):
-        model.pool = PooledNorm(cast(nn.GroupNorm, model.norm).eps, form)
+        model.pool = PooledNorm(cast(nn.GroupNorm, model.norm).eps, form, longest_sum)
         model.norm = nn.Identity()

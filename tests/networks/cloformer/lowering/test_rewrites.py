@@ -21,8 +21,8 @@ from cloformer_deploy.networks.cloformer.body import ConvFFN
 from cloformer_deploy.networks.cloformer.lowering import REWRITES
 from cloformer_deploy.networks.cloformer.lowering.affine import fold_group_norm_affine
 from cloformer_deploy.networks.cloformer.lowering.attention import (
-    attend_channels_last,
     attend_head_by_head,
+    attend_in_blocks,
     attend_keys_first,
     attend_with_late_division,
 )
@@ -67,7 +67,7 @@ EACH: list[tuple[Rewrite, ...]] = [
     (fold_group_norm_affine, normalize_by_division),
     (fold_batch_norm, fold_group_norm_affine, shrink_residual_stream),
     (attend_keys_first,),
-    (attend_channels_last,),
+    (attend_in_blocks,),
     (attend_with_late_division,),
     (attend_head_by_head,),
     (split_large_depthwise_kernels,),
@@ -167,7 +167,7 @@ def test_separate_branches_need_the_scales_folded() -> None:
 
 
 @pytest.mark.parametrize(
-    "rewrite", [attend_keys_first, attend_channels_last, attend_with_late_division, attend_head_by_head]
+    "rewrite", [attend_keys_first, attend_in_blocks, attend_with_late_division, attend_head_by_head]
 )
 def test_every_global_attention_is_replaced(rewrite: Rewrite) -> None:
     model = as_trained(VARIANTS["xxs"].of_classes(5), seed=6)
