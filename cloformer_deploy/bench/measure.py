@@ -122,6 +122,7 @@ def _results(device: Device, request: Request, answer: Answer) -> Iterator[Resul
             unit=item.unit,
             placement=item.placement,
             compiled_bytes=item.compiled_bytes,
+            assumes=item.assumes,
             reason=item.reason,
             runtime=item.runtime,
             runtime_version=item.runtime_version,

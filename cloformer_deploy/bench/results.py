@@ -59,6 +59,7 @@ class Result(Strict):
             without such a choice.
         placement: number of operators by the unit that runs them, where the device gives it.
         compiled_bytes: size of the compiled form, where an NPU's compiler was asked.
+        assumes: the system that an estimate is about.
         threads: that the runtime was given.
         cores: numbers of the cores that it could run on.
         n: counted runs behind the figures.
@@ -93,6 +94,7 @@ class Result(Strict):
     unit: str | None = None
     placement: Mapping[str, int] | None = None
     compiled_bytes: int | None = None
+    assumes: str | None = None
     threads: int
     cores: tuple[int, ...] | None = None
     n: int = 0

@@ -71,6 +71,24 @@ class CalibrationImages(Strict):
     images: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")], ...]
 
 
+class NpuCheck(Strict):
+    """The answer of an NPU's compiler when a file was exported.
+
+    Attributes:
+        device: the NPU, as `--device` takes it.
+        compiler: its compiler, with the version.
+        left_on_cpu: operators that the NPU does not run.
+        simulated: images that its simulator ran; 0 where there is none.
+        sqnr_db: of the simulator's outputs against PyTorch's.
+    """
+
+    device: str
+    compiler: str
+    left_on_cpu: int
+    simulated: int = 0
+    sqnr_db: float | None = None
+
+
 class Artifact(Strict):
     """One exported file (or .mlpackage folder).
 
@@ -85,6 +103,8 @@ class Artifact(Strict):
         created_with: versions of the packages that made it.
         calibration: the set that its ranges were measured on; None without one.
         excluded_layers: modules that an accuracy limit or an exclusion file kept in float, beside the recipe's.
+        npus: what compilers of its NPUs said of it; None if it is for no NPU, empty if it is unverified because they
+            were not installed.
     """
 
     path: FileName
@@ -99,6 +119,7 @@ class Artifact(Strict):
     created_with: Mapping[str, str]
     calibration: Calibration | None = None
     excluded_layers: tuple[str, ...] = ()
+    npus: tuple[NpuCheck, ...] | None = None
 
     @property
     def key(self) -> ArtifactKey:

@@ -20,7 +20,7 @@ from pydantic import Field
 from cloformer_deploy.backends.base import InputKind
 from cloformer_deploy.backends.registry import BACKENDS, recipe_of
 from cloformer_deploy.backends.target import ArtifactKey
-from cloformer_deploy.bundle.manifest import Manifest, Scalar
+from cloformer_deploy.bundle.manifest import Manifest, NpuCheck, Scalar
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.errors import CheckFailedError, CloformerDeployError, MissingPartError, RequestError, ToolError
 from cloformer_deploy.networks import NETWORKS
@@ -168,6 +168,7 @@ class Check(Strict):
     """Distance of a written file from PyTorch, on a few images on which it was run.
 
     Attributes:
+        npus: what compilers of NPUs said of it; None if it is for none, empty if they are not installed.
         accuracy: of a file that was searched for under a limit.
     """
 
@@ -176,6 +177,7 @@ class Check(Strict):
     n: int
     max_abs_diff: float
     sqnr_db: float
+    npus: tuple[NpuCheck, ...] | None = None
     accuracy: Accuracy | None = None
 
 

@@ -253,4 +253,5 @@ def _artifact(job: Job, check: Check, calibration: CalibrationSet | None) -> Art
         created_with={package: installed_version(package) or "" for package in ("torch", *backend.packages)},
         calibration=used,
         excluded_layers=check.accuracy.excluded_layers if check.accuracy else job.excluded_layers.get(precision, ()),
+        npus=check.npus,
     )

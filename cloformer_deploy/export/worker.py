@@ -14,20 +14,19 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from cloformer_deploy.backends.base import CATEGORY_NAME, DETECTIONS, INPUT_NAME, ExportSpec, Session
+from cloformer_deploy.backends.base import ExportSpec
 from cloformer_deploy.backends.registry import BACKENDS, lower, target_of
 from cloformer_deploy.backends.target import FLOATS
 from cloformer_deploy.data import open_calibration
 from cloformer_deploy.errors import CloformerDeployError, ToolError
-from cloformer_deploy.export.jobs import Accuracy, Check, Job
+from cloformer_deploy.export.checks import check_file
+from cloformer_deploy.export.jobs import Accuracy, Job
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.subprocesses import end_with_parent
-from cloformer_deploy.tasks import Outputs, task_of
+from cloformer_deploy.tasks import task_of
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import nn
 
     from cloformer_deploy.quantization.preparation import Prepared
@@ -35,14 +34,6 @@ if TYPE_CHECKING:
 GARBAGE_THRESHOLDS = (100_000, 20, 20)
 """For `gc.set_threshold`. Tracing makes millions of objects that live on; with Python's own, to collect takes 4 to 10 %
 of the time and saves no memory."""
-PROBE_IMAGES = 3
-SAME_CLASSES = 0.995
-"""Share of pixels on which a file's class map must be that of its own logits; float16 decides near ties otherwise."""
-SAME_BOX = 0.99
-"""Intersection over union from which on a box that a file suppresses by itself is that of its own cells."""
-SQNR_FLOOR_DB: Mapping[bool, float] = {True: 30.0, False: 5.0}
-"""Below this SQNR a float file (True) or a quantized one does not compute the model at all. How much drift is too much
-is decided by `validate`: the probe images are rendered ones, for which the model may not be trained."""
 
 
 class Events:
@@ -182,7 +173,7 @@ class _Conversion:
 
     def _check(self, path: Path, precision: str, spec: ExportSpec, accuracy: Accuracy | None = None) -> None:
         self.events.step(f"Running {self.job.format} {precision}")
-        check = check_file(path, self.job, precision, self.reference, spec)
+        check = check_file(path, self.job, precision, self.reference, spec, self.events)
         self.events.send("checked", **check.model_copy(update={"accuracy": accuracy}).model_dump())
 
     def _converted(self, spec: ExportSpec, paths: Mapping[str, Path]) -> Iterator[str]:
@@ -201,92 +192,6 @@ class _Conversion:
             if done != precision:
                 raise ToolError(f"conversion to {name} gave {done} where {precision} was due", "report this")
             yield precision
-
-
-def check_file(path: Path, job: Job, precision: str, reference: "nn.Module", spec: ExportSpec) -> Check:
-    """Load a file, run it on probe images and compare it with PyTorch.
-
-    Raises:
-        ToolError: it does not run, gives NaN or infinity where PyTorch does not, or computes something else.
-    """
-    from cloformer_deploy.backends.registry import runtime_for
-    from cloformer_deploy.data import probe_images
-    from cloformer_deploy.system.files import naming
-    from cloformer_deploy.tasks.distances import image_distances, summarize
-    from cloformer_deploy.validation import artifact_outputs, reference_outputs
-
-    runtime = runtime_for(job.format)
-    session = runtime.open(path)
-    pixels = probe_images(PROBE_IMAGES, job.source.preprocessing)
-    expected = reference_outputs(reference, job.source.preprocessing.normalize(pixels), spec.outputs)
-    with naming(path.name):
-        found = artifact_outputs(session, pixels, job.source.preprocessing, job.input_kind, expected)
-    if spec.has_category:
-        _check_category(path, found, spec)
-    if spec.has_detections:
-        _check_detections(path, session, pixels, spec)
-    figures = summarize(image_distances(expected, found, spec.outputs), interval=False)
-    failures = BACKENDS[job.format].weight_differences(path, spec.model)
-    if failures:
-        raise ToolError(f"{path.name} does not hold PyTorch's weights: {failures[0]}", "report this")
-    sqnr_db = figures.sqnr_db if figures.sqnr_db is not None else float("-inf")
-    if figures.non_finite or sqnr_db < SQNR_FLOOR_DB[precision in FLOATS]:
-        what = f"NaN or Inf on {figures.non_finite}" if figures.non_finite else f"{sqnr_db:.1f} dB SQNR over"
-        raise ToolError(
-            f"{path.name} does not compute what PyTorch does: {what} of {PROBE_IMAGES} probe images",
-            "choose a higher precision; if this is fp32, report it",
-        )
-    return Check(
-        precision=precision,
-        runtime=runtime.name,
-        n=PROBE_IMAGES,
-        max_abs_diff=figures.max_abs_diff or 0.0,
-        sqnr_db=sqnr_db,
-    )
-
-
-def _check_category(path: Path, found: Outputs, spec: ExportSpec) -> None:
-    """Compare the class map inside a file with the classes of its own logits.
-
-    Raises:
-        ToolError: they differ on more pixels than ties explain. Runtimes have been seen to compute it wrong.
-    """
-    import numpy as np
-
-    from cloformer_deploy.tasks.segmentation import classes_of
-
-    logits = found[str(spec.pixel_logits)]
-    expected = np.stack([classes_of(item) for item in logits])
-    share = float((found[CATEGORY_NAME] == expected).mean())
-    if share < SAME_CLASSES:
-        raise ToolError(
-            f"the class map in {path.name} has the class of its own logits on {share:.2%} of the pixels only",
-            "use --input tensor, whose files have no class map, and report this",
-        )
-
-
-def _check_detections(path: Path, session: "Session", pixels: "NDArray[np.uint8]", spec: ExportSpec) -> None:
-    """Compare the detections inside a file with those of its own boxes and scores.
-
-    Raises:
-        ToolError: they differ.
-    """
-    from cloformer_deploy.tasks.boxes import detections, overlaps
-
-    assert spec.cells is not None and spec.suppression is not None  # noqa: S101, PT018 - a spec has detections of cells
-    for image in pixels:
-        found = session.run({INPUT_NAME: image[None]})
-        boxes, scores = (found[name][0] for name in spec.cells)
-        if spec.suppression.best_class:
-            scores = scores * (scores == scores.max(axis=1, keepdims=True))
-        expected = detections(boxes, scores)
-        made_boxes, made_scores, made_classes = (found[name] for name in DETECTIONS)
-        same = (overlaps(expected.boxes, made_boxes) > SAME_BOX) & (expected.classes[:, None] == made_classes)
-        if made_scores.shape != expected.scores.shape or not same.any(axis=1).all():
-            raise ToolError(
-                f"the detections in {path.name} are not those of its own boxes and scores",
-                "use --input tensor, whose files have no suppression, and report this",
-            )
 
 
 if __name__ == "__main__":

@@ -3,13 +3,35 @@
 To add one: a file with a class that follows `base.Npu`, and an entry in `NPUS` for each architecture.
 """
 
+from cloformer_deploy.backends.target import ArtifactKey
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.npu.base import SIMULATED_IMAGES, Compiled, Npu, Placed, no_artifact
+from cloformer_deploy.npu.base import SIMULATED_IMAGES, Compiled, Estimate, Layer, Npu, Placed, no_artifact
+from cloformer_deploy.npu.ethos_u import ETHOS_US
 from cloformer_deploy.npu.hexagon import HEXAGONS
 
-__all__ = ["NPUS", "SIMULATED_IMAGES", "Compiled", "Npu", "Placed", "no_artifact", "npu_of"]
+__all__ = [
+    "NPUS",
+    "SIMULATED_IMAGES",
+    "Compiled",
+    "Estimate",
+    "Layer",
+    "Npu",
+    "Placed",
+    "asked_by_export",
+    "no_artifact",
+    "npu_of",
+]
 
-NPUS: dict[str, Npu] = {item.name: item for item in HEXAGONS}
+_ALL: tuple[Npu, ...] = (*HEXAGONS, *ETHOS_US)
+NPUS: dict[str, Npu] = {item.name: item for item in _ALL}
+
+_ASKED = ("hexagon-v73", "ethos-u55-256", "ethos-u65-512", "ethos-u85-1024")
+"""One of each generation that places operators in its own way: these an export asks."""
+
+
+def asked_by_export(kind: ArtifactKey) -> tuple[Npu, ...]:
+    """Return the NPUs that compile a file of a kind before it is listed; none if it is for no NPU."""
+    return tuple(NPUS[name] for name in _ASKED if NPUS[name].takes(kind))
 
 
 def npu_of(name: str) -> Npu:

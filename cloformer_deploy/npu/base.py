@@ -23,6 +23,7 @@ class Placed:
         share_of_macs: share (0..1) of the file's multiply-accumulates; None where it is not known.
         unit: NPU or CPU.
         reason: why they are not on the NPU, in the compiler's words; empty for those that are.
+        share_of_cycles: share (0..1) of the NPU's cycles by the compiler's estimate; None where it has none.
     """
 
     operator: str
@@ -30,6 +31,39 @@ class Placed:
     share_of_macs: float | None
     unit: str
     reason: str = ""
+    share_of_cycles: float | None = None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An operation of the compiled form.
+
+    Attributes:
+        name: of the tensor that it writes.
+        operator: type of the operator that it is part of.
+        unit: NPU or CPU.
+        cycles: of the NPU, by the compiler's estimate.
+    """
+
+    name: str
+    operator: str
+    unit: str
+    cycles: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A compiler's estimate of one run. It is no measurement: no device was asked.
+
+    Attributes:
+        ms: time of what runs on the NPU, milliseconds.
+        memory_bytes: bytes in use, by the name of the memory.
+        assumes: the system that it is about.
+    """
+
+    ms: float
+    memory_bytes: Mapping[str, int]
+    assumes: str
 
 
 @dataclass(frozen=True)
@@ -37,14 +71,16 @@ class Compiled:
     """The compiler's account of a file.
 
     Attributes:
-        placement: every operator, the most multiply-accumulates first.
+        placement: every operator, those with the most work first.
         bytes: size of the compiled form.
-        estimates: the compiler's own estimates by name, with what they assume; empty where it has none.
+        estimate: the compiler's own; None where it makes none.
+        layers: operations in order, where the compiler estimates each.
     """
 
     placement: tuple[Placed, ...]
     bytes: int
-    estimates: Mapping[str, float | str]
+    estimate: Estimate | None = None
+    layers: tuple[Layer, ...] = ()
 
     @property
     def npu_share(self) -> float | None:

@@ -86,7 +86,7 @@ class Hexagon:
             pool.submit(qnn.compiled, str(path.absolute()), self.architecture, str(output)).result()
             trace = json.loads(output.with_name(qnn.TRACE).read_text())
             size = output.stat().st_size
-        return Compiled(_placement(trace, macs or {}), size, {})
+        return Compiled(_placement(trace, macs or {}), size)
 
 
 HEXAGONS = tuple(Hexagon(architecture) for architecture in ARCHITECTURES)

@@ -14,7 +14,9 @@ NO_LATENCY = {
     "emulated": "the processor is emulated, which shows that the file runs and what it computes, but not how fast",
     "simulated": "the device is simulated",
     "compile_only": "the file was compiled and not run",
+    "estimated": "the file was compiled and not run; its compiler estimates",
 }
+NOT_RUN = ("compile_only", "estimated")
 
 
 def bench_json(result: "Bench") -> dict[str, Any]:
@@ -34,7 +36,7 @@ def bench_tables(bundle: "Bundle", result: "Bench") -> Rendered:
     yield f"{bundle.root!s}: latency of one run of a batch, milliseconds"
     for device in dict.fromkeys(item.device for item in result.results):
         items = [item for item in result.results if item.device == device]
-        if any(item.is_latency or item.source == "estimated" for item in items):
+        if any(item.is_latency for item in items):
             table = new_table(
                 "artifact", "p50", "p90", "p99", "first", "init", "MB", "x fp32 (95 %)", numeric=(1, 2, 3, 4, 5, 6, 7)
             )
@@ -71,8 +73,9 @@ def _lines(items: "list[Result]") -> Iterator[str]:
         cores = "" if first.cores is None else f", core {', '.join(map(str, first.cores))}"
         runtimes = sorted({f"{item.runtime} {item.runtime_version or ''}".strip() for item in measured if item.runtime})
         runs = min(item.n for item in measured)
-        counts = "" if first.source == "compile_only" else f"; {counted(runs, 'run')} or more each"
-        threads = "" if first.source == "compile_only" else f" {counted(first.threads, 'thread')}{cores};"
+        ran = first.source not in NOT_RUN
+        counts = f"; {counted(runs, 'run')} or more each" if ran else ""
+        threads = f" {counted(first.threads, 'thread')}{cores};" if ran else ""
         yield (
             f"{first.device} ({first.source}): {first.machine or 'an unnamed machine'};{threads} "
             f"{', '.join(runtimes)}{counts}."
@@ -91,6 +94,8 @@ def _remarks(item: "Result") -> Iterator[str]:
         yield f"{item.status}: {item.reason}"
     if item.p50_ms is None and item.mean_ms is not None and item.is_latency:
         yield f"mean {_ms(item.mean_ms)} ms, std {_ms(item.std_ms)}; {item.runtime} gives no percentiles"
+    if item.source == "estimated" and item.mean_ms is not None:
+        yield f"estimated {_ms(item.mean_ms)} ms on the NPU, of {item.assumes}"
     if item.throttled and item.is_latency:
         yield "throttled: the device slowed down during the measurement; let it cool, and measure again"
     if item.noisy and item.is_latency:

@@ -1,5 +1,6 @@
 """The placement of a file's operators on an NPU, on a terminal and in JSON."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -7,12 +8,23 @@ from cloformer_deploy.report.cells import Rendered, add_row, new_table
 from cloformer_deploy.system.text import counted
 
 if TYPE_CHECKING:
-    from cloformer_deploy.npu import Compiled, Npu
+    from cloformer_deploy.bundle.manifest import NpuCheck
+    from cloformer_deploy.npu import Compiled, Estimate, Npu
+
+SLOWEST = 5
+"""Layers that are named in the sentence on cycles."""
 
 
 def placement_json(compiled: "Compiled | None") -> dict[str, Any]:
-    """Return the key `placement` of `inspect`; none where no NPU was asked about."""
-    return {} if compiled is None else {"placement": [asdict(item) for item in compiled.placement]}
+    """Return the keys `placement`, `estimate` and `layers` of `inspect`; none where no NPU was asked about."""
+    if compiled is None:
+        return {}
+    estimate = None if compiled.estimate is None else asdict(compiled.estimate)
+    return {
+        "placement": [asdict(item) for item in compiled.placement],
+        "estimate": estimate,
+        "layers": [asdict(item) for item in compiled.layers],
+    }
 
 
 def placement_tables(name: str, npu: "Npu", compiled: "Compiled") -> Rendered:
@@ -23,10 +35,10 @@ def placement_tables(name: str, npu: "Npu", compiled: "Compiled") -> Rendered:
         npu: what it was compiled for.
         compiled: its compiler's account.
     """
-    table = new_table(f"on {npu.title}", "count", "multiply-accumulates", "unit", "reason", numeric=(1, 2))
+    table = new_table(f"on {npu.title}", "count", "MACs", "cycles", "unit", "reason", numeric=(1, 2, 3))
     for item in compiled.placement:
-        share = "-" if item.share_of_macs is None else f"{item.share_of_macs:.1%}"
-        add_row(table, item.operator, str(item.count), share, item.unit, item.reason)
+        shares = (item.share_of_macs, item.share_of_cycles)
+        add_row(table, item.operator, str(item.count), *map(_percent, shares), item.unit, item.reason)
     yield table
     left = sum(item.count for item in compiled.placement if item.unit != "NPU")
     share = "" if compiled.npu_share is None else f", {compiled.npu_share:.1%} of the multiply-accumulates"
@@ -34,3 +46,34 @@ def placement_tables(name: str, npu: "Npu", compiled: "Compiled") -> Rendered:
         f"{name}: {counted(left, 'operator')} left on the CPU{share} on the NPU; compiled by {npu.compiler}, "
         f"{compiled.bytes / 1e6:.1f} MB."
     )
+    if compiled.estimate is not None:
+        yield f"{name}: {estimated(compiled.estimate)}."
+    slowest = sorted(compiled.layers, key=lambda layer: -layer.cycles)[:SLOWEST]
+    if slowest:
+        cycles = sum(layer.cycles for layer in compiled.layers)
+        shown = ", ".join(f"{layer.name} ({layer.operator}, {layer.cycles / cycles:.1%})" for layer in slowest)
+        yield f"{name}: most cycles: {shown}."
+
+
+def npu_line(name: str, npus: "Sequence[NpuCheck] | None") -> Iterator[str]:
+    """Yield what compilers of NPUs said of a file when it was exported; nothing for files that are for none."""
+    if npus is None:
+        return
+    if not npus:
+        yield f"{name}: unverified: no compiler of its NPU was asked when it was exported."
+        return
+    said = []
+    for item in npus:
+        ran = f", {item.sqnr_db:.1f} dB in its simulator" if item.sqnr_db is not None else ""
+        said.append(f"{item.device} ({item.left_on_cpu or 'none'} on the CPU{ran})")
+    yield f"{name}: compiled for {', '.join(said)}."
+
+
+def estimated(estimate: "Estimate") -> str:
+    """Return an estimate in words, with what it assumes."""
+    memory = ", ".join(f"{size / 1e6:.2f} MB of {kind}" for kind, size in estimate.memory_bytes.items() if size)
+    return f"estimated {estimate.ms:.2f} ms on the NPU, {memory}, of {estimate.assumes}; not measured"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"

@@ -11,6 +11,7 @@ from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.report.accuracy import accuracy_lines
 from cloformer_deploy.report.cells import STATUS, Rendered, add_row, new_table, percent, short_name
 from cloformer_deploy.report.integers import integer_line, integer_tables
+from cloformer_deploy.report.placement import npu_line
 from cloformer_deploy.system.text import counted
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def export_tables(made: "Export") -> Rendered:
     probes = next(iter(made.checks.values())).n
     where = str(made.bundle.root)
     yield f"{counted(count, 'artifact')} in {where}; compared with PyTorch on {probes} probe images."
+    for path, check in made.checks.items():
+        yield from npu_line(path, check.npus)
     yield from accuracy_lines(made)
 
 
@@ -160,6 +163,7 @@ def bundle_tables(bundle: "Bundle", inspected: "Sequence[Inspection]") -> Render
     for item, inspection in zip(manifest.artifacts, inspected, strict=True):
         if inspection.description.quantized:
             yield f"{short_name(item)}: {integer_line(inspection.description.quantized)}."
+        yield from npu_line(short_name(item), item.npus)
         for finding in _findings(inspection):
             yield f"{short_name(item)}: {finding}"
 

@@ -1,5 +1,6 @@
-"""A bundle for NPUs."""
+"""Bundles for NPUs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,15 +17,29 @@ from tests.tiny import TRAINED, TRAINED_SIDE
 @pytest.fixture(scope="session")
 def hexagon_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The small trained classifier for Hexagon, fp32 and int8."""
+    return exported(tmp_path_factory, "onnx", "hexagon", ("fp32", "int8"), {})
+
+
+@pytest.fixture(scope="session")
+def ethos_u_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The small trained classifier for Ethos-U, int8 and w8a16, with integer input and output."""
+    return exported(tmp_path_factory, "tflite", "ethos-u", ("int8", "w8a16"), {"integer_io": True})
+
+
+def exported(
+    folders: pytest.TempPathFactory, name: str, target: str, precisions: tuple[str, ...], options: Mapping[str, bool]
+) -> Bundle:
+    """The small trained classifier in one format for one target."""
 
     def make(folder: Path) -> None:
         sides = (TRAINED_SIDE, TRAINED_SIDE)
         make_calibration("rendered", 32, 0, Preprocessing.published(*sides), folder / "set", Silent())
         request = ExportRequest(
-            ("onnx",),
-            ("fp32", "int8"),
+            (name,),
+            precisions,
             weights=str(TRAINED),
-            target="hexagon",
+            target=target,
+            options=options,
             calibration=folder / "set",
             height=TRAINED_SIDE,
             width=TRAINED_SIDE,
@@ -32,4 +47,4 @@ def hexagon_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         )
         export(request, Silent())
 
-    return Bundle.open(made_once(tmp_path_factory, "hexagon", make) / "bundle")
+    return Bundle.open(made_once(folders, target, make) / "bundle")

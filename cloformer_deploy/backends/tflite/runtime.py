@@ -107,7 +107,8 @@ def stored(values: "NDArray[Any]", detail: Mapping[str, Any]) -> "NDArray[Any]":
     if not scale or values.dtype.kind != "f":
         return values
     limits = np.iinfo(detail["dtype"])
-    return np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(detail["dtype"])
+    integers = np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max)
+    return np.asarray(integers, detail["dtype"])
 
 
 def numbers(values: "NDArray[Any]", detail: Mapping[str, Any]) -> "NDArray[Any]":

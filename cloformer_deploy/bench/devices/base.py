@@ -123,6 +123,7 @@ class Measured:
     unit: str | None = None
     placement: Mapping[str, int] | None = None
     compiled_bytes: int | None = None
+    assumes: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
-"""NPUs whose compiler is asked here which operators it places where. No time is measured."""
+"""NPUs whose compiler is asked here which operators it places where, and for its estimate. No time is measured."""
 
 from collections import Counter
 
 from cloformer_deploy.bench.devices.base import Answer, Load, Measured, Request
+from cloformer_deploy.bench.protocol import Figures
+from cloformer_deploy.bench.results import Source
 from cloformer_deploy.errors import CloformerDeployError
 from cloformer_deploy.npu import Npu, no_artifact
 from cloformer_deploy.progress import Progress
@@ -27,7 +29,8 @@ class NpuDevice:
         for index, load in enumerate(request.loads):
             measured.append(self._compiled(load) if load in chosen else self._another(load))
             progress.advance(index + 1, len(request.loads))
-        return Answer(self._npu.title, "compile_only", None, None, None, tuple(measured))
+        source: Source = "estimated" if any(item.figures for item in measured) else "compile_only"
+        return Answer(self._npu.title, source, None, None, None, tuple(measured))
 
     def _compiled(self, load: Load) -> Measured:
         load.check_alone()
@@ -38,7 +41,16 @@ class NpuDevice:
         placement: Counter[str] = Counter()
         for item in found.placement:
             placement[item.unit] += item.count
-        return Measured(load, "measured", runtime=self._npu.compiler, placement=placement, compiled_bytes=found.bytes)
+        estimate = found.estimate
+        return Measured(
+            load,
+            "measured",
+            runtime=self._npu.compiler,
+            figures=None if estimate is None else Figures(0, estimate.ms, None, None),
+            placement=placement,
+            compiled_bytes=found.bytes,
+            assumes=None if estimate is None else estimate.assumes,
+        )
 
     def _another(self, load: Load) -> Measured:
         return Measured(load, "not_executed", f"it is not for {self._npu.title}")
