@@ -23,7 +23,7 @@ from cloformer_deploy.quantization.equalization import equalize
 from cloformer_deploy.quantization.observers import Histogram, observe
 from cloformer_deploy.quantization.plan import Plan, plan, quantized_operators, tensors
 from cloformer_deploy.quantization.recipes import Recipe
-from cloformer_deploy.quantization.tensor_matching import fingerprints, identify
+from cloformer_deploy.quantization.tensor_matching import by_structure, fingerprints, identify
 
 _BATCH = 16
 
@@ -86,14 +86,32 @@ class Prepared:
     plan: Plan
     seen: Mapping[str, Histogram]
 
-    def matches(self, images: Tensor, found: Iterable[tuple[str, NDArray[Any]]]) -> dict[str, str]:
+    def matches(
+        self,
+        images: Tensor,
+        found: Iterable[tuple[str, NDArray[Any]]],
+        inputs: Mapping[str, Sequence[str]] | None = None,
+    ) -> dict[str, str]:
         """Return the node of each tensor of a file; nothing where no operator is planned.
 
         Args:
             images: normalized, (B, 3, H, W).
             found: the file's tensors by name, computed from the same images; read only if they are needed.
+            inputs: what each of them is computed from, in the file's order; without it, tensors that hold rounding
+                errors alone have no node.
         """
-        return {} if self.traced is None else identify(fingerprints(self.traced, images), found)
+        if self.traced is None:
+            return {}
+        known = fingerprints(self.traced, images)
+        sizes: dict[str, int] = {}
+
+        def sized() -> Iterator[tuple[str, NDArray[Any]]]:
+            for name, values in found:
+                sizes[name] = values.size
+                yield name, values
+
+        by_value = identify(known, sized())
+        return by_structure(self.traced, known, by_value, sizes, inputs or {})
 
     def clipped(self, matches: Mapping[str, str]) -> dict[str, float]:
         """Return the clipped share (0..1) of each tensor's values by names in a file, which `matches` maps to nodes."""

@@ -5,7 +5,7 @@ are therefore compared by moments that do not depend on the order, on one probe 
 the same fingerprint have the same range.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,3 +77,43 @@ def identify(known: Mapping[str, Fingerprint], found: Iterable[tuple[str, NDArra
         if distance[nearest] <= TOLERANCE:
             matches[name] = names[nearest]
     return matches
+
+
+def by_structure(
+    module: fx.GraphModule,
+    known: Mapping[str, Fingerprint],
+    matches: Mapping[str, str],
+    sizes: Mapping[str, int],
+    inputs: Mapping[str, Sequence[str]],
+) -> dict[str, str]:
+    """Return matches by value, and those of tensors that hold nothing but rounding errors, which have no values.
+
+    The mean of what a normalization has centered is such a tensor. It is computed from tensors that are matched; if
+    one node alone has the same sources and size, and no match yet, it is that node.
+
+    Args:
+        module: the traced model.
+        known: its fingerprints.
+        matches: nodes by the names of tensors, as `identify` returns them.
+        sizes: number of values of each tensor of the file.
+        inputs: what each tensor of the file is computed from, in the file's order; constants do not matter.
+    """
+    found = dict(matches)
+    readers: dict[frozenset[str], list[str]] = {}
+    for node in module.graph.nodes:
+        if node.name in known and node.op == "call_function":
+            sources = frozenset(graph.source(item).name for item in graph.activations(node))
+            readers.setdefault(sources, []).append(node.name)
+    for name, read in inputs.items():
+        computed = [item for item in read if item in sizes]
+        if name in found or name not in sizes or not all(item in found for item in computed):
+            continue
+        taken = set(found.values())
+        free = [
+            item
+            for item in readers.get(frozenset(found[item] for item in computed), ())
+            if item not in taken and known[item][0] == sizes[name]
+        ]
+        if len(free) == 1:
+            found[name] = free[0]
+    return found

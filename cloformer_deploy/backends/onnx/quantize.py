@@ -61,7 +61,8 @@ def _match(model: "onnx.ModelProto", spec: ExportSpec, prepared: "Prepared") -> 
 
     images, feed = probe(spec)
     found = ((name, tensor.values) for name, tensor in OnnxTensors(model).run(feed).items())
-    return prepared.matches(images, found)
+    inputs = {output: list(node.input) for node in model.graph.node for output in node.output}
+    return prepared.matches(images, found, inputs)
 
 
 class _Quantizer:

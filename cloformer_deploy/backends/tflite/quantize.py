@@ -83,13 +83,20 @@ def _finished(content: bytes, shares: Mapping[str, float]) -> tuple[bytes, dict[
 
 def _match(content: bytes, spec: ExportSpec, prepared: "Prepared") -> dict[int, str]:
     """Return the plan's tensor that each of the file's tensors (by index) corresponds to, found by running both."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
     from cloformer_deploy.backends.interface import probe
     from cloformer_deploy.backends.tflite.tensors import LiteRTTensors
 
     images, feed = probe(spec)
-    found = ((name, tensor.values) for name, tensor in LiteRTTensors(content).run(feed).items())
-    matches = prepared.matches(images, found)
-    return {int(name.rpartition(":")[2]): node for name, node in matches.items()}
+    found = ((_index(name), tensor.values) for name, tensor in LiteRTTensors(content).run(feed).items())
+    operators = flatbuffer_utils.read_model_from_bytearray(content).subgraphs[0].operators
+    inputs = {str(output): [*map(str, item.inputs)] for item in operators for output in item.outputs}
+    return {int(index): node for index, node in prepared.matches(images, found, inputs).items()}
+
+
+def _index(name: str) -> str:
+    return name.rpartition(":")[2]
 
 
 def _prepare(model: Any, plan: "Plan", matches: Mapping[int, str]) -> dict[str, dict[str, NDArray[np.float32]]]:
