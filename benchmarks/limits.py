@@ -41,6 +41,19 @@ INT8_WITH_HEAD = tuple((name, "int8", "float32", 1.7) for name, _ in HEADS)
 """Weights, candidate, baseline, and the least speedup."""
 INTEGER_INSTRUCTIONS = "VNNI"
 """Instructions of the processors that the speedups of int8 are promised for."""
+ESTIMATES = {
+    ("xxs", "ethos-u55-256"): 78.0,
+    ("xxs", "ethos-u65-512"): 46.0,
+    ("xxs", "ethos-u85-1024"): 6.2,
+    ("s", "ethos-u55-256"): 145.4,
+    ("s", "ethos-u65-512"): 86.1,
+    ("s", "ethos-u85-1024"): 12.2,
+}
+"""Most milliseconds that Vela may estimate, by variant and device."""
+COSINES = {"int8": 0.999, "w8a16": 0.9999}
+"""Least cosine of the outputs of Hexagon's simulator and ONNX Runtime's."""
+SIMULATED = {"int8": 0.97, "w8a16": 0.99}
+"""Least agreement of the simulator's classes with PyTorch's, on photographs."""
 PEERS = tuple((variant, "onnxruntime", "onnxruntime plain", 1.02) for variant in ("xxs", "xs", "s"))
 """The same, measured beside the peers."""
 AHEAD = {
@@ -129,6 +142,21 @@ def heads(measured: Measured) -> Iterator[str]:
             ratio = statistics.median(speedups(measured, name, 1, "body", "float32"))
             yield from at_most(f"{name}: share that the head adds", ratio - 1, most)
     yield from _int8_speed(measured, INT8_WITH_HEAD)
+
+
+def npus(measured: Measured) -> Iterator[str]:
+    """Check what `npus.py` measured."""
+    for row in measured["compiled"]:
+        what = f"{row['variant']} {row['precision']} on {row['device']}:"
+        yield from at_most(f"{what} operators on the CPU", row["left_on_cpu"], 0)
+        limit = ESTIMATES.get((row["variant"], row["device"]))
+        if limit is not None:
+            yield from at_most(f"{what} estimated ms", row["estimated_ms"], limit)
+    for run in measured["simulated"]:
+        what = f"{run['variant']} {run['precision']} in the simulator:"
+        yield from at_least(f"{what} cosine to ONNX Runtime", run["cosine"], COSINES[run["precision"]])
+        if run["agreement"] is not None:
+            yield from at_least(f"{what} agreement", run["agreement"], SIMULATED[run["precision"]])
 
 
 def suppression(measured: Measured) -> Iterator[str]:

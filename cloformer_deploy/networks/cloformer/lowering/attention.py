@@ -1,5 +1,7 @@
 """Forms of the global attention, one per memory layout. All take and give what `GlobalAttention` does."""
 
+import math
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -8,10 +10,9 @@ from torch import Tensor, nn
 from cloformer_deploy.lowering.softmax import MaximumSubtracted
 from cloformer_deploy.networks.cloformer.attention import CloAttention, GlobalAttention
 
-BATCHED_LOGITS = 10_000
-"""Most logits of a head up to which `BlockwiseAttention` computes all heads at once."""
 BLOCK_LOGITS = 40_000
-"""Most logits that it computes at once otherwise."""
+"""Most attention logits that `BlockwiseAttention` computes at once. Softmax has them in 32 bits, and an on-chip memory
+of 384 KB, which compilers for Ethos-U assume, holds two such tensors."""
 PARTS = 4
 
 
@@ -37,8 +38,9 @@ class KeysFirstAttention(GlobalAttention):
 class ChannelsLastAttention(GlobalAttention):
     """For TFLite: per head (B, heads, H W, dim_head), which with one head is NHWC as it is.
 
-    A batched product whose batch is 1 becomes a FULLY_CONNECTED of two computed operands, which XNNPACK does not
-    take: a single head's queries are therefore halved into a batch of two, each with the same keys and values.
+    A batched product whose batch is 1 becomes a FULLY_CONNECTED of two computed operands, which XNNPACK does not take:
+    a single head's queries, if their number is even, are therefore halved into a batch of two, each with the same keys
+    and values.
     """
 
     def forward(self, q: Tensor, kv: Tensor) -> Tensor:
@@ -46,7 +48,7 @@ class ChannelsLastAttention(GlobalAttention):
         batch, channels, height, width = q.shape
         queries = self._per_head(q, self.heads)
         keys, values = self._per_head(kv, 2 * self.heads).chunk(2, dim=1)
-        if self.heads == 1:
+        if self.heads == 1 and height * width % 2 == 0:
             queries = queries.reshape(batch, 2, -1, channels)
             keys, values = (torch.cat([part, part], dim=1) for part in (keys, values))
         attended = self._weighted(queries @ keys.transpose(2, 3), values)
@@ -76,34 +78,55 @@ class LateDivisionAttention(ChannelsLastAttention, MaximumSubtracted):
 
 
 class BlockwiseAttention(ChannelsLastAttention):
-    """For Ethos-U: many queries go head by head and in blocks, as `docs/npu.md` has measured.
+    """For Ethos-U: heads in groups, and of many queries one head in blocks, as `docs/npu.md` has measured.
 
-    Heads are slices of the channels, which cost no transpose. A block's logits are at most `BLOCK_LOGITS`: four bytes
-    each, so many as the compiler keeps in an on-chip memory of 384 KB. Its queries are a batch of `PARTS`, since the
-    product of two computed matrices is slower than that of a batch of them.
+    What is computed at once has at most `BLOCK_LOGITS` logits. Groups are slices of the channels; a group of one head
+    needs no transpose. The queries of a single head are a batch of `PARTS`, since the product of two computed matrices
+    is slower than that of a batch of them.
     """
 
     def forward(self, q: Tensor, kv: Tensor) -> Tensor:
         """See `GlobalAttention.forward`."""
         batch, channels, height, width = q.shape
         queries, keys = height * width, kv.shape[2] * kv.shape[3]
-        if queries * keys <= BATCHED_LOGITS or queries % PARTS:
+        count = min(math.ceil(self.heads * queries * keys / BLOCK_LOGITS), self.heads)
+        if count == 1 and (self.heads > 1 or queries * keys <= BLOCK_LOGITS):
             return super().forward(q, kv)
-        rows, each = queries // PARTS, channels // self.heads
-        block = next(size for size in range(rows, 0, -1) if rows % size == 0 and _few(size * PARTS * keys, size))
-        tokens = q.permute(0, 2, 3, 1).reshape(batch, PARTS, rows, channels)
+        if count == self.heads and queries % PARTS:
+            return super().forward(q, kv)
+        each = channels // self.heads
+        tokens = q.permute(0, 2, 3, 1).reshape(batch, 1, queries, channels)
         pairs = kv.permute(0, 2, 3, 1).reshape(batch, 1, keys, 2 * channels)
+        ends = [self.heads * index // count * each for index in range(count + 1)]
         attended = []
-        for start in range(0, channels, each):
-            key, value = (pairs[..., first : first + each] for first in (start, channels + start))
-            turned, values = (torch.cat([part] * PARTS, dim=1) for part in (key.transpose(2, 3), value))
-            blocks = (tokens[:, :, row : row + block, start : start + each] for row in range(0, rows, block))
-            attended.append(torch.cat([self._weighted(part @ turned, values) for part in blocks], dim=2))
+        for start, end in pairwise(ends):
+            part, key = tokens[..., start:end], pairs[..., start:end]
+            value = pairs[..., channels + start : channels + end]
+            several = (end - start) // each
+            attended.append(self._heads(part, key, value, several) if several > 1 else self._head(part, key, value))
         return torch.cat(attended, dim=3).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
 
+    def _heads(self, queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
+        """Attend with several heads at once: (B, 1, N, C), (B, 1, K, C) twice, to (B, 1, N, C)."""
+        shape = (queries.shape[0], -1, heads, queries.shape[3] // heads)
+        q, k, v = (part.reshape(shape).transpose(1, 2) for part in (queries, keys, values))
+        return self._weighted(q @ k.transpose(2, 3), v).transpose(1, 2).reshape(queries.shape)
 
-def _few(logits: int, size: int) -> bool:
-    return logits <= BLOCK_LOGITS or size == 1
+    def _head(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Attend with one head: (B, 1, N, C), (B, 1, K, C) twice, to (B, 1, N, C)."""
+        batch, _, count, channels = queries.shape
+        rows = count // PARTS
+        block = _block(rows, keys.shape[2])
+        parts = queries.reshape(batch, PARTS, rows, channels)
+        turned, repeated = (torch.cat([part] * PARTS, dim=1) for part in (keys.transpose(2, 3), values))
+        blocks = (parts[:, :, row : row + block] for row in range(0, rows, block))
+        return torch.cat([self._weighted(part @ turned, repeated) for part in blocks], dim=2).reshape(queries.shape)
+
+
+def _block(rows: int, keys: int) -> int:
+    """Return the most rows of each part that divide `rows` and have few enough logits."""
+    most = max(BLOCK_LOGITS // (PARTS * keys), 1)
+    return next(size for size in range(min(rows, most), 0, -1) if rows % size == 0)
 
 
 class HeadByHeadAttention(GlobalAttention):

@@ -21,6 +21,8 @@ from cloformer_deploy.networks.cloformer.body import ConvFFN
 from cloformer_deploy.networks.cloformer.lowering import REWRITES
 from cloformer_deploy.networks.cloformer.lowering.affine import fold_group_norm_affine
 from cloformer_deploy.networks.cloformer.lowering.attention import (
+    BLOCK_LOGITS,
+    BlockwiseAttention,
     attend_head_by_head,
     attend_in_blocks,
     attend_keys_first,
@@ -33,6 +35,7 @@ from cloformer_deploy.networks.cloformer.lowering.hidden_groups import (
     group_hidden_channels,
 )
 from cloformer_deploy.networks.cloformer.lowering.normalization import (
+    normalize_axis_by_axis,
     normalize_by_division,
     normalize_in_float16,
     normalize_in_two_steps,
@@ -63,6 +66,7 @@ EACH: list[tuple[Rewrite, ...]] = [
     (fold_scales,),
     (fold_group_norm_affine,),
     (fold_group_norm_affine, normalize_in_two_steps),
+    (fold_group_norm_affine, normalize_axis_by_axis),
     (fold_group_norm_affine, normalize_in_float16),
     (fold_group_norm_affine, normalize_by_division),
     (fold_batch_norm, fold_group_norm_affine, shrink_residual_stream),
@@ -235,3 +239,39 @@ def test_normalizations_sum_few_terms(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.inference_mode():
         model(torch.randn(1, 3, 320, 320))
     assert 256 <= longest <= 4096
+
+
+@pytest.mark.parametrize(
+    ("heads", "side", "keys"),
+    [(1, 56, 7), (2, 28, 7), (3, 16, 9), (7, 14, 7), (1, 8, 7), (4, 14, 7), (1, 15, 15), (2, 15, 15), (1, 7, 7)],
+    ids=[
+        "blocks",
+        "by head",
+        "groups",
+        "uneven groups",
+        "one small head",
+        "all",
+        "odd",
+        "odd by head",
+        "odd and small",
+    ],
+)
+def test_attention_in_blocks_is_attention(heads: int, side: int, keys: int) -> None:
+    generator = torch.Generator().manual_seed(heads)
+    q = torch.randn(2, 8 * heads, side, side, generator=generator)
+    kv = torch.randn(2, 16 * heads, keys, keys, generator=generator)
+    expected = GlobalAttention(heads)(q, kv)
+    torch.testing.assert_close(BlockwiseAttention(heads)(q, kv), expected, rtol=0, atol=1e-5)
+
+
+def test_blocks_have_few_logits() -> None:
+    sizes: list[int] = []
+
+    class Counting(BlockwiseAttention):
+        def _weighted(self, logits: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+            sizes.append(logits.numel())
+            return super()._weighted(logits, values)
+
+    Counting(7)(torch.randn(1, 56, 32, 48), torch.randn(1, 112, 8, 12))
+    assert max(sizes) <= BLOCK_LOGITS
+    assert sum(sizes) == 7 * 32 * 48 * 8 * 12
