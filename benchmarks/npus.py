@@ -71,14 +71,13 @@ def compiled(variant: str, bundle: Bundle, names: tuple[str, ...]) -> Iterator[d
     for artifact in bundle.manifest.artifacts:
         for name in names:
             said = NPUS[name].compile(bundle.path(artifact))
-            left = sum(item.count for item in said.placement if item.unit == "CPU")
             estimate = said.estimate
             yield {
                 "variant": variant,
                 "precision": artifact.precision,
                 "device": name,
                 "operators": sum(item.count for item in said.placement),
-                "left_on_cpu": left,
+                "left_on_cpu": said.left_on_cpu,
                 "bytes": said.bytes,
                 "estimated_ms": None if estimate is None else estimate.ms,
                 "memory_bytes": None if estimate is None else dict(estimate.memory_bytes),

@@ -17,7 +17,7 @@ def command(
     placement: Annotated[
         str | None,
         typer.Option(
-            help="Ask the compiler of this NPU which operators run on it: hexagon-v75, ... (see docs/npu.md).",
+            help="Ask the compiler of this NPU which operators run on it: hexagon-v75, ethos-u85-256, ... (see docs/npu.md).",
             metavar="DEVICE",
             show_default="none",
         ),

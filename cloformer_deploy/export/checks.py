@@ -124,7 +124,7 @@ def _npu_checks(probes: _Probes, kind: ArtifactKey, progress: Progress) -> tuple
 def _npu_check(probes: _Probes, npu: Npu, progress: Progress) -> NpuCheck:
     progress.step(f"Compiling {probes.path.name} for {npu.title}")
     compiled = npu.compile(probes.path)
-    left = sum(item.count for item in compiled.placement if item.unit == "CPU")
+    left = compiled.left_on_cpu
     if left:
         progress.warn(f"{npu.title} leaves operators of {probes.path.name} to the CPU: {_left(compiled)}")
     if npu.simulator is None:

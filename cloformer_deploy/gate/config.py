@@ -51,6 +51,7 @@ class Limits(_Part):
         not_executed: `fail` or `allow`: the result of an artifact that cannot be run here.
         speedup: how many times as fast as the float32 file of its format it must be; None measures no latency.
         slowdown: how much slower than the baseline's file of its kind it may be, as a share; None measures no latency.
+        npu_share: least share of it that its NPUs must run (see `Compiled.npu_share`); None asks no compiler.
     """
 
     agreement: Share
@@ -63,6 +64,7 @@ class Limits(_Part):
     not_executed: Literal["fail", "allow"] = "fail"
     speedup: Positive | None = None
     slowdown: Positive | None = None
+    npu_share: Share | None = None
 
 
 class _Given(_Part):
@@ -76,6 +78,7 @@ class _Given(_Part):
     not_executed: Literal["fail", "allow"] | None = None
     speedup: Positive | None = None
     slowdown: Positive | None = None
+    npu_share: Share | None = None
 
 
 class _Rule(_Given):

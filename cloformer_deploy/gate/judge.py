@@ -15,6 +15,7 @@ from cloformer_deploy.errors import MissingPartError
 from cloformer_deploy.gate.baseline import Baseline, BaselineArtifact, pack
 from cloformer_deploy.gate.checks import Current, Images, against_baseline
 from cloformer_deploy.gate.config import DriftConfig
+from cloformer_deploy.gate.npus import npu_checks
 from cloformer_deploy.npu import Npu
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.tasks import Comparison
@@ -127,7 +128,7 @@ def gate(
     results, task = evaluation.run(progress), evaluation.task
     progress.step("Judging")
     identities = [key(images.identity(index)).hex()[:16] for index in range(len(images))]
-    judge = _Judge(evaluation, results, config, baseline, identities)
+    judge = _Judge(evaluation, results, config, baseline, identities, npu)
     cells = tuple(judge.cell(item, latency.get(item.candidate.artifact.path, ())) for item in results.artifacts)
     known = baseline.artifacts if baseline else ()
     kinds = {item.key for item in bundle.manifest.artifacts}
@@ -156,7 +157,9 @@ class _Judge:
         config: DriftConfig,
         baseline: Baseline | None,
         identities: Sequence[str],
+        npu: Npu | None,
     ) -> None:
+        self._npu = npu
         self._evaluation, self._results, self._config, self._baseline = evaluation, results, config, baseline
         indices = {name: index for index, name in enumerate(identities)}
         self._images = Images(indices, evaluation.images.labels, evaluation.images.has_targets, results.evidence)
@@ -181,6 +184,8 @@ class _Judge:
             current = Current(item.comparison, item.evidence, artifact.bytes, operators)
             checks += against_baseline(task, current, self._images, limits, self._baseline, before)
         checks += latency
+        path = self._evaluation.bundle.path(artifact)
+        checks += npu_checks(artifact, path, limits, self._npu, self._evaluation.remembered)
         bad = ("failed", "undecided") if self._config.undecided == "fail" else ("failed",)
         failed = any(check.outcome in bad for check in checks)
         return Cell(

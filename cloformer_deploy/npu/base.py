@@ -83,10 +83,20 @@ class Compiled:
     layers: tuple[Layer, ...] = ()
 
     @property
-    def npu_share(self) -> float | None:
-        """Share (0..1) of the multiply-accumulates that run on the NPU; None where it is not known."""
-        known = [item for item in self.placement if item.share_of_macs is not None]
-        return sum(item.share_of_macs or 0.0 for item in known if item.unit == "NPU") if known else None
+    def npu_share(self) -> float:
+        """The lesser of two shares (0..1) that run on the NPU: of operators, and of multiply-accumulates if known."""
+        if not self.left_on_cpu:
+            return 1.0
+        mine = [item for item in self.placement if item.unit == "NPU"]
+        share = sum(item.count for item in mine) / max(sum(item.count for item in self.placement), 1)
+        if all(item.share_of_macs is None for item in self.placement):
+            return share
+        return min(share, sum(item.share_of_macs or 0.0 for item in mine))
+
+    @property
+    def left_on_cpu(self) -> int:
+        """Number of operators that the NPU does not run."""
+        return sum(item.count for item in self.placement if item.unit == "CPU")
 
 
 class Npu(Protocol):

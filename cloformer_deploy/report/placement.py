@@ -40,10 +40,8 @@ def placement_tables(name: str, npu: "Npu", compiled: "Compiled") -> Rendered:
         shares = (item.share_of_macs, item.share_of_cycles)
         add_row(table, item.operator, str(item.count), *map(_percent, shares), item.unit, item.reason)
     yield table
-    left = sum(item.count for item in compiled.placement if item.unit != "NPU")
-    share = "" if compiled.npu_share is None else f", {compiled.npu_share:.1%} of the multiply-accumulates"
     yield (
-        f"{name}: {counted(left, 'operator')} left on the CPU{share} on the NPU; compiled by {npu.compiler}, "
+        f"{name}: {counted(compiled.left_on_cpu, 'operator')} left on the CPU; compiled by {npu.compiler}, "
         f"{compiled.bytes / 1e6:.1f} MB."
     )
     if compiled.estimate is not None:
