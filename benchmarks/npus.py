@@ -42,10 +42,15 @@ JUDGED = 100
 PACKAGES = ("torch", "onnxruntime", "onnxruntime-qnn", "ethos-u-vela", "litert-torch", "ai-edge-quantizer")
 
 
-def files(variant: str, calibration: Path, folder: Path) -> dict[str, Bundle]:
+def files(variant: str, photographs: Path, calibration: Path, folder: Path) -> dict[str, Bundle]:
     """Export the files of a variant, by target."""
-    weights = PHOTOGRAPHS
-    if variant != "xxs":
+    weights, labels = PHOTOGRAPHS, None
+    if variant == "xxs":  # the folders are named by WordNet's numbers, in the order of the classes
+        labels = folder / "labels.txt"
+        labels.write_text(
+            "\n".join(sorted(item.name for item in (photographs / "drift224").iterdir() if item.is_dir()))
+        )
+    else:
         weights = str(folder / f"random-{variant}.pth")
         torch.save(latency.timed_model(variant).state_dict(), weights)
     found = {}
@@ -57,6 +62,7 @@ def files(variant: str, calibration: Path, folder: Path) -> dict[str, Bundle]:
             [name],
             precisions,
             weights,
+            labels=labels,
             target=target,
             options={"integer_io": integer_io},
             calibration=calibration,
@@ -170,7 +176,7 @@ def main(
             size = Preprocessing.published(latency.SIDE, latency.SIDE)
             make_calibration(str(photographs / "calib224"), 320, 0, size, folder / "set", Silent())
             for variant in variants:
-                bundles = files(variant, folder / "set", folder)
+                bundles = files(variant, photographs, folder / "set", folder)
                 measured["compiled"] += compiled(variant, bundles["hexagon"], HEXAGONS)
                 measured["compiled"] += compiled(variant, bundles["ethos-u"], ETHOS_US)
                 measured["simulated"] += simulated(variant, bundles["hexagon"], photographs)

@@ -55,7 +55,8 @@ def _mirrored(logits: Tensor) -> Tensor:
 
 def _moved(logits: Tensor) -> Tensor:
     height = logits.shape[2]
-    return torch.diag(torch.ones(height - 1), -1) @ logits
+    rows = torch.eye(height)  # not every format has a diagonal beside the main one
+    return torch.cat([torch.zeros(1, height), rows[:-1]]) @ logits
 
 
 def _turned(logits: Tensor) -> Tensor:

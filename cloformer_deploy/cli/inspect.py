@@ -9,7 +9,7 @@ from cloformer_deploy.cli.options import JsonOption, print_json, print_tables, p
 
 if TYPE_CHECKING:
     from cloformer_deploy.bundle import Bundle
-    from cloformer_deploy.npu import Npu
+    from cloformer_deploy.npu import Placer
 
 
 def command(
@@ -17,7 +17,7 @@ def command(
     placement: Annotated[
         str | None,
         typer.Option(
-            help="Ask the compiler of this NPU which operators run on it: hexagon-v75, ethos-u85-256, ... (see docs/npu.md).",
+            help="Ask this NPU's compiler what runs on it: hexagon-v75, ethos-u85-256, ... (see docs/placer.md).",
             metavar="DEVICE",
             show_default="none",
         ),
@@ -28,28 +28,28 @@ def command(
     from cloformer_deploy.backends.registry import BACKENDS
     from cloformer_deploy.bundle import MANIFEST_NAME, Bundle
     from cloformer_deploy.errors import BundleError
-    from cloformer_deploy.npu import npu_of
+    from cloformer_deploy.npu import placer_of
 
-    npu = None if placement is None else npu_of(placement)
+    placer = None if placement is None else placer_of(placement)
     if not path.is_file() and not path.is_dir():
         raise BundleError(f"{path} is no file or folder", "give an exported file or a bundle")
     if path.name == MANIFEST_NAME:
         raise BundleError(f"{path} is a manifest", f"give its folder, {path.parent}")
     if path.is_dir() and path.suffix not in {item.suffix for item in BACKENDS.values()}:
-        _inspect_bundle(Bundle.open(path), npu, as_json)
+        _inspect_bundle(Bundle.open(path), placer, as_json)
     else:
-        _inspect_file(path, npu, as_json)
+        _inspect_file(path, placer, as_json)
 
 
-def _inspect_bundle(bundle: "Bundle", npu: "Npu | None", as_json: bool) -> None:
+def _inspect_bundle(bundle: "Bundle", placer: "Placer | None", as_json: bool) -> None:
     from cloformer_deploy.backends.inspection import inspect
     from cloformer_deploy.npu import no_artifact
     from cloformer_deploy.report import bundle_json, bundle_tables, placement_tables
 
     artifacts = bundle.manifest.artifacts
-    chosen = [item for item in artifacts if npu is not None and npu.takes(item.key)]
-    if npu is not None and not chosen:
-        raise no_artifact(npu, bundle.root)
+    chosen = [item for item in artifacts if placer is not None and placer.takes(item.key)]
+    if placer is not None and not chosen:
+        raise no_artifact(placer, bundle.root)
     inspected, compiled = [], {}
     with progress() as steps:
         steps.step("Checking the bundle")
@@ -57,19 +57,19 @@ def _inspect_bundle(bundle: "Bundle", npu: "Npu | None", as_json: bool) -> None:
         for item in artifacts:
             steps.step(f"Inspecting {item.path}")
             inspected.append(inspect(bundle.path(item)))
-            if npu is not None and item in chosen:
-                steps.step(f"Compiling {item.path} for {npu.title}")
-                compiled[item.path] = npu.compile(bundle.path(item))
+            if placer is not None and item in chosen:
+                steps.step(f"Compiling {item.path} for {placer.title}")
+                compiled[item.path] = placer.compile(bundle.path(item))
     if as_json:
         print_json(bundle_json(bundle, inspected, compiled))
         return
     print_tables(*bundle_tables(bundle, inspected))
     for name, found in compiled.items():
-        if npu is not None:
-            print_tables(*placement_tables(name, npu, found))
+        if placer is not None:
+            print_tables(*placement_tables(name, placer, found))
 
 
-def _inspect_file(path: Path, npu: "Npu | None", as_json: bool) -> None:
+def _inspect_file(path: Path, placer: "Placer | None", as_json: bool) -> None:
     from cloformer_deploy.backends.inspection import inspect
     from cloformer_deploy.report import inspection_json, inspection_tables, placement_tables
 
@@ -77,12 +77,12 @@ def _inspect_file(path: Path, npu: "Npu | None", as_json: bool) -> None:
         steps.step(f"Inspecting {path}")
         inspection = inspect(path)
         compiled = None
-        if npu is not None:
-            steps.step(f"Compiling {path} for {npu.title}")
-            compiled = npu.compile(path)
+        if placer is not None:
+            steps.step(f"Compiling {path} for {placer.title}")
+            compiled = placer.compile(path)
     if as_json:
         print_json(inspection_json(inspection, compiled))
         return
     print_tables(*inspection_tables(path, inspection))
-    if npu is not None and compiled is not None:
-        print_tables(*placement_tables(path.name, npu, compiled))
+    if placer is not None and compiled is not None:
+        print_tables(*placement_tables(path.name, placer, compiled))

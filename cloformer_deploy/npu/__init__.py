@@ -1,25 +1,30 @@
-"""The registry of NPUs.
+"""The registry of NPUs, and of what else tells where operators run.
 
 To add one: a file with a class that follows `base.Npu`, and an entry in `NPUS` for each architecture.
 """
 
 from cloformer_deploy.backends.target import ArtifactKey
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.npu.base import SIMULATED_IMAGES, Compiled, Estimate, Layer, Npu, Placed, no_artifact
+from cloformer_deploy.npu.base import SIMULATED_IMAGES, Compiled, Estimate, Layer, Npu, Placed, Placer, no_artifact
 from cloformer_deploy.npu.ethos_u import ETHOS_US
 from cloformer_deploy.npu.hexagon import HEXAGONS
+from cloformer_deploy.npu.neural_engine import NeuralEngine
+from cloformer_deploy.npu.xnnpack import Xnnpack
 
 __all__ = [
     "NPUS",
+    "PLACERS",
     "SIMULATED_IMAGES",
     "Compiled",
     "Estimate",
     "Layer",
     "Npu",
     "Placed",
+    "Placer",
     "asked_by_export",
     "no_artifact",
     "npu_of",
+    "placer_of",
 ]
 
 _ALL: tuple[Npu, ...] = (*HEXAGONS, *ETHOS_US)
@@ -32,6 +37,21 @@ _ASKED = ("hexagon-v73", "ethos-u55-256", "ethos-u65-512", "ethos-u85-1024")
 def asked_by_export(kind: ArtifactKey) -> tuple[Npu, ...]:
     """Return the NPUs that compile a file of a kind before it is listed; none if it is for no NPU."""
     return tuple(NPUS[name] for name in _ASKED if NPUS[name].takes(kind))
+
+
+PLACERS: dict[str, Placer] = {**NPUS, **{item.name: item for item in (NeuralEngine(), Xnnpack())}}
+"""What `--placement` takes."""
+
+
+def placer_of(name: str) -> Placer:
+    """Return what tells the placement of a name.
+
+    Raises:
+        RequestError: there is nothing of that name.
+    """
+    if name not in PLACERS:
+        raise RequestError(f"no placement on {name!r} is known", f"give one of {', '.join(PLACERS)}")
+    return PLACERS[name]
 
 
 def npu_of(name: str) -> Npu:

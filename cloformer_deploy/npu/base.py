@@ -21,8 +21,8 @@ class Placed:
         operator: type, as the compiler or, on the CPU, the format calls it.
         count: number of them.
         share_of_macs: share (0..1) of the file's multiply-accumulates; None where it is not known.
-        unit: NPU or CPU.
-        reason: why they are not on the NPU, in the compiler's words; empty for those that are.
+        unit: CPU, or what runs them instead: NPU, XNNPACK.
+        reason: why they are on the CPU, in the compiler's words; empty for those that are.
         share_of_cycles: share (0..1) of the NPU's cycles by the compiler's estimate; None where it has none.
     """
 
@@ -72,15 +72,17 @@ class Compiled:
 
     Attributes:
         placement: every operator, those with the most work first.
-        bytes: size of the compiled form.
+        bytes: size of the compiled form; None where nothing was compiled.
         estimate: the compiler's own; None where it makes none.
         layers: operations in order, where the compiler estimates each.
+        notes: known faults that the file may meet there, in sentences.
     """
 
     placement: tuple[Placed, ...]
-    bytes: int
+    bytes: int | None
     estimate: Estimate | None = None
     layers: tuple[Layer, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def npu_share(self) -> float:
@@ -99,14 +101,13 @@ class Compiled:
         return sum(item.count for item in self.placement if item.unit == "CPU")
 
 
-class Npu(Protocol):
-    """An NPU of one architecture or configuration.
+class Placer(Protocol):
+    """Something that tells which operators of a file run where.
 
     Attributes:
-        name: as `--device` takes it.
+        name: as `--placement` takes it.
         title: its name in prose.
-        compiler: its compiler with the version, in prose.
-        simulator: executes artifacts as the NPU would; None where the vendor offers nothing that does.
+        compiler: what tells it, with the version, in prose.
         export_options: options of `export` that make an artifact for it.
     """
 
@@ -120,9 +121,6 @@ class Npu(Protocol):
     def compiler(self) -> str: ...  # noqa: D102
 
     @property
-    def simulator(self) -> Runtime | None: ...  # noqa: D102
-
-    @property
     def export_options(self) -> str: ...  # noqa: D102
 
     def takes(self, kind: ArtifactKey) -> bool:
@@ -134,7 +132,7 @@ class Npu(Protocol):
         ...
 
     def compile(self, path: Path) -> Compiled:
-        """Compile a file, and return what the compiler says of it.
+        """Return what the compiler, or what stands for it, says of a file.
 
         Raises:
             MissingPartError: the compiler is not installed here.
@@ -144,7 +142,18 @@ class Npu(Protocol):
         ...
 
 
-def no_artifact(npu: Npu, bundle: Path | None = None) -> RequestError:
+class Npu(Placer, Protocol):
+    """An NPU of one architecture or configuration, whose compiler runs here; `--device` takes its name too.
+
+    Attributes:
+        simulator: executes artifacts as the NPU would; None where the vendor offers nothing that does.
+    """
+
+    @property
+    def simulator(self) -> Runtime | None: ...  # noqa: D102
+
+
+def no_artifact(npu: Placer, bundle: Path | None = None) -> RequestError:
     """Return the error that a bundle has no artifact for an NPU, with the command that adds one."""
     place = "" if bundle is None else f" --output {bundle}"
     hint = f"add one: cloformer-deploy export {npu.export_options}{place}"

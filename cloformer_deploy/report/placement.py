@@ -9,14 +9,14 @@ from cloformer_deploy.system.text import counted
 
 if TYPE_CHECKING:
     from cloformer_deploy.bundle.manifest import NpuCheck
-    from cloformer_deploy.npu import Compiled, Estimate, Npu
+    from cloformer_deploy.npu import Compiled, Estimate, Placer
 
 SLOWEST = 5
 """Layers that are named in the sentence on cycles."""
 
 
 def placement_json(compiled: "Compiled | None") -> dict[str, Any]:
-    """Return the keys `placement`, `estimate` and `layers` of `inspect`; none where no NPU was asked about."""
+    """Return the keys `placement`, `estimate`, `layers` and `notes` of `inspect`; none where no NPU was asked about."""
     if compiled is None:
         return {}
     estimate = None if compiled.estimate is None else asdict(compiled.estimate)
@@ -24,26 +24,27 @@ def placement_json(compiled: "Compiled | None") -> dict[str, Any]:
         "placement": [asdict(item) for item in compiled.placement],
         "estimate": estimate,
         "layers": [asdict(item) for item in compiled.layers],
+        "notes": list(compiled.notes),
     }
 
 
-def placement_tables(name: str, npu: "Npu", compiled: "Compiled") -> Rendered:
+def placement_tables(name: str, placer: "Placer", compiled: "Compiled") -> Rendered:
     """Yield a table with a row for each type of operator and unit, and a sentence.
 
     Args:
         name: of the file.
-        npu: what it was compiled for.
+        placer: what it was compiled for.
         compiled: its compiler's account.
     """
-    table = new_table(f"on {npu.title}", "count", "MACs", "cycles", "unit", "reason", numeric=(1, 2, 3))
+    table = new_table(f"on {placer.title}", "count", "MACs", "cycles", "unit", "reason", numeric=(1, 2, 3))
     for item in compiled.placement:
         shares = (item.share_of_macs, item.share_of_cycles)
         add_row(table, item.operator, str(item.count), *map(_percent, shares), item.unit, item.reason)
     yield table
-    yield (
-        f"{name}: {counted(compiled.left_on_cpu, 'operator')} left on the CPU; compiled by {npu.compiler}, "
-        f"{compiled.bytes / 1e6:.1f} MB."
-    )
+    how = f"told by {placer.compiler}" if compiled.bytes is None else f"compiled by {placer.compiler}"
+    size = "" if compiled.bytes is None else f", {compiled.bytes / 1e6:.1f} MB"
+    yield f"{name}: {counted(compiled.left_on_cpu, 'operator')} left on the CPU; {how}{size}."
+    yield from (f"{name}: {note}." for note in compiled.notes)
     if compiled.estimate is not None:
         yield f"{name}: {estimated(compiled.estimate)}."
     slowest = sorted(compiled.layers, key=lambda layer: -layer.cycles)[:SLOWEST]

@@ -58,6 +58,7 @@ def test_nothing_stays_on_the_cpu(int8: Path, name: str) -> None:
     assert compiled.npu_share == pytest.approx(1)
     convolutions = {item.operator: item.count for item in compiled.placement if "Conv" in item.operator}
     assert sum(convolutions.values()) == sum(node.op_type == "Conv" for node in load_model(int8).graph.node)
+    assert compiled.bytes is not None
     assert compiled.bytes > int8.stat().st_size / 2
 
 

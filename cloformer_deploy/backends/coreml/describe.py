@@ -1,6 +1,7 @@
 """Describe Core ML packages: interface, operators, cost, quantized tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,20 +57,15 @@ def summarize(package: "Package") -> GraphSummary:
     """Count transposes, axes, parameters (compressed ones as floats) and multiply-accumulates of a package."""
     from cloformer_deploy.backends.coreml.interpreter.types import TensorType, value_type
 
-    types: dict[str, TensorType] = {}
+    types = _types(package)
     parameters = 0
     max_rank = 0
-    for named in package.main.inputs:
-        kind = value_type(named.type)
-        if isinstance(kind, TensorType):
-            types[named.name] = kind
     for operation in package.block.operations:
         constant = operation.type == "const" or operation.type.startswith("constexpr")
         for output in operation.outputs:
             kind = value_type(output.type)
             if not isinstance(kind, TensorType):
                 continue
-            types[output.name] = kind
             if not constant:
                 max_rank = max(max_rank, len(kind.shape))
             elif kind.dtype.name in _FLOATS:
@@ -80,6 +76,55 @@ def summarize(package: "Package") -> GraphSummary:
         parameters=parameters,
         macs=sum(_macs(operation, types) for operation in package.block.operations),
     )
+
+
+@dataclass(frozen=True)
+class Computed:
+    """An operation of a program that computes a tensor.
+
+    Attributes:
+        type: of MIL.
+        dtype: of its first output.
+        rank: most axes of an output.
+        macs: multiply-accumulates.
+    """
+
+    type: str
+    dtype: str
+    rank: int
+    macs: int
+
+
+def computed(path: Path) -> Iterator[Computed]:
+    """Yield the operations of a package that are no constants, in order; of a pipeline those of its program.
+
+    Raises:
+        BundleError: it is no package, or damaged.
+    """
+    from cloformer_deploy.backends.coreml.interpreter import Package
+    from cloformer_deploy.backends.coreml.interpreter.types import TensorType, value_type
+
+    try:
+        with naming(path):
+            package = Package.load(path)
+            types = _types(package)
+            for operation in package.block.operations:
+                if operation.type == "const":
+                    continue
+                kinds = [kind for item in operation.outputs if isinstance(kind := value_type(item.type), TensorType)]
+                dtype = kinds[0].dtype.name if kinds else ""
+                rank = max((len(kind.shape) for kind in kinds), default=0)
+                yield Computed(operation.type, dtype, rank, _macs(operation, types))
+    except (ArithmeticError, LookupError) as error:
+        raise BundleError(f"{path} is damaged: {error!r}", "export it again") from error
+
+
+def _types(package: "Package") -> dict[str, "TensorType"]:
+    """Return the types of a program's tensors by name."""
+    from cloformer_deploy.backends.coreml.interpreter.types import TensorType, value_type
+
+    values = [*package.main.inputs, *(output for item in package.block.operations for output in item.outputs)]
+    return {value.name: kind for value in values if isinstance(kind := value_type(value.type), TensorType)}
 
 
 def _macs(operation: Any, types: Mapping[str, "TensorType"]) -> int:

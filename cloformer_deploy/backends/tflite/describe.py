@@ -131,6 +131,18 @@ def _macs(operator: Any, name: str, shapes: list[tuple[int, ...]]) -> int:
     return out * (second if name == "FULLY_CONNECTED" else first)[-1]
 
 
+def macs_by_operator(model: Any) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """Return how many operators of each name the main graph has, and their multiply-accumulates, by name."""
+    graph = model.subgraphs[0]
+    shapes = [tuple(map(int, tensor.shape)) if tensor.shape is not None else () for tensor in graph.tensors]
+    counts, macs = Counter[str](), Counter[str]()
+    for operator in graph.operators:
+        name = operator_name(model.operatorCodes[operator.opcodeIndex])
+        counts[name] += 1
+        macs[name] += _macs(operator, name, shapes)
+    return counts, macs
+
+
 def _metadata(model: Any) -> dict[str, str]:
     """Return our own entries; the converter's (a runtime version, markers) are binary and of no use to a reader."""
     found = {}
