@@ -11,8 +11,13 @@ if TYPE_CHECKING:
 class Options(Strict):
     """Options of a format, as a request states them. Every field has a default; None leaves the choice to each file."""
 
-    def settled(self, recipe: "Recipe | None") -> Self:
-        """Return the options of a file with this recipe (None: of floats): none is None."""
+    def settled(self, recipe: "Recipe | None", *, wide: bool = False) -> Self:
+        """Return the options of a file with this recipe (None: of floats): none is None.
+
+        Args:
+            recipe: of the file.
+            wide: it has operators with the recipe's `excluded_bits`.
+        """
         return self
 
 

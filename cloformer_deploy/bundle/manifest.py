@@ -102,7 +102,7 @@ class Artifact(Strict):
         options: the format's own options, such as `ios` or `opset`.
         created_with: versions of the packages that made it.
         calibration: the set that its ranges were measured on; None without one.
-        excluded_layers: modules that an accuracy limit or an exclusion file kept in float, beside the recipe's.
+        excluded_layers: modules that an accuracy limit or an exclusion file kept out of 8 bits, beside the recipe's.
         npus: what compilers of its NPUs said of it; None if it is for no NPU, empty if it is unverified because they
             were not installed.
     """

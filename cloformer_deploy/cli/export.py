@@ -152,7 +152,7 @@ def command(
     recipe: Annotated[
         Path | None,
         typer.Option(
-            help="Layers to keep in float, a file written by blame --write-exclusions.",
+            help="Layers to keep in float (hexagon: 16 bits), a file written by blame --write-exclusions.",
             metavar="FILE",
             show_default="none",
             rich_help_panel=_QUANTIZATION,

@@ -66,6 +66,7 @@ class AccuracySearch:
         self._task = task_of(source)
         self._images = self._task.open_data(limit.data, source.num_classes, source.labels)
         self._sensitivity = Sensitivity(NETWORKS[source.network], base, self._task.outputs)
+        self._outside = base.recipe.outside
         self._state_path = job.states[precision]
         key = _key(job, limit, precision, calibration_sha256)
         self._state = read_state(self._state_path, key, len(self._images), progress)
@@ -182,7 +183,7 @@ class AccuracySearch:
         return made
 
     def _described(self, excluded: Sequence[str]) -> str:
-        return f"{len(excluded)} of {len(self._sensitivity.blocks)} blocks in float"
+        return f"{len(excluded)} of {len(self._sensitivity.blocks)} blocks in {self._outside}"
 
     def _known(self, excluded: tuple[str, ...]) -> Evaluated | None:
         return next((item for item in self._state.files if item.excluded_layers == excluded), None)
@@ -217,7 +218,7 @@ class AccuracySearch:
         return CheckFailedError(
             f"{name} does not meet --max-drop {limit.max_drop_pp:g}: after {self._used} evaluations of at most "
             f"{limit.budget} the smallest drop on {len(self._images)} images is {best.drop_pp:.2f} pp, "
-            f"with {excluded} kept in float",
+            f"with {excluded} kept in {self._outside}",
             hint,
         )
 

@@ -139,10 +139,10 @@ class Job(Strict):
         """Return the kind of one of its files."""
         return ArtifactKey(self.format, precision, self.target)
 
-    def settled_options(self, precision: str) -> dict[str, Scalar]:
-        """Return the options of one of its files."""
+    def settled_options(self, precision: str, excluded: Sequence[str]) -> dict[str, Scalar]:
+        """Return the options of one of its files, from which these layers are excluded."""
         options = BACKENDS[self.format].options.model_validate(self.options)
-        return options.settled(recipe_of(self.key(precision))).model_dump()
+        return options.settled(recipe_of(self.key(precision)), wide=bool(excluded)).model_dump()
 
 
 def registering_modules(format_name: str, source: Source) -> tuple[str, ...]:

@@ -104,7 +104,9 @@ def export(request: ExportRequest, progress: Progress) -> Export:
         jobs = [_job(request, name, source, output, bundled, limit, exclusions) for name in request.formats]
         for job in jobs:  # before the minutes that converting takes, not after
             for precision, path in job.paths.items():
-                writer.check_replacing(path.name, _interface(job), job.settled_options(precision))
+                writer.check_replacing(
+                    path.name, _interface(job), job.settled_options(precision, job.excluded_layers.get(precision, ()))
+                )
         source.weights.write_bytes(copy)
         done = list(zip(jobs, run(jobs, progress), strict=True))
         progress.step("Writing the bundle")
@@ -240,6 +242,7 @@ def _artifact(job: Job, check: Check, calibration: CalibrationSet | None) -> Art
     if backend.suppression is not None:
         names.update(backend.suppression.outputs)
     outputs = [item for item in backend.describe(path).outputs if item.name in names]
+    excluded = check.accuracy.excluded_layers if check.accuracy else job.excluded_layers.get(precision, ())
     return Artifact(
         path=path.name,
         format=job.format,
@@ -249,9 +252,9 @@ def _artifact(job: Job, check: Check, calibration: CalibrationSet | None) -> Art
         bytes=size_bytes(path),
         input=_interface(job),
         outputs=tuple(OutputTensor(name=item.name, shape=item.shape, dtype=item.dtype) for item in outputs),
-        options=job.settled_options(precision),
+        options=job.settled_options(precision, excluded),
         created_with={package: installed_version(package) or "" for package in ("torch", *backend.packages)},
         calibration=used,
-        excluded_layers=check.accuracy.excluded_layers if check.accuracy else job.excluded_layers.get(precision, ()),
+        excluded_layers=excluded,
         npus=check.npus,
     )

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,11 +35,16 @@ class Plan:
         recipe: the recipe that was applied.
         operators: names of the nodes that are computed in integers.
         ranges: range of every tensor that they read or write, by the node that computes it.
+        wide: names of the nodes that are computed in integers of the recipe's `excluded_bits`. Their rounding is too
+            small to matter: simulations take them for float.
+        wide_ranges: the same as `ranges`, of these.
     """
 
     recipe: Recipe
     operators: frozenset[str]
     ranges: Mapping[str, Range]
+    wide: frozenset[str] = frozenset()
+    wide_ranges: Mapping[str, Range] = field(default_factory=dict)
 
     @property
     def activation_bits(self) -> int:
@@ -103,17 +108,24 @@ def plan(
     if recipe.activation_bits is None:
         return Plan(recipe, frozenset(), {})
     operators = quantized_operators(module, recipe, excluded_layers)
+    ranges = _ranges(module, recipe, seen, operators, recipe.activation_bits)
+    if recipe.excluded_bits is None:
+        return Plan(recipe, operators, ranges)
+    wide = quantized_operators(module, replace(recipe, excluded_layers=())) - operators
+    return Plan(recipe, operators, ranges, wide, _ranges(module, recipe, seen, wide, recipe.excluded_bits))
+
+
+def _ranges(
+    module: fx.GraphModule, recipe: Recipe, seen: Mapping[str, Histogram], operators: Collection[str], bits: int
+) -> dict[str, Range]:
     nodes = {node.name: node for node in module.graph.nodes}
-    ranges = {
-        name: _range(graph.kind(nodes[name]), seen[name], recipe.activation_bits)
-        for name in tensors(module, recipe, operators)
-    }
+    ranges = {name: _range(graph.kind(nodes[name]), seen[name], bits) for name in tensors(module, recipe, operators)}
     for node in nodes.values():
         if graph.kind(node) == "resize" and node.name in operators:
             ranges[node.name] = ranges[graph.source(graph.activations(node)[0]).name]
         if graph.kind(node) == "layout" and graph.source(node).name in ranges:
             ranges[node.name] = ranges[graph.source(node).name]
-    return Plan(recipe, operators, ranges)
+    return ranges
 
 
 def _range(kind: str, seen: Histogram, bits: int) -> Range:

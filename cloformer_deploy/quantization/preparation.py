@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,8 @@ def observed(
     equalize(network, model, images("Equalizing channels"))
     lowered = lower(model, rewrites)
     traced = graph.trace(lowered, *shape)
-    rounded = tensors(traced, recipe, quantized_operators(traced, recipe))
+    everything = recipe if recipe.excluded_bits is None else replace(recipe, excluded_layers=())
+    rounded = tensors(traced, recipe, quantized_operators(traced, everything))
     seen = observe(traced, rounded, images("Measuring ranges"))
     return Observed(lowered, traced, seen, recipe, shape)
 

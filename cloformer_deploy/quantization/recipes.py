@@ -7,7 +7,7 @@ and everything is computed in float; `p` is a palette of 2^bits values per tenso
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 CONVOLUTIONS = frozenset({"conv", "depthwise"})
 MIX = CONVOLUTIONS | {"mul", "silu", "tanh", "concat", "resize"}
@@ -33,7 +33,9 @@ class Recipe:
         activation_bits: bits of the tensors around each operator of `kinds`; None leaves activations float.
         kinds: kinds of operators (`graph.KINDS`) that are computed in integers.
         everywhere: include operators inside the normalizations and the global attention.
-        excluded_layers: patterns of module paths whose operators stay float.
+        excluded_layers: patterns of module paths whose operators stay float, or have `excluded_bits`.
+        excluded_bits: bits of the tensors around operators of excluded layers, for hardware without floats; None leaves
+            them float.
         rounds_outputs: round the outputs of these operators too, not only their inputs.
         palette: store weights as indices into a table of 2^weight_bits values per tensor.
     """
@@ -44,8 +46,14 @@ class Recipe:
     kinds: frozenset[str] = frozenset()
     everywhere: bool = False
     excluded_layers: tuple[str, ...] = ()
+    excluded_bits: int | None = None
     rounds_outputs: bool = True
     palette: bool = False
+
+    @property
+    def outside(self) -> str:
+        """Return what excluded layers compute in, in prose."""
+        return "float" if self.excluded_bits is None else f"{self.excluded_bits} bits"
 
     @property
     def needs_calibration(self) -> bool:
@@ -60,3 +68,6 @@ NPU: Mapping[str, Recipe] = {
     INT8: Recipe("w8a8-full", 8, 8, ALL, everywhere=True),
     "w8a16": Recipe("w8a16-full", 8, 16, ALL, everywhere=True),
 }
+"""Of hardware without floats."""
+MIXED_NPU: Mapping[str, Recipe] = {**NPU, INT8: replace(NPU[INT8], excluded_bits=16)}
+"""Of hardware that computes in 8 and in 16 bits, operator by operator."""

@@ -1,5 +1,6 @@
 """Files for Hexagon, compiled by the vendor's compiler and run in its simulator."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import probe_images
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.npu import npu_of
+from tests.npu.conftest import WIDE
 
 pytestmark = pytest.mark.integration
 
@@ -105,3 +107,21 @@ def test_a_float_file_is_refused_in_the_compilers_words(hexagon_bundle: Bundle) 
     with pytest.raises(ToolError, match="Failed to finalize QNN graph") as refused:
         npu.compile(hexagon_bundle.path(floats))
     assert "--precision int8" in refused.value.hint
+
+
+def test_excluded_layers_have_16_bits_and_nothing_stays_on_the_cpu(
+    mixed_bundle: Bundle, int8: Path, images: NDArray[np.float32]
+) -> None:
+    """Hexagon has no floats: what is excluded from int8 is computed in 16 bits, with conversions at its edges."""
+    (mixed,) = mixed_bundle.manifest.artifacts
+    path = mixed_bundle.path(mixed)
+    assert mixed.excluded_layers == WIDE
+    assert mixed.options == {"opset": 21}
+    assert mixed.npus is not None
+    assert [item.left_on_cpu for item in mixed.npus] == [0]
+    types = Counter(item.data_type for item in load_model(path).graph.initializer if item.name.endswith("_zero_point"))
+    assert types[onnx.TensorProto.UINT8] > 100
+    assert 20 < types[onnx.TensorProto.UINT16] < types[onnx.TensorProto.UINT8]
+    floats = on_cpu(next(int8.parent.glob("*fp32*.onnx")), images)
+    assert cosine(simulated(path, images), on_cpu(path, images)) >= 0.999
+    assert cosine(simulated(path, images), floats) > cosine(simulated(int8, images), floats)

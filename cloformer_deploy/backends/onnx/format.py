@@ -94,8 +94,7 @@ class OnnxBackend:
         except ToolError as error:
             progress.warn(f"{error.message}; {error.hint}")
             model = exported
-        recipe = spec.quantized.plan.recipe if spec.quantized is not None else None
-        opset = _opset(spec.options.settled(recipe))
+        opset = _checked_opset(spec)
         for precision, path in paths.items():
             clipped: Mapping[str, float] = {}
             made = model
@@ -131,6 +130,24 @@ class OnnxBackend:
     def weight_differences(self, path: Path, lowered: "nn.Module") -> list[str]:
         """See `Backend.weight_differences`: the exporter renames and folds weights, so they cannot be compared."""
         return []
+
+
+def _checked_opset(spec: ExportSpec) -> int:
+    """Return the opset of a file.
+
+    Raises:
+        RequestError: it has layers in 16 bits, which that opset lacks.
+    """
+    from cloformer_deploy.backends.onnx.options import lowest_opset
+
+    plan = spec.quantized.plan if spec.quantized is not None else None
+    recipe, wide = (plan.recipe, bool(plan.wide)) if plan is not None else (None, False)
+    opset = _opset(spec.options.settled(recipe, wide=wide))
+    if opset < lowest_opset(recipe, wide=wide):
+        raise RequestError(
+            f"ONNX opset {opset} has no 16-bit integers for the layers outside int8", "leave --opset out"
+        )
+    return opset
 
 
 def _opset(options: "Options") -> int:

@@ -33,11 +33,13 @@ class OnnxOptions(Options):
             raise ValueError(f"files can be written in ONNX opset {', '.join(map(str, OPSETS))}")
         return opset
 
-    def settled(self, recipe: "Recipe | None") -> Self:
+    def settled(self, recipe: "Recipe | None", *, wide: bool = False) -> Self:
         """See `Options.settled`."""
-        return self.model_copy(update={"opset": self.opset or max(EXPORTED_OPSET, lowest_opset(recipe))})
+        return self.model_copy(update={"opset": self.opset or max(EXPORTED_OPSET, lowest_opset(recipe, wide=wide))})
 
 
-def lowest_opset(recipe: "Recipe | None") -> int:
-    """Return the first opset that has the integers of a recipe (None: floats)."""
-    return OPSET_OF_16_BITS if recipe is not None and recipe.activation_bits == 16 else OPSETS[0]
+def lowest_opset(recipe: "Recipe | None", *, wide: bool = False) -> int:
+    """Return the first opset that has the integers of a recipe (None: floats), with or without `excluded_bits`."""
+    if recipe is None:
+        return OPSETS[0]
+    return OPSET_OF_16_BITS if 16 in (recipe.activation_bits, recipe.excluded_bits if wide else None) else OPSETS[0]

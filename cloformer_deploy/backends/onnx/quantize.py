@@ -66,7 +66,11 @@ def _match(model: "onnx.ModelProto", spec: ExportSpec, prepared: "Prepared") -> 
 
 
 class _Quantizer:
-    """Rewrites one graph in place. `matches` maps its tensors to those of the plan."""
+    """Rewrites one graph in place. `matches` maps its tensors to those of the plan.
+
+    A tensor has a pair for each number of bits that it is needed in. The first is that of the operator that computed
+    its numbers, through operators that only move them; others follow behind it.
+    """
 
     def __init__(self, graph: "onnx.GraphProto", plan: "Plan", matches: Mapping[str, str]) -> None:
         self.graph = graph
@@ -77,23 +81,35 @@ class _Quantizer:
         for node in graph.node:
             for name in node.input:
                 self.users.setdefault(name, []).append(node)
-        self.planned = [node for node in graph.node if self._is_planned(node)]
-        self.read: set[str] = set()
-        self.written: set[str] = set()
+        self.makers = {name: node for node in graph.node for name in node.output}
+        self.bits = {node.output[0]: bits for node in graph.node if (bits := self._bits(node)) is not None}
+        """Bits of the activations of each planned node, by its first output."""
+        self.planned = [node for node in graph.node if node.output[0] in self.bits]
+        self.read: dict[str, list[int]] = {}
+        self.written: dict[str, int] = {}
         if plan.recipe.needs_calibration:
-            self.read = {name for node in self.planned for name in self._tensors_read(node)}
-            self.written = {self._result(node) for node in self.planned}
+            for node in self.planned:
+                for name in self._tensors_read(node):
+                    self.read.setdefault(name, []).append(self.bits[node.output[0]])
+                self.written[self._result(node)] = self.bits[node.output[0]]
         # Before anything is renamed.
-        self.ranges = {name: self._range(name) for name in self.read | self.written}
+        self.pairs = {name: self._needed(name) for name in {**self.read, **self.written}}
+        self.ranges = {
+            (name, count): self._range(name, count) for name, needed in self.pairs.items() for count in needed
+        }
 
-    def _is_planned(self, node: "onnx.NodeProto") -> bool:
+    def _bits(self, node: "onnx.NodeProto") -> int | None:
+        """Return the bits that a node computes in; None for floats, and where only weights are integers 0."""
         if not self.plan.recipe.needs_calibration:
-            return node.op_type in WEIGHTED
+            return 0 if node.op_type in WEIGHTED else None
         if node.op_type in MOVES:
-            return False
+            return None
         if node.op_type == HALF and node.output[0] not in self.matches:
-            return any(self._is_planned(user) for user in self.users[node.output[0]])
-        return self.matches.get(node.output[0]) in self.plan.operators
+            return next((found for user in self.users[node.output[0]] if (found := self._bits(user)) is not None), None)
+        name = self.matches.get(node.output[0])
+        if name in self.plan.operators:
+            return self.plan.activation_bits
+        return self.plan.recipe.excluded_bits if name in self.plan.wide else None
 
     def _tensors_read(self, node: "onnx.NodeProto") -> list[str]:
         names = node.input[:1] if node.op_type in WEIGHTED else node.input
@@ -106,48 +122,67 @@ class _Quantizer:
             return str(users[0].output[0])
         return str(node.output[0])
 
-    def _range(self, name: str) -> "Range":
+    def _needed(self, name: str) -> list[int]:
+        """Return the bits of a tensor's pairs, in their order."""
+        first, moved = self.written.get(name), name
+        while first is None and moved in self.makers and self.makers[moved].op_type in MOVES:
+            moved = self.makers[moved].input[0]
+            first = self.written.get(moved)
+        return list(dict.fromkeys([*([] if first is None else [first]), *sorted(self.read.get(name, ()))]))
+
+    def _range(self, name: str, bits: int) -> "Range":
         """Return the range of a tensor that is read or written."""
         from cloformer_deploy.quantization.plan import sigmoid_range
 
+        wide = bits != self.plan.activation_bits
         if name in self.matches:
-            return self.plan.ranges[self.matches[name]]
+            node = self.matches[name]
+            ranges, others = (self.plan.wide_ranges, self.plan.ranges)[:: 1 if wide else -1]
+            # A moved tensor has the bits of its source first, which no operator may read it in.
+            return ranges[node] if node in ranges else others[node]
         if not any(node.op_type == HALF and node.output[0] == name for node in self.planned):
             raise ValueError(f"no range is known for {name}")
-        return sigmoid_range(self.plan.activation_bits)
+        return sigmoid_range(bits)
 
     def rewrite(self) -> None:
         nodes: Nodes = []
         for value in self.graph.input:
-            nodes += self._pair(value.name)
-        planned = {node.output[0] for node in self.planned}
+            nodes += self._pairs(value.name)
         for node in self.graph.node:
-            if node.output[0] in planned and node.op_type in WEIGHTED:
-                nodes += self._weights(node)
+            bits = self.bits.get(node.output[0])
+            if bits is not None and node.op_type in WEIGHTED:
+                nodes += self._weights(node, bits)
             for index, name in enumerate(node.input):
-                if name in self.written or (name in self.read and node.output[0] in planned):
-                    node.input[index] = f"{name}_dequantized"
+                if bits in self.pairs.get(name, ()):
+                    node.input[index] = self._dequantized_name(name, bits)
+                elif name in self.written:
+                    node.input[index] = self._dequantized_name(name, self.written[name])
             nodes.append(node)
             for name in node.output:
-                nodes += self._pair(name)
+                nodes += self._pairs(name)
         del self.graph.node[:]
         self.graph.node.extend(nodes)
         drop_unused(self.graph)
         self._keep_output_names()
 
-    def _pair(self, name: str) -> "Nodes":
-        """Return the nodes that quantize and dequantize a tensor; none where the plan has no range for it."""
-        if name not in self.ranges:
-            return []
-        scale, zero_point = self.ranges[name].grid(self.plan.activation_bits)
-        dtype = np.uint8 if self.plan.activation_bits == 8 else np.uint16
-        parameters = [
-            self._constant(f"{name}_scale", np.float32(scale)),
-            self._constant(f"{name}_zero_point", np.asarray(zero_point, dtype)),
-        ]
-        return _quantize_dequantize(name, parameters)
+    def _dequantized_name(self, name: str, bits: int | None) -> str:
+        return f"{name}_dequantized" if bits == self.pairs[name][0] else f"{name}_{bits}_dequantized"
 
-    def _weights(self, node: "onnx.NodeProto") -> "Nodes":
+    def _pairs(self, name: str) -> "Nodes":
+        """Return the nodes that quantize and dequantize a tensor, for each of its bits; none where it is float."""
+        nodes: Nodes = []
+        for bits in self.pairs.get(name, ()):
+            stem = self._dequantized_name(name, bits).removesuffix("_dequantized")
+            scale, zero_point = self.ranges[name, bits].grid(bits)
+            parameters = [
+                self._constant(f"{stem}_scale", np.float32(scale)),
+                self._constant(f"{stem}_zero_point", np.asarray(zero_point, np.uint8 if bits == 8 else np.uint16)),
+            ]
+            source = self._dequantized_name(name, self.pairs[name][0]) if nodes else name
+            nodes += _quantize_dequantize(source, stem, parameters)
+        return nodes
+
+    def _weights(self, node: "onnx.NodeProto", bits: int) -> "Nodes":
         """Put integers in place of a node's weights and bias."""
         import onnx
 
@@ -161,7 +196,7 @@ class _Quantizer:
         made = [self._dequantized(node, 1, integers, scales)]
         if len(node.input) > 2 and self.plan.recipe.needs_calibration:
             bias = onnx.numpy_helper.to_array(self.constants[node.input[2]])
-            steps = scales * np.float32(self.ranges[node.input[0]].grid(self.plan.activation_bits)[0])
+            steps = scales * np.float32(self.ranges[node.input[0], bits].grid(bits)[0])
             made.append(self._dequantized(node, 2, np.rint(bias / steps).astype(np.int32), steps))
         return made
 
@@ -189,19 +224,19 @@ class _Quantizer:
 
     def _keep_output_names(self) -> None:
         """Keep the names of the graph's outputs: those that planned operators write pass through their pairs too."""
-        for name in {value.name for value in self.graph.output} & self.written:
+        for name in {value.name for value in self.graph.output} & self.written.keys():
             renamed = {name: f"{name}_exact", f"{name}_dequantized": name}
             for node in self.graph.node:
                 for names in (node.input, node.output):
                     names[:] = [renamed.get(each, each) for each in names]
 
 
-def _quantize_dequantize(name: str, parameters: list[str]) -> "Nodes":
+def _quantize_dequantize(name: str, stem: str, parameters: list[str]) -> "Nodes":
     import onnx
 
     return [
-        onnx.helper.make_node("QuantizeLinear", [name, *parameters], [f"{name}_quantized"], f"{name}_QuantizeLinear"),
+        onnx.helper.make_node("QuantizeLinear", [name, *parameters], [f"{stem}_quantized"], f"{stem}_QuantizeLinear"),
         onnx.helper.make_node(
-            "DequantizeLinear", [f"{name}_quantized", *parameters], [f"{name}_dequantized"], f"{name}_DequantizeLinear"
+            "DequantizeLinear", [f"{stem}_quantized", *parameters], [f"{stem}_dequantized"], f"{stem}_DequantizeLinear"
         ),
     ]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from cloformer_deploy.backends.target import FOLDS, Target
-from cloformer_deploy.quantization.recipes import INT8, MIX, NPU, PREDICTIONS, STEM_ENDS, W8, Recipe
+from cloformer_deploy.quantization.recipes import INT8, MIX, MIXED_NPU, PREDICTIONS, STEM_ENDS, W8, Recipe
 
 _HEXAGON = (*FOLDS, "normalize_by_division")
 TARGETS: Mapping[str, Target] = {
@@ -22,6 +22,6 @@ TARGETS: Mapping[str, Target] = {
                 "w8": W8,
             },
         ),
-        Target("hexagon", rewrites=_HEXAGON, integer_rewrites=_HEXAGON, recipes=NPU),
+        Target("hexagon", rewrites=_HEXAGON, integer_rewrites=_HEXAGON, recipes=MIXED_NPU),
     )
 }
