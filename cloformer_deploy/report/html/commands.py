@@ -126,13 +126,15 @@ def _options(artifact: Artifact, bundle: Bundle, notes: list[str]) -> Iterator[s
         )
     if artifact.excluded_layers:
         notes.append(
-            f"{artifact.path}: --max-drop or --recipe kept {len(artifact.excluded_layers)} layers in float; "
+            f"{artifact.path}: --max-drop or --recipe kept {len(artifact.excluded_layers)} layers out of 8 bits; "
             "the manifest names the layers, not the option"
         )
-    defaults = BACKENDS[artifact.format].options().settled(recipe_of(artifact.key)).model_dump()
+    wide = bool(artifact.excluded_layers)
+    defaults = BACKENDS[artifact.format].options().settled(recipe_of(artifact.key), wide=wide).model_dump()
     for name, value in artifact.options.items():
         if value != defaults.get(name):
-            yield from (f"--{name}", str(value))
+            option = f"--{name.replace('_', '-')}"
+            yield from (option,) if value is True else (option, str(value))
 
 
 def _each(option: str, values: Iterable[str]) -> Iterator[str]:

@@ -82,7 +82,7 @@ def test_a_calibration_set_that_does_not_ship_is_asked_for(bundled: bool) -> Non
 def test_what_the_manifest_does_not_tell_is_said() -> None:
     made = artifacts(3)[2].model_copy(update={"excluded_layers": ("stem", "head")})
     (note,) = told([made]).notes
-    assert "cloformer_xxs-int8.onnx: --max-drop or --recipe kept 2 layers in float" in note
+    assert "cloformer_xxs-int8.onnx: --max-drop or --recipe kept 2 layers out of 8 bits" in note
     found = report().commands
     assert "--weights FILE --labels FILE" in found.export[0]
     assert any(f"sha256 {'a' * 64}" in note for note in found.notes)
@@ -99,3 +99,19 @@ def test_the_rest_repeats_what_was_asked() -> None:
     assert found.report == (
         "cloformer-deploy report b --output out.html --data 'my images' --limit 5 --config drift.toml"
     )
+
+
+def test_an_option_without_a_value_is_given_as_one() -> None:
+    made = next(item for item in artifacts(len(KINDS)) if item.format == "tflite")
+    assert "--integer-io" not in told([made]).export[0]
+    whole = told([made.model_copy(update={"options": {"integer_io": True}})]).export[0]
+    assert "--integer-io" in whole.split()
+    assert "True" not in whole
+
+
+def test_layers_in_16_bits_explain_their_opset() -> None:
+    int8 = next(item for item in artifacts(len(KINDS)) if (item.format, item.precision) == ("onnx", "int8"))
+    mixed = int8.model_copy(update={"target": "hexagon", "excluded_layers": ("patch_embed",), "options": {"opset": 21}})
+    found = told([mixed])
+    assert "--opset" not in found.export[0]
+    assert any("1 layers out of 8 bits" in note for note in found.notes)
