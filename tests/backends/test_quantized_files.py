@@ -1,6 +1,5 @@
 """Files with integers compute what the simulation says, on the runtime they are for, and are as small as promised."""
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from cloformer_deploy.backends.base import INPUT_NAME, InputKind
-from cloformer_deploy.backends.onnx.file import load_model
 from cloformer_deploy.backends.registry import BACKENDS, backend_of, runtime_for, target_of
-from cloformer_deploy.backends.tflite.describe import enum_names, operator_name
+from cloformer_deploy.backends.tflite.describe import operator_name
 from cloformer_deploy.backends.tflite.file import load_model as load_tflite
 from cloformer_deploy.backends.tflite.placement import Placement, placement
 from cloformer_deploy.bundle.bundle import Bundle
@@ -121,14 +119,15 @@ def test_files_are_smaller(tiny_bundle: Bundle, format_name: str, low: float, hi
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Files, dict[tuple[str, str, str], float]]:
-    """Return files of the kinds that `tiny_bundle` lacks, and the SQNR that each had when it was run back."""
+    """Return files of the kinds that `tiny_bundle` lacks, and the SQNR that each had when it was run back.
+
+    Those for NPUs are tested in `tests/npu`.
+    """
     folder = tmp_path_factory.mktemp("integers")
     asked: list[tuple[str, str, tuple[str, ...], InputKind, int]] = [
         ("onnx", "cpu", ("int8", "w8"), "image", 64),
         # XNNPACK corrupts its heap as it loads int8 files of some small sizes.
         ("tflite", "cpu", ("int8", "w8"), "image", 192),
-        ("onnx", "hexagon", ("int8", "w8a16"), "tensor", 64),
-        ("tflite", "ethos-u", ("int8", "w8a16"), "tensor", 64),
     ]
     calibrations = {side: calibrate(side, folder) for side in (64, 192)}
     sources = {side: source_of(tiny_checkpoint(), folder, side) for side in (64, 192)}
@@ -157,10 +156,6 @@ def test_every_other_precision_computes_the_model(files: tuple[Files, dict[tuple
         ("onnx", "cpu", "w8"): 28.0,
         ("tflite", "cpu", "int8"): 25.0,
         ("tflite", "cpu", "w8"): 28.0,
-        ("onnx", "hexagon", "int8"): 15.0,
-        ("onnx", "hexagon", "w8a16"): 28.0,
-        ("tflite", "ethos-u", "int8"): 18.0,
-        ("tflite", "ethos-u", "w8a16"): 28.0,
     }
     assert set(files[1]) == set(floors_db)
     assert {key: sqnr for key, sqnr in files[1].items() if not floors_db[key] < sqnr < 75} == {}
@@ -173,38 +168,3 @@ def test_pixels_can_be_given_to_integer_files(
     description = BACKENDS[format_name].describe(files[0][format_name, "cpu", "int8"])
     assert [(item.name, item.dtype) for item in description.inputs] == [("image", "uint8")]
     assert [(item.name, item.dtype) for item in description.outputs] == [("logits", "float32")]
-
-
-@pytest.mark.parametrize(("precision", "integer"), [("int8", "INT8"), ("w8a16", "INT16")])
-def test_ethos_u_files_hold_nothing_but_integers_inside(
-    files: tuple[Files, dict[tuple[str, str, str], float]], precision: str, integer: str
-) -> None:
-    from ai_edge_litert import schema_py_generated as schema
-
-    graph = load_tflite(files[0]["tflite", "ethos-u", precision]).subgraphs[0]
-    names = enum_names(schema.TensorType)
-    inner = {int(index) for operator in graph.operators for index in operator.outputs} - set(graph.outputs)
-    assert {names[graph.tensors[index].type] for index in inner} == {integer}
-    assert [names[graph.tensors[index].type] for index in (*graph.inputs, *graph.outputs)] == ["FLOAT32", "FLOAT32"]
-
-
-@pytest.mark.parametrize("precision", ["int8", "w8a16"])
-def test_hexagon_files_round_whatever_is_computed(
-    files: tuple[Files, dict[tuple[str, str, str], float]], precision: str
-) -> None:
-    graph = load_model(files[0]["onnx", "hexagon", precision]).graph
-    users: dict[str, list[str]] = {}
-    for node in graph.node:
-        for name in node.input:
-            users.setdefault(name, []).append(node.op_type)
-    outputs = {value.name for value in graph.output}
-    unrounded = Counter(
-        node.op_type
-        for node in graph.node
-        for name in node.output
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear")
-        and (name in outputs or set(users[name]) - {"QuantizeLinear"})
-    )
-    # A ReLU belongs to its convolution; what only moves numbers may do so a few times before they are rounded again.
-    assert set(unrounded) <= {"Conv", "Reshape", "Transpose", "Split", "Slice", "Pad"}
-    assert unrounded["Conv"] == 4

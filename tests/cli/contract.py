@@ -18,6 +18,7 @@ ARTIFACT = {
     "created_with": {},
     "calibration": (None,),
     "excluded_layers": [str],
+    "npus": (None,),
 }
 QUANTIZED = {
     "name": str,

@@ -43,7 +43,7 @@ OPTIONS = {
     "export": (
         *("--variant", "--weights", "--format", "--precision", "--target", "--input", "--input-size", "--batch"),
         *("--output", "--overwrite", "--json", "--labels", "--ios", "--opset", "--max-drop", "--data", "--budget"),
-        *("--recipe", "--calibration", "--architecture", "--head", "--scores"),
+        *("--recipe", "--calibration", "--architecture", "--head", "--scores", "--integer-io"),
     ),
     "calibrate": ("IMAGES", "--count", "--seed", "--input-size", "--color", "--whole", "--output", "--json"),
     "validate": ("BUNDLE", "--data", "--limit", "--device", "--json"),

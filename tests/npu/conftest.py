@@ -20,8 +20,8 @@ WIDE = ("layers.0.blocks.0", "patch_embed")
 
 @pytest.fixture(scope="session")
 def hexagon_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The small trained classifier for Hexagon, fp32 and int8."""
-    return exported(tmp_path_factory, "onnx", "hexagon", ("fp32", "int8"), {})
+    """The small trained classifier for Hexagon, fp32, int8 and w8a16."""
+    return exported(tmp_path_factory, "onnx", "hexagon", ("fp32", "int8", "w8a16"), {})
 
 
 @pytest.fixture(scope="session")

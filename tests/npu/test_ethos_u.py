@@ -4,13 +4,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cloformer_deploy.backends.base import INPUT_NAME
 from cloformer_deploy.backends.registry import BACKENDS, runtime_for
+from cloformer_deploy.backends.tflite.describe import enum_names
+from cloformer_deploy.backends.tflite.file import load_model
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import probe_images
 from cloformer_deploy.errors import BundleError, ToolError
 from cloformer_deploy.npu import npu_of
+from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
+from tests.tasks.comparing import compared
+from tests.tiny import TRAINED
 
 pytestmark = pytest.mark.integration
 
@@ -92,3 +98,26 @@ def test_what_vela_cannot_compile_is_told_in_its_words(ethos_u_bundle: Bundle, m
     with pytest.raises(ToolError, match=r"Vela cannot compile .*Unknown") as refused:
         replace(ETHOS_US[0], system="Unknown").compile(file_of(ethos_u_bundle, "int8"))
     assert "--target ethos-u" in refused.value.hint
+
+
+@pytest.mark.parametrize(("precision", "integer"), [("int8", "INT8"), ("w8a16", "INT16")])
+def test_files_hold_nothing_but_integers(ethos_u_bundle: Bundle, precision: str, integer: str) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = load_model(file_of(ethos_u_bundle, precision)).subgraphs[0]
+    names = enum_names(schema.TensorType)
+    computed = {int(index) for operator in graph.operators for index in operator.outputs} | set(graph.inputs)
+    assert {names[graph.tensors[index].type] for index in computed} == {integer}
+
+
+@pytest.mark.parametrize(("precision", "least_db"), [("int8", 18.0), ("w8a16", 28.0)])
+def test_files_compute_the_model(ethos_u_bundle: Bundle, precision: str, least_db: float) -> None:
+    preprocessing = ethos_u_bundle.manifest.preprocessing
+    images = preprocessing.normalize(probe_images(3, preprocessing))
+    with torch.inference_mode():
+        expected = build_model(load_checkpoint(TRAINED))(torch.from_numpy(images)).numpy()
+    session = runtime_for("tflite").open(file_of(ethos_u_bundle, precision))
+    found = np.concatenate([session.run({INPUT_NAME: image[None]})["logits"] for image in images])
+    sqnr_db = compared(expected, found).sqnr_db
+    assert sqnr_db is not None
+    assert least_db < sqnr_db < 75

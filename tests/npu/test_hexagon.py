@@ -125,3 +125,34 @@ def test_excluded_layers_have_16_bits_and_nothing_stays_on_the_cpu(
     floats = on_cpu(next(int8.parent.glob("*fp32*.onnx")), images)
     assert cosine(simulated(path, images), on_cpu(path, images)) >= 0.999
     assert cosine(simulated(path, images), floats) > cosine(simulated(int8, images), floats)
+
+
+@pytest.mark.parametrize(("precision", "least_db"), [("int8", 15.0), ("w8a16", 28.0)])
+def test_the_simulator_was_compared_with_pytorch(hexagon_bundle: Bundle, precision: str, least_db: float) -> None:
+    (found,) = (item for item in hexagon_bundle.manifest.artifacts if item.precision == precision)
+    assert found.npus is not None
+    (check,) = found.npus
+    assert (check.device, check.left_on_cpu, check.simulated) == ("hexagon-v73", 0, 3)
+    assert check.sqnr_db is not None
+    assert least_db < check.sqnr_db < 75
+
+
+@pytest.mark.parametrize("precision", ["int8", "w8a16"])
+def test_whatever_is_computed_is_rounded(hexagon_bundle: Bundle, precision: str) -> None:
+    (found,) = (item for item in hexagon_bundle.manifest.artifacts if item.precision == precision)
+    graph = load_model(hexagon_bundle.path(found)).graph
+    users: dict[str, list[str]] = {}
+    for node in graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node.op_type)
+    outputs = {value.name for value in graph.output}
+    unrounded = Counter(
+        node.op_type
+        for node in graph.node
+        for name in node.output
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear")
+        and (name in outputs or set(users[name]) - {"QuantizeLinear"})
+    )
+    # A ReLU belongs to its convolution; what only moves numbers may do so a few times before they are rounded again.
+    assert set(unrounded) <= {"Conv", "Reshape", "Transpose", "Split", "Slice", "Pad"}
+    assert unrounded["Conv"] == 4
