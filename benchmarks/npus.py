@@ -154,7 +154,7 @@ def tables(measured: Mapping[str, Any]) -> str:
 
 
 def main(
-    photographs: Annotated[Path, typer.Option(help="Folder with `calib224` and `drift224`.")] = Path("photographs"),
+    photographs: Annotated[Path | None, typer.Option(help="Folder with `calib224` and `drift224`.")] = None,
     variants: Annotated[list[str], typer.Option("--variant")] = [*VARIANTS],  # noqa: B006 - typer's default
     output: Annotated[Path | None, typer.Option(help="Write the JSON here.")] = None,
     from_file: Annotated[
@@ -164,6 +164,8 @@ def main(
     """Measure, write, print. The exit code is 1 if a limit is not held."""
     if from_file is not None:
         measured = json.loads(from_file.read_text())
+    elif photographs is None:
+        raise typer.BadParameter("give --photographs DIR, or --table FILE")
     else:
         measured = {
             "schema_version": 1,
