@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+from benchmarks import limits
 from benchmarks.faults.catalogue import FAULTS
+from benchmarks.faults.dense import DENSE_FAULTS
 from benchmarks.planted import table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -15,4 +17,8 @@ def test_the_page_is_the_measurement_s() -> None:
 
 
 def test_every_fault_was_measured() -> None:
-    assert [item["name"] for item in MEASURED["faults"]] == [fault.name for fault in FAULTS]
+    assert [item["name"] for item in MEASURED["faults"]] == [fault.name for fault in (*FAULTS, *DENSE_FAULTS)]
+
+
+def test_all_are_caught_and_what_is_no_layer_is_named() -> None:
+    assert list(limits.planted(MEASURED)) == []
