@@ -1,6 +1,6 @@
 """NPUs: what their compilers and simulators say of int8 and w8a16 files of xxs, xs and s.
 
-    python benchmarks/npus.py --photographs DIR [--output FILE]   # measures, writes JSON, prints the tables
+    python benchmarks/npus.py --photographs DIR [--variant V] [--output FILE]   # measures, writes JSON, prints tables
     python benchmarks/npus.py --table FILE                        # prints the tables of a JSON file, in Markdown
 
 xxs has the bundled weights of photographs, calibrated with `DIR/calib224` and judged on `DIR/drift224`; xs and s have
@@ -24,7 +24,7 @@ from benchmarks.int8 import PHOTOGRAPHS
 from cloformer_deploy.backends.base import INPUT_NAME
 from cloformer_deploy.backends.registry import runtime_for
 from cloformer_deploy.bundle.bundle import Bundle
-from cloformer_deploy.data import Preprocessing, probe_images
+from cloformer_deploy.data import Preprocessing, open_folder
 from cloformer_deploy.data.calibration_making import make_calibration
 from cloformer_deploy.export.pipeline import export
 from cloformer_deploy.export.request import ExportRequest
@@ -36,7 +36,9 @@ VARIANTS = ("xxs", "xs", "s")
 HEXAGONS = ("hexagon-v73", "hexagon-v75", "hexagon-v79")
 SIMULATED = "hexagon-v75"
 ETHOS_US = tuple(name for name in NPUS if name.startswith("ethos"))
-PROBES = 4
+CLASSES = 10
+COMPARED = 20
+"""Photographs on which the simulator's outputs are compared with ONNX Runtime's."""
 JUDGED = 100
 """Photographs on which the simulator's classes are compared with PyTorch's."""
 PACKAGES = ("torch", "onnxruntime", "onnxruntime-qnn", "ethos-u-vela", "litert-torch", "ai-edge-quantizer")
@@ -95,7 +97,10 @@ def simulated(variant: str, bundle: Bundle, photographs: Path) -> Iterator[dict[
     """Yield how near the simulator is to ONNX Runtime, and for trained weights to PyTorch's classes."""
     npu = NPUS[SIMULATED]
     preprocessing = bundle.manifest.preprocessing
-    images = preprocessing.normalize(probe_images(PROBES, preprocessing))
+    folder = open_folder(photographs / "drift224", CLASSES, None)
+    every = folder.select([len(folder) * index // COMPARED for index in range(COMPARED)])
+    (batch,) = every.batches(preprocessing, COMPARED)
+    images = preprocessing.normalize(batch.pixels)
     judged: dict[str, Any] = {}
     if variant == "xxs":
         found = validate(bundle, photographs / "drift224", JUDGED, Silent(), npu)
@@ -121,9 +126,8 @@ def simulated(variant: str, bundle: Bundle, photographs: Path) -> Iterator[dict[
 
 
 def _cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Return the least cosine of one image's outputs."""
-    products = (first * second).sum(axis=1)
-    return float((products / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)).min())
+    """Return the cosine of all outputs of all images."""
+    return float((first * second).sum() / np.linalg.norm(first) / np.linalg.norm(second))
 
 
 def tables(measured: Mapping[str, Any]) -> str:
@@ -167,12 +171,13 @@ def main(
     elif photographs is None:
         raise typer.BadParameter("give --photographs DIR, or --table FILE")
     else:
-        measured = {
-            "schema_version": 1,
-            "versions": {package: version(package) for package in PACKAGES},
-            "compiled": [],
-            "simulated": [],
-        }
+        measured = {"schema_version": 1, "versions": {package: version(package) for package in PACKAGES}}
+        measured |= {"compiled": [], "simulated": []}
+        if output is not None and output.exists():  # only the given variants are measured again
+            kept = json.loads(output.read_text())
+            if kept["versions"] == measured["versions"]:
+                for part in ("compiled", "simulated"):
+                    measured[part] = [row for row in kept[part] if row["variant"] not in variants]
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             size = Preprocessing.published(latency.SIDE, latency.SIDE)
@@ -182,8 +187,10 @@ def main(
                 measured["compiled"] += compiled(variant, bundles["hexagon"], HEXAGONS)
                 measured["compiled"] += compiled(variant, bundles["ethos-u"], ETHOS_US)
                 measured["simulated"] += simulated(variant, bundles["hexagon"], photographs)
-        if output is not None:
-            output.write_text(json.dumps(measured, indent=1) + "\n")
+                for part in ("compiled", "simulated"):
+                    measured[part].sort(key=lambda row: VARIANTS.index(row["variant"]))
+                if output is not None:
+                    output.write_text(json.dumps(measured, indent=1) + "\n")
     print(tables(measured))
     limits.enforce(limits.npus, measured)
 

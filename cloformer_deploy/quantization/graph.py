@@ -31,6 +31,7 @@ KINDS: Mapping[Any, str] = {
     ATEN.softmax.int: "softmax",
     ATEN.avg_pool2d.default: "pool",
     ATEN.upsample_bilinear2d.vec: "resize",
+    ATEN.alias.default: "layout",
     ATEN.pad.default: "layout",
     ATEN.slice.Tensor: "layout",
     ATEN.reshape.default: "layout",

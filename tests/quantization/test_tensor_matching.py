@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from cloformer_deploy.backends.registry import BACKENDS, target_of
+from cloformer_deploy.quantization import graph
 from cloformer_deploy.quantization.plan import quantized_operators, tensors
-from cloformer_deploy.quantization.tensor_matching import fingerprint, fingerprints, identify
+from cloformer_deploy.quantization.tensor_matching import by_structure, fingerprint, fingerprints, identify
 from tests.quantization.small_models import Traced, noise, traced, values_of
 
 pytestmark = pytest.mark.integration
@@ -72,3 +75,49 @@ def check_planned_operators(small: Traced, format_name: str, target: str) -> Non
         np.testing.assert_allclose(
             np.sort(computed[name].numpy(), axis=None), np.sort(computed[node].numpy(), axis=None), rtol=1e-3, atol=1e-6
         )
+
+
+class Sliced(nn.Module):
+    """A convolution whose result is read through a slice that leaves nothing out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.conv(image)[..., 0:8] - 0.5)
+
+
+def test_a_slice_of_everything_is_its_source() -> None:
+    """Traced as an alias. As a tensor of its own it took the place of the convolution, which then stayed float."""
+    module = graph.trace(Sliced().eval(), 3, 8, 8)
+    (conv,) = (node.name for node in module.graph.nodes if graph.kind(node) == "conv")
+    assert any(node.target is graph.ATEN.alias.default for node in module.graph.nodes)
+    found = fingerprints(module, torch.rand(2, 3, 8, 8))
+    assert {name for name, mine in found.items() if mine[0] == 2 * 4 * 64} == {conv, "sub", "relu"}
+
+
+class Centered(nn.Module):
+    """The mean of what has none, which is rounding errors alone."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        centered = image - image.mean(dim=(1, 2, 3), keepdim=True)
+        return centered - centered.mean(dim=(2, 3), keepdim=True).mean(dim=1, keepdim=True)
+
+
+def test_rounding_errors_are_matched_by_what_they_are_computed_from() -> None:
+    module = graph.trace(Centered().eval(), 3, 8, 8)
+    images = torch.rand(2, 3, 8, 8)
+    known = fingerprints(module, images)
+    nodes = [node for node in module.graph.nodes if node.name in known and node.op == "call_function"]
+    noise_node = nodes[-2].name
+    sizes = {f"f{index}": int(known[node.name][0]) for index, node in enumerate(nodes)}
+    names = {node.name: f"f{index}" for index, node in enumerate(nodes)}
+    inputs = {
+        names[node.name]: [names[item.name] for item in node.all_input_nodes if item.name in names] for node in nodes
+    }
+    by_value = {names[node.name]: node.name for node in nodes if node.name != noise_node}
+    assert by_structure(module, known, by_value, sizes, inputs) == {**by_value, names[noise_node]: noise_node}
+    assert by_structure(module, known, by_value, sizes, {}) == by_value
+    wrong = {**sizes, names[noise_node]: 7}
+    assert by_structure(module, known, by_value, wrong, inputs) == by_value
