@@ -99,6 +99,7 @@ def check_file(
         n=PROBE_IMAGES,
         max_abs_diff=figures.max_abs_diff or 0.0,
         sqnr_db=_sqnr_db(figures),
+        wide=spec.quantized is not None and bool(spec.quantized.plan.wide),
         npus=_npu_checks(probes, ArtifactKey(job.format, precision, job.target), progress),
     )
 

@@ -139,10 +139,10 @@ class Job(Strict):
         """Return the kind of one of its files."""
         return ArtifactKey(self.format, precision, self.target)
 
-    def settled_options(self, precision: str, excluded: Sequence[str]) -> dict[str, Scalar]:
-        """Return the options of one of its files, from which these layers are excluded."""
+    def settled_options(self, precision: str, *, wide: bool) -> dict[str, Scalar]:
+        """Return the options of one of its files, with or without operators of the recipe's `excluded_bits`."""
         options = BACKENDS[self.format].options.model_validate(self.options)
-        return options.settled(recipe_of(self.key(precision)), wide=bool(excluded)).model_dump()
+        return options.settled(recipe_of(self.key(precision)), wide=wide).model_dump()
 
 
 def registering_modules(format_name: str, source: Source) -> tuple[str, ...]:
@@ -168,6 +168,7 @@ class Check(Strict):
     """Distance of a written file from PyTorch, on a few images on which it was run.
 
     Attributes:
+        wide: some of its operators have the recipe's `excluded_bits`.
         npus: what compilers of NPUs said of it; None if it is for none, empty if they are not installed.
         accuracy: of a file that was searched for under a limit.
     """
@@ -177,6 +178,7 @@ class Check(Strict):
     n: int
     max_abs_diff: float
     sqnr_db: float
+    wide: bool = False
     npus: tuple[NpuCheck, ...] | None = None
     accuracy: Accuracy | None = None
 

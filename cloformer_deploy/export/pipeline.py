@@ -104,9 +104,8 @@ def export(request: ExportRequest, progress: Progress) -> Export:
         jobs = [_job(request, name, source, output, bundled, limit, exclusions) for name in request.formats]
         for job in jobs:  # before the minutes that converting takes, not after
             for precision, path in job.paths.items():
-                writer.check_replacing(
-                    path.name, _interface(job), job.settled_options(precision, job.excluded_layers.get(precision, ()))
-                )
+                wide = bool(job.excluded_layers.get(precision))
+                writer.check_replacing(path.name, _interface(job), job.settled_options(precision, wide=wide))
         source.weights.write_bytes(copy)
         done = list(zip(jobs, run(jobs, progress), strict=True))
         progress.step("Writing the bundle")
@@ -252,7 +251,7 @@ def _artifact(job: Job, check: Check, calibration: CalibrationSet | None) -> Art
         bytes=size_bytes(path),
         input=_interface(job),
         outputs=tuple(OutputTensor(name=item.name, shape=item.shape, dtype=item.dtype) for item in outputs),
-        options=job.settled_options(precision, excluded),
+        options=job.settled_options(precision, wide=check.wide),
         created_with={package: installed_version(package) or "" for package in ("torch", *backend.packages)},
         calibration=used,
         excluded_layers=excluded,

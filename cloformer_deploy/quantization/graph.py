@@ -24,6 +24,8 @@ KINDS: Mapping[Any, str] = {
     ATEN.div.Tensor: "div",
     ATEN.silu.default: "silu",
     ATEN.tanh.default: "tanh",
+    ATEN.sigmoid.default: "sigmoid",
+    ATEN.clamp.default: "clip",
     ATEN.gelu.default: "gelu",
     ATEN.cat.default: "concat",
     ATEN.matmul.default: "matmul",

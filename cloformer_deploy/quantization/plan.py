@@ -38,6 +38,8 @@ class Plan:
         wide: names of the nodes that are computed in integers of the recipe's `excluded_bits`. Their rounding is too
             small to matter: simulations take them for float.
         wide_ranges: the same as `ranges`, of these.
+        results: the ReLU behind each planned convolution that has one. Where it changes nothing, its tensor has the
+            numbers of the convolution's, and may be taken for it.
     """
 
     recipe: Recipe
@@ -45,6 +47,7 @@ class Plan:
     ranges: Mapping[str, Range]
     wide: frozenset[str] = frozenset()
     wide_ranges: Mapping[str, Range] = field(default_factory=dict)
+    results: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def activation_bits(self) -> int:
@@ -109,10 +112,11 @@ def plan(
         return Plan(recipe, frozenset(), {})
     operators = quantized_operators(module, recipe, excluded_layers)
     ranges = _ranges(module, recipe, seen, operators, recipe.activation_bits)
+    results = {node.name: end.name for node in module.graph.nodes if (end := graph.result(node)) is not node}
     if recipe.excluded_bits is None:
-        return Plan(recipe, operators, ranges)
+        return Plan(recipe, operators, ranges, results=results)
     wide = quantized_operators(module, replace(recipe, excluded_layers=())) - operators
-    return Plan(recipe, operators, ranges, wide, _ranges(module, recipe, seen, wide, recipe.excluded_bits))
+    return Plan(recipe, operators, ranges, wide, _ranges(module, recipe, seen, wide, recipe.excluded_bits), results)
 
 
 def _ranges(
@@ -131,4 +135,6 @@ def _ranges(
 def _range(kind: str, seen: Histogram, bits: int) -> Range:
     if kind == "tanh":
         return tanh_range(bits)
+    if kind == "sigmoid":
+        return sigmoid_range(bits)
     return percentile(seen) if bits <= 8 else Range(WIDENED * seen.low, WIDENED * seen.high)

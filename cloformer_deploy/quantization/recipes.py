@@ -11,7 +11,21 @@ from dataclasses import dataclass, replace
 
 CONVOLUTIONS = frozenset({"conv", "depthwise"})
 MIX = CONVOLUTIONS | {"mul", "silu", "tanh", "concat", "resize"}
-ALL = MIX | {"linear", "add", "sub", "gelu", "matmul", "softmax", "pool", "mean", "rsqrt", "sqrt", "div"}
+ALL = MIX | {
+    "linear",
+    "add",
+    "sub",
+    "gelu",
+    "matmul",
+    "softmax",
+    "pool",
+    "mean",
+    "rsqrt",
+    "sqrt",
+    "div",
+    "sigmoid",
+    "clip",
+}
 
 STEM_ENDS = r"patch_embed\.(conv1|layernorm)"
 """Layers of the stem that stay float. A first convolution of 3 channels is no faster in integers, and the stem's
@@ -19,7 +33,7 @@ normalization feeds the residual stream. Together they caused a quarter of all q
 
 
 PREDICTIONS = r"^detect$|^detect\.(scores|distances)\.\d+\.1$"
-"""Last convolutions of a detector, and the decoding of its boxes, which stay float: one step of 8 bits is a pixel of an
+"""Last convolutions of a detector, and the decoding of its boxes, which stay out of 8 bits: one step is a pixel of an
 image of 256, and detectors in plain 8 bits lose 3 to 10 points of average precision."""
 
 
@@ -69,5 +83,5 @@ NPU: Mapping[str, Recipe] = {
     "w8a16": Recipe("w8a16-full", 8, 16, ALL, everywhere=True),
 }
 """Of hardware without floats."""
-MIXED_NPU: Mapping[str, Recipe] = {**NPU, INT8: replace(NPU[INT8], excluded_bits=16)}
+MIXED_NPU: Mapping[str, Recipe] = {**NPU, INT8: replace(NPU[INT8], excluded_layers=(PREDICTIONS,), excluded_bits=16)}
 """Of hardware that computes in 8 and in 16 bits, operator by operator."""

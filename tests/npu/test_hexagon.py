@@ -14,10 +14,14 @@ from cloformer_deploy.backends.onnx.file import load_model
 from cloformer_deploy.backends.onnx.tensors import OnnxTensors
 from cloformer_deploy.backends.registry import runtime_for
 from cloformer_deploy.bundle.bundle import Bundle
-from cloformer_deploy.data import probe_images
+from cloformer_deploy.data import Preprocessing, make_calibration, probe_images
 from cloformer_deploy.errors import ToolError
+from cloformer_deploy.export.pipeline import export
+from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.npu import npu_of
+from cloformer_deploy.progress import Silent
 from tests.npu.conftest import WIDE
+from tests.tiny import SCENE_BOXES, SCENES_SIZE
 
 pytestmark = pytest.mark.integration
 
@@ -156,3 +160,32 @@ def test_whatever_is_computed_is_rounded(hexagon_bundle: Bundle, precision: str)
     # A ReLU belongs to its convolution; what only moves numbers may do so a few times before they are rounded again.
     assert set(unrounded) <= {"Conv", "Reshape", "Transpose", "Split", "Slice", "Pad"}
     assert unrounded["Conv"] == 4
+
+
+def test_a_detector_keeps_its_boxes_in_16_bits_and_nothing_on_the_cpu(tmp_path: Path) -> None:
+    """Worth its 12 s: the only file with sigmoids, clips and a grid of coordinates, which is integer too."""
+    height, width = SCENES_SIZE
+    calibration = tmp_path / "calibration.safetensors"
+    make_calibration("scenes", 16, 0, Preprocessing.published(height, width, margin=False), calibration, Silent())
+    request = ExportRequest(
+        ("onnx",),
+        ("int8",),
+        weights=str(SCENE_BOXES),
+        target="hexagon",
+        calibration=calibration,
+        height=height,
+        width=width,
+        output=tmp_path / "bundle",
+    )
+    bundle = export(request, Silent()).bundle
+    (made,) = bundle.manifest.artifacts
+    assert made.options == {"opset": 21}
+    assert made.npus is not None
+    (check,) = made.npus
+    assert check.left_on_cpu == 0
+    assert check.sqnr_db is not None
+    assert 20 < check.sqnr_db < 75
+    graph = load_model(bundle.path(made)).graph
+    bits = {item.name: item.data_type for item in graph.initializer}
+    (boxes,) = (node for node in graph.node if node.output[0] == "boxes")
+    assert bits[boxes.input[2]] == onnx.TensorProto.UINT16

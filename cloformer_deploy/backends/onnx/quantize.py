@@ -27,6 +27,7 @@ MOVES = frozenset(
 )
 """Operators that add no rounding of their own: a ReLU belongs to its convolution, the others move numbers."""
 WEIGHTED = ("Conv", "Gemm")
+ELEMENTWISE = ("Add", "Sub", "Mul", "Div")
 HALF = "Sigmoid"
 """First half of a SiLU, which is one operator in the traced model."""
 
@@ -139,6 +140,8 @@ class _Quantizer:
             node = self.matches[name]
             ranges, others = (self.plan.wide_ranges, self.plan.ranges)[:: 1 if wide else -1]
             # A moved tensor has the bits of its source first, which no operator may read it in.
+            if node not in ranges and node not in others:
+                node = self.plan.results.get(node, node)
             return ranges[node] if node in ranges else others[node]
         if not any(node.op_type == HALF and node.output[0] == name for node in self.planned):
             raise ValueError(f"no range is known for {name}")
@@ -152,6 +155,8 @@ class _Quantizer:
             bits = self.bits.get(node.output[0])
             if bits is not None and node.op_type in WEIGHTED:
                 nodes += self._weights(node, bits)
+            if bits and node.op_type in ELEMENTWISE:
+                nodes += self._operands(node, bits)
             for index, name in enumerate(node.input):
                 if bits in self.pairs.get(name, ()):
                     node.input[index] = self._dequantized_name(name, bits)
@@ -199,6 +204,32 @@ class _Quantizer:
             steps = scales * np.float32(self.ranges[node.input[0], bits].grid(bits)[0])
             made.append(self._dequantized(node, 2, np.rint(bias / steps).astype(np.int32), steps))
         return made
+
+    def _operands(self, node: "onnx.NodeProto", bits: int) -> "Nodes":
+        """Put integers in place of constant operands that are no single number, such as a grid of coordinates."""
+        import onnx
+
+        from cloformer_deploy.quantization.observers import Range
+
+        nodes: Nodes = []
+        for index, name in enumerate(node.input):
+            values = onnx.numpy_helper.to_array(self.constants[name]) if name in self.constants else None
+            if values is None or values.size == 1:
+                continue
+            scale, zero_point = Range(min(float(values.min()), 0.0), max(float(values.max()), 0.0)).grid(bits)
+            stem = f"{node.output[0]}_{name}"
+            dtype = np.uint8 if bits == 8 else np.uint16
+            integers = np.clip(np.rint(values / scale) + zero_point, 0, 2**bits - 1).astype(dtype)
+            parameters = [
+                self._constant(f"{stem}_quantized", integers),
+                self._constant(f"{stem}_scale", np.float32(scale)),
+                self._constant(f"{stem}_zero_point", np.asarray(zero_point, dtype)),
+            ]
+            node.input[index] = f"{stem}_dequantized"
+            nodes.append(
+                onnx.helper.make_node("DequantizeLinear", parameters, [node.input[index]], f"{stem}_DequantizeLinear")
+            )
+        return nodes
 
     def _dequantized(
         self, node: "onnx.NodeProto", index: int, integers: NDArray[Any], scales: NDArray[np.float32]
