@@ -51,7 +51,9 @@ ESTIMATES = {
 }
 """Most milliseconds that Vela may estimate, by variant and device."""
 COSINES = {"int8": 0.999, "w8a16": 0.9999}
-"""Least cosine of the outputs of Hexagon's simulator and ONNX Runtime's."""
+"""Least cosine of the outputs of Hexagon's simulator and ONNX Runtime's, of trained weights."""
+RANDOM_COSINES = {"int8": 0.99, "w8a16": 0.9999}
+"""The same, of random weights, whose logits are nearly the same for all images: steps of rounding weigh more."""
 SIMULATED = {"int8": 0.97, "w8a16": 0.99}
 """Least agreement of the simulator's classes with PyTorch's, on photographs."""
 PEERS = tuple((variant, "onnxruntime", "onnxruntime plain", 1.02) for variant in ("xxs", "xs", "s"))
@@ -154,8 +156,10 @@ def npus(measured: Measured) -> Iterator[str]:
             yield from at_most(f"{what} estimated ms", row["estimated_ms"], limit)
     for run in measured["simulated"]:
         what = f"{run['variant']} {run['precision']} in the simulator:"
-        yield from at_least(f"{what} cosine to ONNX Runtime", run["cosine"], COSINES[run["precision"]])
-        if run["agreement"] is not None:
+        trained = run["agreement"] is not None
+        least = (COSINES if trained else RANDOM_COSINES)[run["precision"]]
+        yield from at_least(f"{what} cosine to ONNX Runtime", run["cosine"], least)
+        if trained:
             yield from at_least(f"{what} agreement", run["agreement"], SIMULATED[run["precision"]])
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from cloformer_deploy.backends.description import Description, Section
 from cloformer_deploy.backends.target import Target
-from cloformer_deploy.errors import MissingPartError, ToolError
+from cloformer_deploy.errors import MissingPartError
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.tasks import Output
 from cloformer_deploy.tasks.base import Outputs, Scores
@@ -297,20 +297,3 @@ class Backend(Protocol):
         Outputs alone are a weak check: a few hundred zeroed bytes move them by less than float16 does.
         """
         ...
-
-
-def package_missing(*modules: str, extra: str) -> MissingPartError | None:
-    """Return the error that `packages.require` raises, as a value; None where nothing is missing."""
-    from cloformer_deploy.system.packages import require
-
-    try:
-        require(*modules, extra=extra)
-    except MissingPartError as error:
-        return error
-    return None
-
-
-def run_failed(runtime: str, feed: Feed, cause: Exception) -> ToolError:
-    """Return the error of a runtime that failed on a feed."""
-    fed = ", ".join(f"{name} {values.dtype} {values.shape}" for name, values in feed.items())
-    return ToolError(f"{runtime} failed on the input {fed}: {cause}", "export it again")

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from cloformer_deploy.backends.base import package_missing
+from cloformer_deploy.backends.failures import package_missing
 from cloformer_deploy.backends.target import FLOATS, ArtifactKey
 from cloformer_deploy.backends.tflite.file import load_model
 from cloformer_deploy.errors import MissingPartError, ToolError

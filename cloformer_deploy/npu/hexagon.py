@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from cloformer_deploy.backends.base import Feed, package_missing
+from cloformer_deploy.backends.base import Feed
+from cloformer_deploy.backends.failures import package_missing
 from cloformer_deploy.backends.onnx.describe import node_macs, shapes_of
 from cloformer_deploy.backends.onnx.file import load_model
 from cloformer_deploy.backends.target import FLOATS, ArtifactKey

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from cloformer_deploy.backends.base import package_missing
+from cloformer_deploy.backends.failures import package_missing
 from cloformer_deploy.backends.target import ArtifactKey
 from cloformer_deploy.backends.tflite.describe import macs_by_operator
 from cloformer_deploy.backends.tflite.file import load_model

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cloformer_deploy import __version__
-from cloformer_deploy.backends.base import INPUT_NAME, Feed, package_missing, run_failed
+from cloformer_deploy.backends.base import INPUT_NAME, Feed
+from cloformer_deploy.backends.failures import package_missing, run_failed
 from cloformer_deploy.errors import BundleError, MissingPartError, RequestError, ToolError
 from cloformer_deploy.system.files import naming
 from cloformer_deploy.system.packages import require

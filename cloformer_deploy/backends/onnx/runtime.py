@@ -3,7 +3,8 @@
 from importlib.metadata import version
 from pathlib import Path
 
-from cloformer_deploy.backends.base import Feed, package_missing, run_failed
+from cloformer_deploy.backends.base import Feed
+from cloformer_deploy.backends.failures import package_missing, run_failed
 from cloformer_deploy.backends.onnx.file import load_model
 from cloformer_deploy.errors import MissingPartError, ToolError
 from cloformer_deploy.system.files import reachable

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cloformer_deploy.backends.base import Feed, FileTensor, TensorReader, Tensors, run_failed
+from cloformer_deploy.backends.base import Feed, FileTensor, TensorReader, Tensors
+from cloformer_deploy.backends.failures import run_failed
 from cloformer_deploy.backends.onnx.file import load_model
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.system.packages import require

@@ -8,7 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloformer_deploy.backends.base import Feed, package_missing, run_failed
+from cloformer_deploy.backends.base import Feed
+from cloformer_deploy.backends.failures import package_missing, run_failed
 from cloformer_deploy.backends.tflite.file import load_model
 from cloformer_deploy.backends.tflite.suppressed import APP_OUTPUTS, CELLS, in_common_form
 from cloformer_deploy.errors import BundleError, MissingPartError, ToolError

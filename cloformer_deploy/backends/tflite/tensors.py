@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cloformer_deploy.backends.base import Feed, FileTensor, TensorReader, Tensors, run_failed
+from cloformer_deploy.backends.base import Feed, FileTensor, TensorReader, Tensors
+from cloformer_deploy.backends.failures import run_failed
 from cloformer_deploy.backends.tflite.file import load_model
 from cloformer_deploy.backends.tflite.runtime import channels_last, numbers, stored
 from cloformer_deploy.errors import ToolError
