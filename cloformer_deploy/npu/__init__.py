@@ -40,7 +40,7 @@ def asked_by_export(kind: ArtifactKey) -> tuple[Npu, ...]:
 
 
 PLACERS: dict[str, Placer] = {**NPUS, **{item.name: item for item in (NeuralEngine(), Xnnpack())}}
-"""What `--placement` takes."""
+"""Everything that `--placement` takes, by its name."""
 
 
 def placer_of(name: str) -> Placer:

@@ -19,7 +19,7 @@ Confidence = Literal["high", "medium", "low"]
 
 @dataclass(frozen=True)
 class Rule:
-    """What the Neural Engine does not run.
+    """A kind of operator that the Neural Engine does not run.
 
     Attributes:
         operators: types of MIL.
@@ -41,7 +41,7 @@ class Rule:
 
 _LAYERS = "hollance/neural-engine, unsupported layers"
 FLOAT32 = Rule(frozenset(), "it computes in float16 alone", "coremltools guide, typed execution", "high")
-"""Of operators that compute in float32."""
+"""Applies to operators that compute in float32."""
 AXES = Rule(frozenset(), "more than 4 axes", "Apple, Deploying Transformers on the Apple Neural Engine", "low")
 RULES = (
     Rule(frozenset({"lstm", "gru", "rnn"}), "recurrent", _LAYERS, "medium"),

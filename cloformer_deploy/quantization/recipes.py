@@ -82,6 +82,6 @@ NPU: Mapping[str, Recipe] = {
     INT8: Recipe("w8a8-full", 8, 8, ALL, everywhere=True),
     "w8a16": Recipe("w8a16-full", 8, 16, ALL, everywhere=True),
 }
-"""Of hardware without floats."""
+"""Recipes for hardware without floats."""
 MIXED_NPU: Mapping[str, Recipe] = {**NPU, INT8: replace(NPU[INT8], excluded_layers=(PREDICTIONS,), excluded_bits=16)}
-"""Of hardware that computes in 8 and in 16 bits, operator by operator."""
+"""Recipes for hardware that computes in 8 and in 16 bits, operator by operator."""
