@@ -3,6 +3,9 @@
 To add one: a file with a class that follows `base.Npu`, and an entry in `NPUS` for each architecture.
 """
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 from cloformer_deploy.backends.target import ArtifactKey
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.npu.base import SIMULATED_IMAGES, Compiled, Estimate, Layer, Npu, Placed, Placer, no_artifact
@@ -27,6 +30,7 @@ __all__ = [
     "placer_of",
 ]
 
+_Entry = TypeVar("_Entry")
 _ALL: tuple[Npu, ...] = (*HEXAGONS, *ETHOS_US)
 NPUS: dict[str, Npu] = {item.name: item for item in _ALL}
 
@@ -49,9 +53,7 @@ def placer_of(name: str) -> Placer:
     Raises:
         RequestError: there is nothing of that name.
     """
-    if name not in PLACERS:
-        raise RequestError(f"no placement on {name!r} is known", f"give one of {', '.join(PLACERS)}")
-    return PLACERS[name]
+    return _known(PLACERS, name, f"no placement on {name!r} is known")
 
 
 def npu_of(name: str) -> Npu:
@@ -60,6 +62,10 @@ def npu_of(name: str) -> Npu:
     Raises:
         RequestError: there is none of that name.
     """
-    if name not in NPUS:
-        raise RequestError(f"the NPU {name!r} is not known", f"give one of {', '.join(NPUS)}")
-    return NPUS[name]
+    return _known(NPUS, name, f"the NPU {name!r} is not known")
+
+
+def _known(registry: Mapping[str, _Entry], name: str, problem: str) -> _Entry:
+    if name not in registry:
+        raise RequestError(problem, f"give one of {', '.join(registry)}")
+    return registry[name]

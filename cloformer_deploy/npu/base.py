@@ -89,7 +89,7 @@ class Compiled:
         """The lesser of two shares (0..1) that run on the NPU: of operators, and of multiply-accumulates if known."""
         if not self.left_on_cpu:
             return 1.0
-        mine = [item for item in self.placement if item.unit == "NPU"]
+        mine = [item for item in self.placement if item.unit != "CPU"]
         share = sum(item.count for item in mine) / max(sum(item.count for item in self.placement), 1)
         if all(item.share_of_macs is None for item in self.placement):
             return share

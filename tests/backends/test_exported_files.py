@@ -113,7 +113,7 @@ def test_tflite_runtime_2_14_gives_the_same_logits(
 
 
 def test_tflite_runtime_2_14_agrees_on_int8(tiny_bundle: Bundle, other_python: OtherPython, tmp_path: Path) -> None:
-    """Its kernels round a few steps otherwise, which may turn the class of one image whose best two are near."""
+    """Its kernels round a few steps otherwise. Classes are the same wherever the best two are not near each other."""
     path, python = tiny_bundle.path(artifact_of(tiny_bundle, "tflite", "int8")), other_python("tflite-runtime")
     pixels = probe_images(OLD_RUNTIME_IMAGES, tiny_bundle.manifest.preprocessing)
     images = tiny_bundle.manifest.preprocessing.normalize(pixels)
@@ -125,10 +125,14 @@ def test_tflite_runtime_2_14_agrees_on_int8(tiny_bundle: Bundle, other_python: O
         found.append(np.load(answer)[0])
     session = runtime_for("tflite").open(path)
     runs = [session.run({INPUT_NAME: images[index : index + 1]})["logits"] for index in range(len(images))]
-    drift = compared(np.concatenate(runs), np.stack(found))
+    here, there = np.concatenate(runs), np.stack(found)
+    drift = compared(here, there)
     assert drift.sqnr_db is not None
     assert drift.sqnr_db > 25
-    assert drift.agreement >= 1 - 1 / OLD_RUNTIME_IMAGES
+    best = np.sort(here, axis=1)
+    clear = best[:, -1] - best[:, -2] > 0.1 * (best[:, -1] - best[:, 0])
+    assert clear.sum() > OLD_RUNTIME_IMAGES / 2
+    assert (here.argmax(axis=1) == there.argmax(axis=1))[clear].all()
 
 
 def test_tflite_files_use_built_in_operators_only(image_bundle: Bundle) -> None:

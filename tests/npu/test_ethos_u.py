@@ -89,7 +89,7 @@ def test_a_damaged_file_is_refused_before_vela_sees_it(ethos_u_bundle: Bundle, t
         npu_of("ethos-u55-256").compile(damaged)
 
 
-def test_what_vela_cannot_compile_is_told_in_its_words(ethos_u_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_vela_cannot_compile_is_told_in_its_words(ethos_u_bundle: Bundle) -> None:
     """No file is known that our reader accepts and Vela does not, so it is asked for a system that it does not know."""
     from dataclasses import replace
 

@@ -100,7 +100,7 @@ class _Quantizer:
         }
 
     def _bits(self, node: "onnx.NodeProto") -> int | None:
-        """Return the bits that a node computes in; None for floats, and where only weights are integers 0."""
+        """Return the bits that a node computes in: None for floats, 0 where its weights alone are integers."""
         if not self.plan.recipe.needs_calibration:
             return 0 if node.op_type in WEIGHTED else None
         if node.op_type in MOVES:
