@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from cloformer_deploy.backends.description import Description, Section
+from cloformer_deploy.backends.description import Description, GraphKeys, Section
 from cloformer_deploy.backends.target import Target
 from cloformer_deploy.errors import MissingPartError
 from cloformer_deploy.progress import Progress
@@ -224,6 +224,7 @@ class Backend(Protocol):
         opener: how `bench` runs its files.
         category_map: segmenters with `--input image` have a class map, because apps do not make it by themselves.
         suppression: how detectors with `--input image` and batch 1 end; None where they end in cells.
+        graph_keys: reads the names of a file's nodes for `--overlay`; None where Model Explorer cannot show the format.
     """
 
     name: str
@@ -238,6 +239,9 @@ class Backend(Protocol):
     opener: Opener
     category_map: bool
     suppression: Suppression | None
+
+    @property
+    def graph_keys(self) -> Callable[[Path], GraphKeys] | None: ...  # noqa: D102
 
     @property
     def options(self) -> "type[Options]":

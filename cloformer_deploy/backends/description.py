@@ -77,6 +77,20 @@ class Description:
 
 
 @dataclass(frozen=True)
+class GraphKeys:
+    """Names by which Model Explorer's adapters know the graph of a file.
+
+    Attributes:
+        graph: of the graph.
+        nodes: key of the node that computes a tensor, by the tensor's name in the file, and by the name that the
+            format's `TensorReader` gives it.
+    """
+
+    graph: str
+    nodes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Section:
     """A finding of a format's runtime about a file, beside its description.
 

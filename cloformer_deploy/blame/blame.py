@@ -51,6 +51,7 @@ class Blame:
         reexported: distance of a re-export of the same weights.
         tensors: number of the model's tensors that were found in the file.
         layers: the worst first.
+        tensor_sqnr_db: SQNR (dB) of the operator behind each of these tensors by itself, by its name in the file.
         findings: other differences from the re-export, in sentences.
     """
 
@@ -64,6 +65,7 @@ class Blame:
     reexported: Distance
     tensors: int
     layers: tuple[Layer, ...]
+    tensor_sqnr_db: Mapping[str, float]
     findings: tuple[str, ...]
 
     @property
@@ -128,6 +130,7 @@ def blame(
         reexported=distance(reexported.path, reexported, pixels),
         tensors=len(both.suspect.errors),
         layers=ranked(found, noise),
+        tensor_sqnr_db={both.matches[name].tensor: error.sqnr_db for name, error in both.suspect.errors.items()},
         findings=tuple(findings),
     )
 

@@ -57,7 +57,7 @@ def _owner(node: fx.Node, matched: Collection[str]) -> fx.Node:
         if graph.kind(found) in WEIGHTED:
             return found
         inputs = graph.activations(found)
-        if graph.kind(found) == "relu" and graph.result(inputs[0]) is found:
+        if graph.is_fused(found):
             return inputs[0]
         behind += [item for item in inputs if item.name not in matched and item.op == "call_function"]
     return node

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cloformer_deploy.cli.options import DataOption, JsonOption, print_json, print_tables, progress
+from cloformer_deploy.cli.options import DataOption, JsonOption, OverlayOption, print_json, print_tables, progress
 
 
 def command(
@@ -32,19 +32,25 @@ def command(
             help="Write the layers to keep in float, for export --recipe.", metavar="FILE", show_default="none"
         ),
     ] = None,
+    overlay: OverlayOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find the layers that cause a file's error, and those to exclude from quantization."""
-    from cloformer_deploy.blame import check_outputs, investigate
+    from cloformer_deploy.blame import check_outputs, investigate, locate
     from cloformer_deploy.export.float_layers import write_excluded_layers
     from cloformer_deploy.report import blame_json, blame_tables, draw_blame
+    from cloformer_deploy.report.overlay import blame_overlay, check_overlay, write_overlay
 
     check_outputs(plot, write_exclusions)
+    if overlay is not None:
+        check_overlay(overlay, locate(artifact)[1].format)
     with progress() as steps:
         found = investigate(artifact, data, limit, calibration, steps)
         if plot is not None:
             steps.step(f"Drawing {plot}")
             draw_blame(found, plot)
+        if overlay is not None:
+            write_overlay(overlay, blame_overlay(artifact, found.blame))
     if write_exclusions is not None and found.exclusions is not None:
         write_excluded_layers(write_exclusions, found.exclusions)
     if as_json:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cloformer_deploy.cli.options import JsonOption, print_json, print_tables, progress
+from cloformer_deploy.cli.options import JsonOption, OverlayOption, print_json, print_tables, progress
 
 if TYPE_CHECKING:
     from cloformer_deploy.bundle import Bundle
@@ -17,28 +17,33 @@ def command(
     placement: Annotated[
         str | None,
         typer.Option(
-            help="Ask this NPU's compiler what runs on it: hexagon-v75, ethos-u85-256, ... (see docs/placer.md).",
+            help="Ask this NPU's compiler what runs on it: hexagon-v75, ethos-u85-256, ... (see docs/npu.md).",
             metavar="DEVICE",
             show_default="none",
         ),
     ] = None,
+    overlay: OverlayOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show inputs, outputs, operators, size and metadata of a file, and what limits it on its runtime."""
     from cloformer_deploy.backends.registry import BACKENDS
     from cloformer_deploy.bundle import MANIFEST_NAME, Bundle
-    from cloformer_deploy.errors import BundleError
+    from cloformer_deploy.errors import BundleError, RequestError
     from cloformer_deploy.npu import placer_of
 
+    if overlay is not None and placement is None:
+        raise RequestError("--overlay shows a placement, and none is asked for", "add --placement DEVICE")
     placer = None if placement is None else placer_of(placement)
     if not path.is_file() and not path.is_dir():
         raise BundleError(f"{path} is no file or folder", "give an exported file or a bundle")
     if path.name == MANIFEST_NAME:
         raise BundleError(f"{path} is a manifest", f"give its folder, {path.parent}")
     if path.is_dir() and path.suffix not in {item.suffix for item in BACKENDS.values()}:
+        if overlay is not None:
+            raise RequestError(f"--overlay is for one file, and {path} is a bundle", "give one of its artifacts")
         _inspect_bundle(Bundle.open(path), placer, as_json)
     else:
-        _inspect_file(path, placer, as_json)
+        _inspect_file(path, placer, overlay, as_json)
 
 
 def _inspect_bundle(bundle: "Bundle", placer: "Placer | None", as_json: bool) -> None:
@@ -69,17 +74,23 @@ def _inspect_bundle(bundle: "Bundle", placer: "Placer | None", as_json: bool) ->
             print_tables(*placement_tables(name, placer, found))
 
 
-def _inspect_file(path: Path, placer: "Placer | None", as_json: bool) -> None:
+def _inspect_file(path: Path, placer: "Placer | None", overlay: Path | None, as_json: bool) -> None:
     from cloformer_deploy.backends.inspection import inspect
     from cloformer_deploy.report import inspection_json, inspection_tables, placement_tables
+    from cloformer_deploy.report.overlay import check_overlay, placement_overlay, write_overlay
 
     with progress() as steps:
         steps.step(f"Inspecting {path}")
         inspection = inspect(path)
         compiled = None
+        if overlay is not None:
+            check_overlay(overlay, inspection.description.format)
         if placer is not None:
             steps.step(f"Compiling {path} for {placer.title}")
             compiled = placer.compile(path)
+            if overlay is not None:
+                data = placement_overlay(path, inspection.description.format, placer, compiled)
+                write_overlay(overlay, data)
     if as_json:
         print_json(inspection_json(inspection, compiled))
         return

@@ -45,6 +45,14 @@ NpuOption = Annotated[
         show_default="the formats' own runtimes",
     ),
 ]
+OverlayOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write each tensor's figures as JSON for Model Explorer, which shows them on the graph (docs/overlay.md).",
+        metavar="FILE",
+        show_default="none",
+    ),
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option(help="Limits, in TOML.", metavar="FILE", show_default="drift.toml if it exists"),

@@ -42,13 +42,13 @@ class Layer:
         name: of the tensor that it writes.
         operator: type of the operator that it is part of.
         unit: NPU or CPU.
-        cycles: of the NPU, by the compiler's estimate.
+        cycles: of the NPU, by the compiler's estimate; None where it makes none.
     """
 
     name: str
     operator: str
     unit: str
-    cycles: int
+    cycles: int | None
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Compiled:
         placement: every operator, those with the most work first.
         bytes: size of the compiled form; None where nothing was compiled.
         estimate: the compiler's own; None where it makes none.
-        layers: operations in order, where the compiler estimates each.
+        layers: operations in order; empty where only types of operators are known.
         notes: known faults that the file may meet there, in sentences.
     """
 

@@ -8,8 +8,8 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -83,7 +83,8 @@ class EthosU:
     def compile(self, path: Path) -> Compiled:
         """See `Npu.compile`."""
         require(*_MODULES, extra=_EXTRA)
-        load_model(path)  # refuses damaged files, which could crash Vela
+        model = load_model(path)  # refuses damaged files, which could crash Vela
+        tensors = frozenset(tensor.name.decode() for tensor in model.subgraphs[0].tensors)
         with tempfile.TemporaryDirectory() as folder:
             said = self._vela(path, Path(folder))
             (layers,) = (_rows(item) for item in Path(folder).glob("*_per-layer.csv"))
@@ -94,7 +95,9 @@ class EthosU:
             memory_bytes={name: round(float(summary[column]) * _KIB) for name, column in _MEMORIES.items()},
             assumes=f"{self.system}, {self.memory_mode}, {float(summary['core_clock']) / 1e6:.0f} MHz",
         )
-        return Compiled(_placement(layers, _reasons(said)), size, estimate, tuple(map(_layer, layers)))
+        found = (_layer(row) for row in layers)
+        named = tuple(replace(layer, name=_tensor(layer.name, tensors)) for layer in found)
+        return Compiled(_placement(layers, _reasons(said)), size, estimate, named)
 
     def _vela(self, path: Path, folder: Path) -> str:
         """Run Vela, which writes into the folder, and return what it says."""
@@ -151,6 +154,14 @@ def _layer(row: _Row) -> Layer:
     return Layer(row["Name"].strip(), row["Original Operator"].strip(), row["Target"].strip(), int(row["Op Cycles"]))
 
 
+def _tensor(name: str, tensors: Collection[str]) -> str:
+    """Return the tensor of the file that a step of Vela computes, such as `x` for `x_softmax_3`, or the name."""
+    stem = name
+    while stem and stem not in tensors:
+        stem = stem.rpartition("/" if "/" in stem else "_")[0]
+    return stem or name
+
+
 def _reasons(said: str) -> Mapping[str, str]:
     """Return Vela's reason for each operator that it leaves on the CPU, by the name of its output."""
     return {found["name"]: " ".join(found["reason"].split()) for found in _UNSUPPORTED.finditer(said)}
@@ -164,7 +175,7 @@ def _placement(layers: Sequence[_Row], reasons: Mapping[str, str]) -> tuple[Plac
         kind = _Kind(layer.operator, layer.unit, reason)
         counts[kind] += 1
         macs[kind] += int(row["MAC Count"])
-        cycles[kind] += layer.cycles
+        cycles[kind] += layer.cycles or 0
     all_macs, all_cycles = macs.total() or 1, cycles.total() or 1
     return tuple(
         Placed(

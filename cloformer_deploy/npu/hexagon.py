@@ -26,7 +26,7 @@ from cloformer_deploy.backends.onnx.file import load_model
 from cloformer_deploy.backends.target import FLOATS, ArtifactKey
 from cloformer_deploy.errors import MissingPartError, ToolError
 from cloformer_deploy.npu import qnn
-from cloformer_deploy.npu.base import Compiled, Placed
+from cloformer_deploy.npu.base import Compiled, Layer, Placed
 from cloformer_deploy.system.cores import usable_cores
 from cloformer_deploy.system.packages import require
 from cloformer_deploy.tasks import Outputs
@@ -87,15 +87,25 @@ class Hexagon:
             pool.submit(qnn.compiled, str(path.absolute()), self.architecture, str(output)).result()
             trace = json.loads(output.with_name(qnn.TRACE).read_text())
             size = output.stat().st_size
-        return Compiled(_placement(trace, macs or {}), size)
+        rows, owners = _traced(trace)
+        layers = tuple(
+            Layer(node.output[0], *rows[owners[node.name]][:2], None)
+            for node in model.graph.node
+            if node.name in owners
+        )
+        return Compiled(_placement(rows, owners, macs or {}), size, layers=layers)
 
 
 HEXAGONS = tuple(Hexagon(architecture) for architecture in ARCHITECTURES)
 
 
-def _placement(trace: Mapping[str, Any], macs: Mapping[str, int]) -> tuple[Placed, ...]:
-    """Return the operators of a trace (schema 2), with multiply-accumulates by the names of the file's nodes."""
-    rows: list[tuple[str, str, str]] = []
+_Row = tuple[str, str, str]
+"""Operator, unit, and the reason why it is on the CPU."""
+
+
+def _traced(trace: Mapping[str, Any]) -> tuple[list[_Row], dict[str, int]]:
+    """Return the operators of a trace (schema 2), and the index of the one that each of the file's nodes is part of."""
+    rows: list[_Row] = []
     owners: dict[str, int] = {}
     for item in (item for graph in trace["subgraph_traces"] for item in graph["op_mappings"]):
         for source in item["sources"]:
@@ -108,7 +118,12 @@ def _placement(trace: Mapping[str, Any], macs: Mapping[str, int]) -> tuple[Place
     for node in trace["unsupported_nodes"]:
         owners[qnn.plain_name(node["name"])] = len(rows)
         rows.append((node["op_type"], "CPU", _UNSUPPORTED))
-    counts, sums = Counter(rows), Counter[tuple[str, str, str]]()
+    return rows, owners
+
+
+def _placement(rows: list[_Row], owners: Mapping[str, int], macs: Mapping[str, int]) -> tuple[Placed, ...]:
+    """Return the operators, with multiply-accumulates by the names of the file's nodes."""
+    counts, sums = Counter(rows), Counter[_Row]()
     for name, index in owners.items():
         sums[rows[index]] += macs.get(name, 0)
     total = sum(macs.values())

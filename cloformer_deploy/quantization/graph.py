@@ -17,6 +17,7 @@ KINDS: Mapping[Any, str] = {
     ATEN.relu.default: "relu",
     ATEN.add.Tensor: "add",
     ATEN.sub.Tensor: "sub",
+    ATEN.rsub.Scalar: "sub",
     ATEN.mul.Tensor: "mul",
     ATEN.mean.dim: "mean",
     ATEN.rsqrt.default: "rsqrt",
@@ -108,6 +109,11 @@ def result(node: fx.Node) -> fx.Node:
     if kind(node) in ("conv", DEPTHWISE) and len(users) == 1 and kind(users[0]) == "relu":
         return users[0]
     return node
+
+
+def is_fused(node: fx.Node) -> bool:
+    """Tell whether a node is a ReLU that is part of the convolution before it."""
+    return kind(node) == "relu" and result(node.all_input_nodes[0]) is node
 
 
 def source(node: fx.Node) -> fx.Node:

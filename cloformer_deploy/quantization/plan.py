@@ -94,7 +94,7 @@ def tensors(module: fx.GraphModule, recipe: Recipe, operators: Collection[str]) 
     """Return the tensors that a recipe rounds around the given operators, by the node that computes their numbers."""
     found: dict[str, None] = {}
     for node in module.graph.nodes:
-        if node.name in operators and graph.kind(node) not in ("layout", "relu"):
+        if node.name in operators and graph.kind(node) != "layout" and not graph.is_fused(node):
             written = [graph.result(node)] if recipe.rounds_outputs else []
             for tensor in (*graph.activations(node), *written):
                 found[graph.source(tensor).name] = None

@@ -25,6 +25,7 @@ ALL = MIX | {
     "div",
     "sigmoid",
     "clip",
+    "relu",
 }
 
 STEM_ENDS = r"patch_embed\.(conv1|layernorm)"

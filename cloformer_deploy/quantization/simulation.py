@@ -45,7 +45,7 @@ class Simulation(fx.Interpreter):
         """See `fx.Interpreter.run_node`."""
         if n.name not in self.plan.operators or graph.kind(n) == "layout":
             return super().run_node(n)
-        value = super().run_node(n) if graph.kind(n) == "relu" else self.computed(n)
+        value = super().run_node(n) if graph.is_fused(n) else self.computed(n)
         return self._round(value, n) if graph.result(n) is n and self.plan.recipe.rounds_outputs else value
 
     def computed(self, n: fx.Node) -> Any:

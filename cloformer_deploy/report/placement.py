@@ -47,10 +47,10 @@ def placement_tables(name: str, placer: "Placer", compiled: "Compiled") -> Rende
     yield from (f"{name}: {note}." for note in compiled.notes)
     if compiled.estimate is not None:
         yield f"{name}: {estimated(compiled.estimate)}."
-    slowest = sorted(compiled.layers, key=lambda layer: -layer.cycles)[:SLOWEST]
-    if slowest:
-        cycles = sum(layer.cycles for layer in compiled.layers)
-        shown = ", ".join(f"{layer.name} ({layer.operator}, {layer.cycles / cycles:.1%})" for layer in slowest)
+    slowest = sorted(((layer.cycles or 0, layer) for layer in compiled.layers), key=lambda item: -item[0])[:SLOWEST]
+    cycles = sum(layer.cycles or 0 for layer in compiled.layers)
+    if cycles:
+        shown = ", ".join(f"{layer.name} ({layer.operator}, {count / cycles:.1%})" for count, layer in slowest)
         yield f"{name}: most cycles: {shown}."
 
 

@@ -15,7 +15,7 @@ from cloformer_deploy.data import Preprocessing, RenderedScenes
 from cloformer_deploy.data.rendered import CLASSES
 from cloformer_deploy.tasks.boxes import detections
 from tests.artifacts import artifact_of
-from tests.backends.conftest import OtherPython
+from tests.other_python import other_python
 from tests.tiny import SCENES_SIZE
 
 pytestmark = pytest.mark.integration
@@ -98,7 +98,7 @@ def test_core_ml_ends_in_suppression_as_vision_asks(detector_bundle: Bundle) -> 
 
 
 def test_mediapipe_detects_with_the_tflite_file(
-    detector_bundle: Bundle, pixels: NDArray[np.uint8], other_python: OtherPython, tmp_path: Path
+    detector_bundle: Bundle, pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     path, python = detector_bundle.path(artifact_of(detector_bundle, "tflite", "fp32")), other_python("mediapipe")
     given = tmp_path / "images.npy"

@@ -19,7 +19,7 @@ from cloformer_deploy.errors import BundleError
 from cloformer_deploy.export.pipeline import Export
 from cloformer_deploy.export.request import ExportRequest
 from tests.artifacts import artifact_of
-from tests.backends.conftest import OtherPython
+from tests.other_python import other_python
 from tests.tasks.comparing import compared
 from tests.tiny import TINY, as_trained
 
@@ -99,9 +99,7 @@ def test_the_core_ml_file_is_a_classifier_for_vision(image_bundle: Bundle) -> No
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_tflite_runtime_2_14_gives_the_same_logits(
-    image_bundle: Bundle, other_python: OtherPython, tmp_path: Path, precision: str
-) -> None:
+def test_tflite_runtime_2_14_gives_the_same_logits(image_bundle: Bundle, tmp_path: Path, precision: str) -> None:
     path, python = image_bundle.path(artifact_of(image_bundle, "tflite", precision)), other_python("tflite-runtime")
     pixels = probe_images(1, image_bundle.manifest.preprocessing)
     given, answer = tmp_path / "image.npy", tmp_path / "logits.npy"
@@ -112,7 +110,7 @@ def test_tflite_runtime_2_14_gives_the_same_logits(
     assert np.ptp(expected) > 1
 
 
-def test_tflite_runtime_2_14_agrees_on_int8(tiny_bundle: Bundle, other_python: OtherPython, tmp_path: Path) -> None:
+def test_tflite_runtime_2_14_agrees_on_int8(tiny_bundle: Bundle, tmp_path: Path) -> None:
     """Its kernels round a few steps otherwise. Classes are the same wherever the best two are not near each other."""
     path, python = tiny_bundle.path(artifact_of(tiny_bundle, "tflite", "int8")), other_python("tflite-runtime")
     pixels = probe_images(OLD_RUNTIME_IMAGES, tiny_bundle.manifest.preprocessing)

@@ -18,9 +18,9 @@ from cloformer_deploy.errors import ToolError
 from cloformer_deploy.export.checks import _check_category
 from cloformer_deploy.tasks.segmentation import LOGITS, classes_of
 from tests.artifacts import artifact_of
-from tests.backends.conftest import OtherPython
 from tests.backends.specs import spec
 from tests.backends.tiny_models import tiny_model
+from tests.other_python import other_python
 from tests.tiny import SCENES_SIZE
 
 pytestmark = pytest.mark.integration
@@ -78,7 +78,7 @@ def test_core_ml_files_are_previewed_as_segmenters(segmenter_bundle: Bundle) -> 
 
 
 def test_mediapipe_segments_with_the_tflite_file(
-    segmenter_bundle: Bundle, pixels: NDArray[np.uint8], other_python: OtherPython, tmp_path: Path
+    segmenter_bundle: Bundle, pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     """Its own resizing of the scores differs from ours near edges: these maps are of 16 x 24 pixels."""
     path, python = segmenter_bundle.path(artifact_of(segmenter_bundle, "tflite", "fp32")), other_python("mediapipe")

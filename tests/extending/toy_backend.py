@@ -80,6 +80,7 @@ class ToyBackend:
     dynamic_batch = False
     category_map = False
     suppression = None
+    graph_keys = None
 
     def __init__(self) -> None:
         from cloformer_deploy.backends.base import Opener, Runtime

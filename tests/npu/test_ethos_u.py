@@ -36,7 +36,7 @@ def test_nothing_stays_on_the_cpu(ethos_u_bundle: Bundle, name: str) -> None:
     assert 0.05 < compiled.estimate.ms < 50
     assert compiled.estimate.memory_bytes["SRAM"] > 10_000
     assert "MHz" in compiled.estimate.assumes
-    assert sum(layer.cycles for layer in compiled.layers) > 1000
+    assert sum(layer.cycles or 0 for layer in compiled.layers) > 1000
 
 
 def test_larger_ones_are_estimated_to_be_faster(ethos_u_bundle: Bundle) -> None:

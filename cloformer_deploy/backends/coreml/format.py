@@ -74,6 +74,7 @@ class CoreMLBackend:
     dynamic_batch = False
     category_map = True
     suppression: Suppression | None = Suppression(("confidence", "coordinates"), best_class=True)
+    graph_keys = None
     runtimes: Sequence[Runtime] = (CoreML(), CoreMLInterpreter())
     opener = Opener(
         Path(__file__).with_name("opener.py"), ("coremltools",), "numpy coremltools", COMPUTE_UNITS, system="Darwin"

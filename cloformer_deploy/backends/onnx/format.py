@@ -2,7 +2,7 @@
 
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -17,7 +17,7 @@ from cloformer_deploy.backends.base import (
     Suppression,
     TensorReader,
 )
-from cloformer_deploy.backends.description import Description, Section
+from cloformer_deploy.backends.description import Description, GraphKeys, Section
 from cloformer_deploy.backends.onnx.file import refuse_other_files
 from cloformer_deploy.backends.onnx.runtime import OnnxRuntime
 from cloformer_deploy.backends.onnx.targets import TARGETS
@@ -57,6 +57,13 @@ class OnnxBackend:
     opener = Opener(
         Path(__file__).with_name("opener.py"), ("onnxruntime",), "numpy onnxruntime", check=refuse_other_files
     )
+
+    @property
+    def graph_keys(self) -> Callable[[Path], GraphKeys]:
+        """See `Backend.graph_keys`."""
+        from cloformer_deploy.backends.onnx.tensors import graph_keys
+
+        return graph_keys
 
     @property
     def options(self) -> type["OnnxOptions"]:

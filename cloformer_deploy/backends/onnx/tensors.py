@@ -1,4 +1,4 @@
-"""Every tensor that an ONNX file computes: ONNX Runtime without optimizations, each tensor an output."""
+"""Every tensor that an ONNX file computes: ONNX Runtime without optimizations, each tensor an output; and its node."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cloformer_deploy.backends.base import Feed, FileTensor, TensorReader, Tensors
+from cloformer_deploy.backends.description import GraphKeys
 from cloformer_deploy.backends.failures import run_failed
 from cloformer_deploy.backends.onnx.file import load_model
 from cloformer_deploy.errors import ToolError
@@ -19,6 +20,18 @@ def open_tensors(path: Path) -> TensorReader:
     """See `Backend.open_tensors`."""
     require("onnxruntime", extra="onnx")
     return OnnxTensors(load_model(path))
+
+
+def graph_keys(path: Path) -> GraphKeys:
+    """See `Backend.graph_keys`: the key of a node is its name, as `model-explorer-onnx` has it."""
+    graph = load_model(path).graph
+    nodes = {
+        output: node.name or f"<node_{index}>"
+        for index, node in enumerate(graph.node)
+        for output in node.output
+        if output
+    }
+    return GraphKeys(graph.name, nodes)
 
 
 class OnnxTensors:

@@ -3,13 +3,13 @@
 An fp16 file stores its weights in float16 and computes in float32.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cloformer_deploy.backends import metadata
 from cloformer_deploy.backends.base import INPUT_NAME, ExportSpec, Opener, Runtime, Suppression, TensorReader
-from cloformer_deploy.backends.description import Description, Section
+from cloformer_deploy.backends.description import Description, GraphKeys, Section
 from cloformer_deploy.backends.target import Target
 from cloformer_deploy.backends.tflite import mediapipe
 from cloformer_deploy.backends.tflite.runtime import LiteRT
@@ -45,6 +45,13 @@ class TFLiteBackend:
         ("ai_edge_litert.interpreter", "tflite_runtime.interpreter"),
         "numpy ai-edge-litert",
     )
+
+    @property
+    def graph_keys(self) -> Callable[[Path], GraphKeys]:
+        """See `Backend.graph_keys`."""
+        from cloformer_deploy.backends.tflite.tensors import graph_keys
+
+        return graph_keys
 
     @property
     def options(self) -> type["TFLiteOptions"]:

@@ -1,10 +1,11 @@
 """TFLite with integers: LiteRT's own quantizer, told operator by operator what to do, with a plan's ranges.
 
 The quantizer chooses operators by the names of what they write, and finds ranges by the names of tensors. So every
-tensor is first named after its node in the plan, with a prefix where its operator shall compute in integers.
+tensor is first named after its node in the plan, with a prefix where its operator shall compute in integers, or another
+one for integers of the recipe's `excluded_bits`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 
 from cloformer_deploy.backends.base import ExportSpec
 from cloformer_deploy.backends.tflite.describe import is_quantized, operator_name
+from cloformer_deploy.errors import ToolError
 
 if TYPE_CHECKING:
+    from cloformer_deploy.quantization.observers import Range
     from cloformer_deploy.quantization.plan import Plan
     from cloformer_deploy.quantization.preparation import Prepared
 
-PLANNED = "planned:"
+PLANNED, WIDE = "planned:", "wide:"
 REQUANTIZED = "_quantized"
 """Suffix that the quantizer appends to a tensor's name where it turns a float tensor into integers."""
 MOVES = frozenset({"PAD", "SLICE", "SPLIT", "RESHAPE", "TRANSPOSE"})
@@ -47,7 +50,8 @@ def quantized(
     if ranges is None:
         tool.add_weight_only_config(".*", everything, plan.recipe.weight_bits)
     else:
-        tool.add_static_config(f"^{PLANNED}", everything, plan.activation_bits, plan.recipe.weight_bits)
+        for prefix, bits in _bits(plan).items():
+            tool.add_static_config(f"^{prefix}", everything, bits, plan.recipe.weight_bits)
         _interface(tool, plan, integer_io)
     made = bytes(tool.quantize(ranges, enable_progress_report=False, enable_progress_bar=False).quantized_model)
     if ranges is None:
@@ -55,15 +59,26 @@ def quantized(
     return _finished(made, prepared.clipped({f"{node}:{index}": node for index, node in matches.items()}))
 
 
-def _interface(tool: Any, plan: "Plan", integer: bool) -> None:
-    """Make the interface integer, or keep it float, also where the last operator is planned."""
-    from ai_edge_quantizer import qtyping
+def _bits(plan: "Plan") -> dict[str, int]:
+    """Return the bits of activations around operators, by the prefix of their tensors' names."""
+    bits = {PLANNED: plan.activation_bits}
+    if plan.recipe.excluded_bits is not None:
+        bits[WIDE] = plan.recipe.excluded_bits
+    return bits
 
-    for end in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
-        if integer:
-            tool.add_static_config(".*", end, plan.activation_bits, plan.recipe.weight_bits)
-        else:
-            tool.update_quantization_recipe(".*", end, algorithm_key="no_quantize")
+
+def _interface(tool: Any, plan: "Plan", integer: bool) -> None:
+    """Make the interface integer, or keep it float, also where the last operator is planned.
+
+    Integer outputs have the bits of the operators that write them: the quantizer takes them for planned, too.
+    """
+    from ai_edge_quantizer.qtyping import TFLOperationName
+
+    if integer:
+        tool.add_static_config(".*", TFLOperationName.INPUT, plan.activation_bits, plan.recipe.weight_bits)
+        return
+    for end in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):
+        tool.update_quantization_recipe(".*", end, algorithm_key="no_quantize")
 
 
 def _finished(content: bytes, shares: Mapping[str, float]) -> tuple[bytes, dict[str, float]]:
@@ -73,7 +88,7 @@ def _finished(content: bytes, shares: Mapping[str, float]) -> tuple[bytes, dict[
     model = flatbuffer_utils.read_model_from_bytearray(content)
     clipped = {}
     for tensor in model.subgraphs[0].tensors:
-        name = tensor.name.decode().removeprefix(PLANNED)
+        name = tensor.name.decode().removeprefix(PLANNED).removeprefix(WIDE)
         tensor.name = name.encode()
         share = shares.get(name.removesuffix(REQUANTIZED))
         if is_quantized(tensor) and share is not None:
@@ -101,28 +116,54 @@ def _index(name: str) -> str:
 
 def _prepare(model: Any, plan: "Plan", matches: Mapping[int, str]) -> dict[str, dict[str, NDArray[np.float32]]]:
     """Name the tensors of a file, in place, and return the range of each computed tensor by that name."""
-    from cloformer_deploy.quantization.plan import sigmoid_range
-
     graph = model.subgraphs[0]
     names = [operator_name(model.operatorCodes[operator.opcodeIndex]) for operator in graph.operators]
-    planned = _planned(graph.operators, names, plan, matches)
-    written = {int(tensor) for index in planned for tensor in graph.operators[index].outputs}
+    prefixes: dict[int, str] = {}
+    for prefix, chosen in ((WIDE, plan.wide), (PLANNED, plan.operators)):  # 8 bits, where moves feed both
+        for index in _planned(graph.operators, names, chosen, matches):
+            prefixes.update((int(tensor), prefix) for tensor in graph.operators[index].outputs)
     for index, tensor in enumerate(graph.tensors):
-        prefix = PLANNED if index in written else ""
-        tensor.name = f"{prefix}{matches.get(index, 'tensor')}:{index}".encode()
-    computed = {*graph.inputs, *(tensor for operator in graph.operators for tensor in operator.outputs)}
+        tensor.name = f"{prefixes.get(index, '')}{matches.get(index, 'tensor')}:{index}".encode()
     ranges = {}
-    for index in map(int, computed):  # of weights the quantizer takes their own
-        tensor = graph.tensors[index]
-        kept = plan.ranges.get(matches.get(index, ""), sigmoid_range(plan.activation_bits))
-        shape = (1,) * len(tensor.shape)
+    for index, kept in _ranges(graph, names, plan, matches, prefixes).items():
+        shape = (1,) * len(graph.tensors[index].shape)
         low, high = np.full(shape, kept.low, np.float32), np.full(shape, kept.high, np.float32)
-        ranges[tensor.name.decode()] = {"min": low, "max": high}
+        ranges[graph.tensors[index].name.decode()] = {"min": low, "max": high}
     return ranges
 
 
-def _planned(operators: Sequence[Any], names: Sequence[str], plan: "Plan", matches: Mapping[int, str]) -> set[int]:
-    """Return the indices of the operators that shall compute in integers."""
+def _ranges(
+    graph: Any, names: Sequence[str], plan: "Plan", matches: Mapping[int, str], prefixes: Mapping[int, str]
+) -> "dict[int, Range]":
+    """Return the range of each computed tensor by its index; of weights the quantizer takes their own.
+
+    Raises:
+        ToolError: an operator that shall compute in integers writes a tensor whose range is not known.
+    """
+    from cloformer_deploy.quantization.plan import sigmoid_range
+
+    known = {**plan.wide_ranges, **plan.ranges}
+    known |= {node: known[end] for node, end in plan.results.items() if end in known}
+    unused = sigmoid_range(plan.activation_bits)  # of float tensors, for which the quantizer wants a range too
+    found = {int(index): known.get(matches.get(int(index), ""), unused) for index in graph.inputs}
+    for operator, name in zip(graph.operators, names, strict=True):
+        for index in map(int, operator.outputs):
+            kept = known.get(matches.get(index, ""))
+            if kept is None and name == "LOGISTIC":
+                kept = sigmoid_range(plan.activation_bits)
+            if kept is None and name in MOVES:
+                kept = found.get(int(operator.inputs[0]))
+            if kept is None and index in prefixes:
+                written = graph.tensors[index].name.decode()
+                raise ToolError(f"no range is known of the {name} that writes {written!r}", "report this")
+            found[index] = unused if kept is None else kept
+    return found
+
+
+def _planned(
+    operators: Sequence[Any], names: Sequence[str], chosen: Collection[str], matches: Mapping[int, str]
+) -> set[int]:
+    """Return the indices of the operators that are chosen by the names of their nodes, or move numbers to such."""
     planned: set[int] = set()
     read: set[int] = set()
     for index in reversed(range(len(operators))):
@@ -131,7 +172,7 @@ def _planned(operators: Sequence[Any], names: Sequence[str], plan: "Plan", match
         if name in MOVES or output not in matches:  # a move, or half of a SiLU: like the operators that it feeds
             wanted = any(int(tensor) in read for tensor in operator.outputs)
         else:
-            wanted = matches[output] in plan.operators
+            wanted = matches[output] in chosen
         if wanted:
             planned.add(index)
             read.update(int(tensor) for tensor in operator.inputs)

@@ -1,4 +1,4 @@
-"""Every tensor that a TFLite file computes: LiteRT without XNNPACK."""
+"""Every tensor that a TFLite file computes, by LiteRT without XNNPACK; and the keys of the nodes behind them."""
 
 import warnings
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cloformer_deploy.backends.base import Feed, FileTensor, TensorReader, Tensors
+from cloformer_deploy.backends.description import GraphKeys
 from cloformer_deploy.backends.failures import run_failed
 from cloformer_deploy.backends.tflite.file import load_model
 from cloformer_deploy.backends.tflite.runtime import channels_last, numbers, stored
@@ -18,8 +19,23 @@ def open_tensors(path: Path) -> TensorReader:
     return LiteRTTensors(path.read_bytes())
 
 
+def graph_keys(path: Path) -> GraphKeys:
+    """See `Backend.graph_keys`: the key of a node is the name of its output."""
+    graph = load_model(path).subgraphs[0]
+    keys = {}
+    for index, tensor in enumerate(graph.tensors):
+        name = tensor.name.decode()
+        keys[name] = keys[_numbered(name, index)] = name
+    return GraphKeys(graph.name.decode(), keys)
+
+
+def _numbered(name: str, index: int) -> str:
+    """Return the name of a tensor for `LiteRTTensors`: with its index, because names repeat."""
+    return f"{name}:{index}"
+
+
 class LiteRTTensors:
-    """LiteRT without XNNPACK. A tensor's name is followed by its index, because names repeat. See `TensorReader`."""
+    """LiteRT without XNNPACK. See `TensorReader`."""
 
     def __init__(self, content: bytes) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -55,7 +71,7 @@ class LiteRTTensors:
             raise run_failed("LiteRT", feed, error) from error
         found = {}
         for item, values in read:
-            name = f"{item['name']}:{item['index']}"
+            name = _numbered(item["name"], item["index"])
             if values.dtype.kind == "f":
                 found[name] = FileTensor(np.asarray(values, np.float32), False)
             elif item["quantization"][0]:  # per-tensor: activations have no other

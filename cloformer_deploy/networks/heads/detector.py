@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -57,6 +58,7 @@ class Detector(TopDown):
         rare = -math.log(1 / FIRST_SCORE - 1)
         self.scores = nn.ModuleList(Branch(num_classes, rare) for _ in channels)
         self.distances = nn.ModuleList(Branch(4, FIRST_DISTANCE) for _ in channels)
+        self.clip: nn.Module = Clip()
 
     def forward(self, pyramid: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the boxes and scores of all cells, row by row, from the finest map to the coarsest.
@@ -70,13 +72,29 @@ class Detector(TopDown):
         """
         boxes, scores = [], []
         for path, score, distance in zip(self.top_down(pyramid), self.scores, self.distances, strict=True):
-            boxes.append(_rows(decoded(torch.relu(cast(Tensor, distance(path))))))
+            boxes.append(_rows(self.clip(decoded(torch.relu(cast(Tensor, distance(path)))))))
             scores.append(_rows(torch.sigmoid(cast(Tensor, score(path)))))
         return torch.cat(boxes, 1), torch.cat(scores, 1)
 
 
+class Clip(nn.Module):
+    """Clips boxes to the image: to 0 and 1."""
+
+    def forward(self, boxes: Tensor) -> Tensor:
+        """Return clipped boxes."""
+        return boxes.clamp(0, 1)
+
+
+class ClipByRelus(nn.Module):
+    """The same by two ReLUs, but for the rounding of 1 - x: LiteRT's quantizer has no integer form of a clip."""
+
+    def forward(self, boxes: Tensor) -> Tensor:
+        """Return clipped boxes."""
+        return 1 - torch.relu(1 - torch.relu(boxes))
+
+
 def decoded(distances: Tensor) -> Tensor:
-    """Return the boxes of a map's cells, (B, 4, H, W), clipped to the image.
+    """Return the boxes of a map's cells, (B, 4, H, W); they may reach beyond the image.
 
     Args:
         distances: of the left, top, right and bottom edge from the center, in cells, (B, 4, H, W).
@@ -84,15 +102,17 @@ def decoded(distances: Tensor) -> Tensor:
     height, width = distances.shape[-2:]
     centers, cell = cells(height, width)
     near, far = distances[:, :2], distances[:, 2:]
-    return torch.cat([centers - near * cell, centers + far * cell], 1).clamp(0, 1)
+    return torch.cat([centers - near * cell, centers + far * cell], 1)
 
 
 def cells(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Return the centers (1, 2, H, W) and the size (1, 2, 1, 1) of a map's cells, x first, from 0 to 1 of the image."""
-    rows = (torch.arange(height, dtype=torch.float32) + 0.5) / height
-    columns = (torch.arange(width, dtype=torch.float32) + 0.5) / width
-    centers = torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)])
-    return centers[None], torch.tensor([1 / width, 1 / height]).reshape(1, 2, 1, 1)
+    """Return the centers (1, 2, H, W) and the size (1, 2, 1, 1) of a map's cells, x first, from 0 to 1 of the image.
+
+    Converters get both as constants, not as operators that make them.
+    """
+    rows, columns = ((np.arange(count, dtype=np.float32) + np.float32(0.5)) / count for count in (height, width))
+    centers = np.stack(np.meshgrid(columns, rows))
+    return torch.tensor(centers[None].tolist()), torch.tensor([[[[1 / width]], [[1 / height]]]])
 
 
 def _rows(values: Tensor) -> Tensor:

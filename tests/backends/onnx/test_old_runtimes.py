@@ -24,8 +24,8 @@ from cloformer_deploy.backends.registry import runtime_for
 from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.data import Preprocessing, probe_images
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
-from tests.backends.conftest import OtherPython
 from tests.cli.command_line import spawn
+from tests.other_python import other_python
 from tests.tasks.comparing import compared
 from tests.tiny import TRAINED, TRAINED_SIDE
 
@@ -67,7 +67,7 @@ Runner = Callable[[str, Path, NDArray[Any]], Logits]
 
 
 @pytest.fixture
-def run(other_python: OtherPython, tmp_path: Path) -> Runner:
+def run(tmp_path: Path) -> Runner:
     """`run("opencv", path, images)`: the logits that an old runtime computes, image by image."""
 
     def logits(runtime: str, path: Path, images: NDArray[Any]) -> Logits:

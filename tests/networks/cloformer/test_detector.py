@@ -11,7 +11,7 @@ from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.networks.cloformer import VARIANTS
 from cloformer_deploy.networks.cloformer.body import CloFormerBody
 from cloformer_deploy.networks.cloformer.heads import network
-from cloformer_deploy.networks.heads.detector import FIRST_DISTANCE, FIRST_SCORE, STRIDES, decoded
+from cloformer_deploy.networks.heads.detector import FIRST_DISTANCE, FIRST_SCORE, STRIDES, Clip, ClipByRelus, decoded
 from tests.tiny import TINY, as_trained_network
 
 NETWORK = NETWORKS["cloformer"]
@@ -58,7 +58,13 @@ def test_boxes_are_the_distances_from_the_centers_of_cells() -> None:
     distances[0, :, 1, 2] = torch.tensor([1.0, 0.5, 0.25, 9.0])  # left, top, right, bottom, in cells
     found = decoded(distances)[0]
     assert found[:, 0, 0].tolist() == pytest.approx([0.125, 0.25, 0.125, 0.25])
-    assert found[:, 1, 2].tolist() == pytest.approx([1.5 / 4, 1 / 2, 2.75 / 4, 1])
+    assert found[:, 1, 2].tolist() == pytest.approx([1.5 / 4, 1 / 2, 2.75 / 4, (1.5 + 9) / 2])
+
+
+def test_boxes_are_clipped_to_the_image_in_either_form() -> None:
+    boxes = torch.tensor([-1.0, 0.0, 1e-7, 0.3, 1.0, 7.0])
+    assert Clip()(boxes).tolist() == boxes.clamp(0, 1).tolist()
+    torch.testing.assert_close(ClipByRelus()(boxes), boxes.clamp(0, 1), rtol=0, atol=2**-24)
 
 
 @pytest.mark.integration

@@ -13,6 +13,7 @@ from cloformer_deploy.networks.cloformer.lowering.attention import (
     attend_with_late_division,
 )
 from cloformer_deploy.networks.cloformer.lowering.branches import separate_branches
+from cloformer_deploy.networks.cloformer.lowering.head import clip_by_relus
 from cloformer_deploy.networks.cloformer.lowering.hidden_groups import group_hidden_channels
 from cloformer_deploy.networks.cloformer.lowering.normalization import (
     normalize_axis_by_axis,
@@ -41,6 +42,7 @@ REWRITES: Mapping[str, Rewrite] = {
         split_large_depthwise_kernels,
         group_hidden_channels,
         shrink_residual_stream,
+        clip_by_relus,
     )
 }
 """Rewrites by the names that targets use."""

@@ -10,6 +10,7 @@ from cloformer_deploy.networks.cloformer.classifier import CloFormer
 from cloformer_deploy.networks.cloformer.detector import CloFormerDetector
 from cloformer_deploy.networks.cloformer.pyramid import CloFormerPyramid
 from cloformer_deploy.networks.cloformer.segmenter import CloFormerSegmenter
+from cloformer_deploy.networks.heads.detector import ClipByRelus
 
 
 def affine_readers(model: CloFormerBody) -> list[tuple[str, list[nn.Linear | nn.Conv2d]]]:
@@ -34,6 +35,12 @@ def restore_stream(model: CloFormerBody, factor: float) -> None:
         model.segment.scale_inputs(factor)
     if isinstance(model, CloFormerDetector):
         model.detect.scale_inputs(factor)
+
+
+def clip_by_relus(model: CloFormerBody) -> None:
+    """Clip a detector's boxes by two ReLUs, in place. See `ClipByRelus`."""
+    if isinstance(model, CloFormerDetector):
+        model.detect.clip = ClipByRelus()
 
 
 def pool_before_norm(model: CloFormerBody, form: Form, longest_sum: int) -> None:
