@@ -77,7 +77,8 @@ class Bundle:
             BundleError: one is missing, unreadable, a link, or was changed.
         """
         for item in self.manifest.artifacts:
-            self._verify(item.path, item.sha256)
+            for name, sha256 in item.files.items():
+                self._verify(name, sha256)
         self.verify_weights()
 
     def verify_weights(self) -> None:

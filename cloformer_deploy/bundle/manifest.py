@@ -71,6 +71,14 @@ class CalibrationImages(Strict):
     images: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")], ...]
 
 
+class CompiledFile(Strict):
+    """The compiled form of an artifact for one NPU: what an application on it loads."""
+
+    path: FileName
+    sha256: Sha256
+    bytes: int
+
+
 class NpuCheck(Strict):
     """The answer of an NPU's compiler when a file was exported.
 
@@ -80,6 +88,7 @@ class NpuCheck(Strict):
         left_on_cpu: operators that the NPU does not run.
         simulated: images that its simulator ran; 0 where there is none.
         sqnr_db: of the simulator's outputs against PyTorch's.
+        file: the compiled form, where it was asked for.
     """
 
     device: str
@@ -87,6 +96,7 @@ class NpuCheck(Strict):
     left_on_cpu: int
     simulated: int = 0
     sqnr_db: float | None = None
+    file: CompiledFile | None = None
 
 
 class Artifact(Strict):
@@ -125,6 +135,12 @@ class Artifact(Strict):
     def key(self) -> ArtifactKey:
         """Its kind; a bundle has at most one artifact of each."""
         return ArtifactKey(self.format, self.precision, self.target)
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """The checksum of the artifact and of each of its compiled forms, by path."""
+        compiled = (check.file for check in self.npus or ())
+        return {self.path: self.sha256, **{item.path: item.sha256 for item in compiled if item is not None}}
 
 
 class Manifest(Strict):
@@ -188,7 +204,7 @@ class Manifest(Strict):
             raise ValueError(f"{self.num_classes} classes do not fit the task {self.task!r}")
         if self.labels is not None and len(self.labels) != self.num_classes:
             raise ValueError(f"{len(self.labels)} labels for {self.num_classes} classes")
-        names = [MANIFEST_NAME, self.weights.file, *(artifact.path for artifact in self.artifacts)]
+        names = [MANIFEST_NAME, self.weights.file, *(name for artifact in self.artifacts for name in artifact.files)]
         if len(set(names)) != len(names):
             raise ValueError("a file is listed twice")
         return self

@@ -93,7 +93,7 @@ class BundleWriter:
         sets = {item.sha256: item for item in known if item.sha256 in used}
         manifest = self.head.model_copy(update={"artifacts": tuple(ordered), "calibrations": tuple(sets.values())})
         touched = _listed(manifest) | _listed(self._previous)
-        arriving = [self.head.weights.file, *(item.path for item in new)]
+        arriving = [self.head.weights.file, *(name for item in new for name in item.files)]
         self._check_strays(arriving)
         try:
             (self.staging / _TOUCHED).write_bytes(_NAMES.dump_json(touched))
@@ -236,7 +236,9 @@ def _told(options: Mapping[str, Scalar]) -> str:
 
 
 def _listed(manifest: Manifest | None) -> set[str]:
-    return {manifest.weights.file, *(item.path for item in manifest.artifacts)} if manifest is not None else set()
+    if manifest is None:
+        return set()
+    return {manifest.weights.file, *(name for item in manifest.artifacts for name in item.files)}
 
 
 def _discard(path: Path, staging: Path) -> None:

@@ -123,6 +123,15 @@ def command(
             rich_help_panel=_INPUT,
         ),
     ] = False,
+    compile_for: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Keep the form compiled for this NPU beside the file (hexagon-v75, ethos-u85-1024, ...); repeatable.",
+            metavar="DEVICE",
+            show_default="none",
+            rich_help_panel=_FORMATS,
+        ),
+    ] = None,
     input_kind: Annotated[
         str,
         typer.Option(
@@ -230,6 +239,7 @@ def command(
         data=data,
         budget=budget,
         exclusions=recipe,
+        compile_for=tuple(compile_for or ()),
     )
     with progress() as steps:
         made = export(request, steps)

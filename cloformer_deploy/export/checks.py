@@ -1,17 +1,18 @@
 """Checks of a written file before it is listed: it runs, computes what PyTorch does, and compiles for its NPU."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloformer_deploy.backends.base import CATEGORY_NAME, DETECTIONS, INPUT_NAME, ExportSpec, Session
 from cloformer_deploy.backends.registry import BACKENDS, runtime_for
 from cloformer_deploy.backends.target import FLOATS, ArtifactKey
-from cloformer_deploy.bundle.manifest import NpuCheck
+from cloformer_deploy.bundle import digest, size_bytes
+from cloformer_deploy.bundle.manifest import CompiledFile, NpuCheck
 from cloformer_deploy.data import probe_images
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.export.jobs import Check, Job
-from cloformer_deploy.npu import Compiled, Npu, asked_by_export
+from cloformer_deploy.npu import Compiled, Npu, asked_by_export, npu_of
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.tasks import Outputs
 
@@ -100,7 +101,7 @@ def check_file(
         max_abs_diff=figures.max_abs_diff or 0.0,
         sqnr_db=_sqnr_db(figures),
         wide=spec.quantized is not None and bool(spec.quantized.plan.wide),
-        npus=_npu_checks(probes, ArtifactKey(job.format, precision, job.target), progress),
+        npus=_npu_checks(probes, job.key(precision), job.compile_for, progress),
     )
 
 
@@ -109,9 +110,12 @@ def _sqnr_db(figures: "DistanceFigures") -> float:
     return figures.sqnr_db if figures.sqnr_db is not None else float("-inf")
 
 
-def _npu_checks(probes: _Probes, kind: ArtifactKey, progress: Progress) -> tuple[NpuCheck, ...] | None:
+def _npu_checks(
+    probes: _Probes, kind: ArtifactKey, kept: Collection[str], progress: Progress
+) -> tuple[NpuCheck, ...] | None:
     """Ask the compiler of each NPU that files of a kind are for; None for other kinds, none where it is missing."""
-    npus = asked_by_export(kind)
+    wanted = tuple(npu for npu in map(npu_of, kept) if npu.takes(kind))
+    npus = tuple(dict.fromkeys((*asked_by_export(kind), *wanted)))
     if not npus:
         return None
     lacks = [lack for npu in npus if (lack := npu.missing()) is not None]
@@ -119,20 +123,29 @@ def _npu_checks(probes: _Probes, kind: ArtifactKey, progress: Progress) -> tuple
         name = f"{kind.format} {kind.precision} {kind.target}"
         progress.warn(f"{name} is unverified: no compiler of its NPU was asked; {lacks[0].message} ({lacks[0].hint})")
         return ()
-    return tuple(_npu_check(probes, npu, progress) for npu in npus)
+    return tuple(_npu_check(probes, npu, npu in wanted, kind, progress) for npu in npus)
 
 
-def _npu_check(probes: _Probes, npu: Npu, progress: Progress) -> NpuCheck:
+def _npu_check(probes: _Probes, npu: Npu, kept: bool, kind: ArtifactKey, progress: Progress) -> NpuCheck:
     progress.step(f"Compiling {probes.path.name} for {npu.title}")
-    compiled = npu.compile(probes.path)
+    stem = probes.path.stem.removesuffix(f"-{kind.target}")
+    output = probes.path.with_name(f"{stem}-{npu.name}{probes.path.suffix}") if kept else None
+    compiled = npu.compile(probes.path, output)
     left = compiled.left_on_cpu
     if left:
         progress.warn(f"{npu.title} leaves operators of {probes.path.name} to the CPU: {_left(compiled)}")
+    file = None if output is None else CompiledFile(path=output.name, sha256=digest(output), bytes=size_bytes(output))
     if npu.simulator is None:
-        return NpuCheck(device=npu.name, compiler=npu.compiler, left_on_cpu=left)
-    figures = probes.distances(probes.outputs(npu.simulator.open(probes.path)), f" on {npu.title}")
+        return NpuCheck(device=npu.name, compiler=npu.compiler, left_on_cpu=left, file=file)
+    # The compiled form, where it is kept, is what an application runs: so it is what is simulated.
+    figures = probes.distances(probes.outputs(npu.simulator.open(output or probes.path)), f" on {npu.title}")
     return NpuCheck(
-        device=npu.name, compiler=npu.compiler, left_on_cpu=left, simulated=PROBE_IMAGES, sqnr_db=_sqnr_db(figures)
+        device=npu.name,
+        compiler=npu.compiler,
+        left_on_cpu=left,
+        simulated=PROBE_IMAGES,
+        sqnr_db=_sqnr_db(figures),
+        file=file,
     )
 
 

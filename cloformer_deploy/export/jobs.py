@@ -117,6 +117,7 @@ class Job(Strict):
         states: file for each precision in which its accuracy search keeps what it has found.
         excluded_layers: for each precision, modules that stay float beside the recipe's.
         observed: file that `preparation.save_observed` wrote for these weights and this one recipe; None measures.
+        compile_for: NPUs whose compiled forms are kept.
         modules: modules that register the format, the network and the task; the worker imports them.
     """
 
@@ -133,6 +134,7 @@ class Job(Strict):
     states: dict[str, AnyPath] = Field(default_factory=dict)
     excluded_layers: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     observed: AnyPath | None = None
+    compile_for: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
 
     def key(self, precision: str) -> ArtifactKey:

@@ -198,6 +198,7 @@ def _job(
         limit=limit,
         states={precision: state_path(output, file) for precision, file in names.items()} if limit else {},
         excluded_layers={exclusions.precision: exclusions.excluded_layers} if excluded and exclusions else {},
+        compile_for=tuple(request.compile_for),
         modules=registering_modules(name, source),
     )
 

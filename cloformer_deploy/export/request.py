@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from cloformer_deploy.backends.base import InputKind
 from cloformer_deploy.backends.options import Options
 from cloformer_deploy.backends.registry import BACKENDS, all_precisions, default_target, target_of
-from cloformer_deploy.backends.target import Target
+from cloformer_deploy.backends.target import ArtifactKey, Target
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.export.accuracy_limit import check_limit
+from cloformer_deploy.npu import npu_of
 from cloformer_deploy.quantization.search import DEFAULT_BUDGET
 from cloformer_deploy.tasks.base import Scores
 
@@ -45,6 +46,7 @@ class ExportRequest:
         data: labeled images for the limit.
         budget: evaluations that the search for one such file may use.
         exclusions: exclusion file of one artifact, as `blame` writes it.
+        compile_for: NPUs, keys of `npu.NPUS`, whose compiled forms are kept beside the files for them.
     """
 
     formats: Sequence[str]
@@ -68,6 +70,7 @@ class ExportRequest:
     data: Path | None = None
     budget: int = DEFAULT_BUDGET
     exclusions: Path | None = None
+    compile_for: Sequence[str] = ()
 
     def target_name(self, format_name: str) -> str:
         """Return the requested target of a format, or its default."""
@@ -120,6 +123,8 @@ def check_request(request: ExportRequest) -> None:
     _check_options(request)
     for name in request.formats:
         _check_format(request, name)
+    for device in request.compile_for:
+        _check_compiled(request, device)
     if request.exclusions is not None and request.max_drop_pp is not None:
         raise RequestError("--recipe and --max-drop both choose what stays float", "give one of them")
     calibrated = any(target.calibrated(item) for _, target in request.targets() for item in request.precisions)
@@ -134,6 +139,20 @@ def _check_options(request: ExportRequest) -> None:
         raise RequestError(f"no format has an option {unknown[0]!r}", f"choose from {', '.join(sorted(known))}")
     for name in BACKENDS:
         request.options_of(name)
+
+
+def _check_compiled(request: ExportRequest, device: str) -> None:
+    npu = npu_of(device)
+    kinds = (
+        ArtifactKey(name, precision, request.target_name(name))
+        for name in request.formats
+        for precision in request.precisions
+    )
+    if not any(npu.takes(kind) for kind in kinds):
+        raise RequestError(f"none of the files is for {npu.title}", f"add: {npu.export_options}")
+    lack = npu.missing()
+    if lack is not None:
+        raise lack
 
 
 def _check_format(request: ExportRequest, name: str) -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "no_artifact",
     "npu_of",
     "placer_of",
+    "placers_of",
 ]
 
 _Entry = TypeVar("_Entry")
@@ -45,6 +46,11 @@ def asked_by_export(kind: ArtifactKey) -> tuple[Npu, ...]:
 
 PLACERS: dict[str, Placer] = {**NPUS, **{item.name: item for item in (NeuralEngine(), Xnnpack())}}
 """Everything that `--placement` takes, by its name."""
+
+
+def placers_of(kind: ArtifactKey) -> tuple[Placer, ...]:
+    """Return what tells the placement of files of a kind in a report: the NPUs that an export asks, and all others."""
+    return (*asked_by_export(kind), *(item for name, item in PLACERS.items() if name not in NPUS and item.takes(kind)))
 
 
 def placer_of(name: str) -> Placer:

@@ -131,8 +131,12 @@ class Placer(Protocol):
         """Return what its compiler lacks on this machine, or None if it can be asked."""
         ...
 
-    def compile(self, path: Path) -> Compiled:
+    def compile(self, path: Path, output: Path | None = None) -> Compiled:
         """Return what the compiler, or what stands for it, says of a file.
+
+        Args:
+            path: of the file.
+            output: where to keep the compiled form; None does not keep it. Only NPUs have one.
 
         Raises:
             MissingPartError: the compiler is not installed here.

@@ -5,6 +5,7 @@ Source: https://pypi.org/project/ethos-u-vela (its options, and the configuratio
 
 import csv
 import re
+import shutil
 import subprocess
 import tempfile
 from collections import Counter
@@ -80,7 +81,7 @@ class EthosU:
         """See `Npu.missing`."""
         return package_missing(*_MODULES, extra=_EXTRA)
 
-    def compile(self, path: Path) -> Compiled:
+    def compile(self, path: Path, output: Path | None = None) -> Compiled:
         """See `Npu.compile`."""
         require(*_MODULES, extra=_EXTRA)
         model = load_model(path)  # refuses damaged files, which could crash Vela
@@ -89,7 +90,10 @@ class EthosU:
             said = self._vela(path, Path(folder))
             (layers,) = (_rows(item) for item in Path(folder).glob("*_per-layer.csv"))
             (summary,) = (_rows(item)[0] for item in Path(folder).glob("*_summary_*.csv"))
-            size = Path(folder, f"{_STEM}_vela.tflite").stat().st_size
+            made = Path(folder, f"{_STEM}_vela.tflite")
+            size = made.stat().st_size
+            if output is not None:
+                shutil.copyfile(made, output)
         estimate = Estimate(
             ms=float(summary["inference_time"]) * 1000,
             memory_bytes={name: round(float(summary[column]) * _KIB) for name, column in _MEMORIES.items()},

@@ -4,6 +4,7 @@ Source: https://onnxruntime.ai/docs/execution-providers/QNN-ExecutionProvider.ht
 """
 
 import json
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -77,16 +78,18 @@ class Hexagon:
         """See `Npu.missing`."""
         return package_missing(*_MODULES, extra=_EXTRA)
 
-    def compile(self, path: Path) -> Compiled:
+    def compile(self, path: Path, output: Path | None = None) -> Compiled:
         """See `Npu.compile`."""
         require(*_MODULES, extra=_EXTRA)
         model = load_model(path)
         macs = node_macs(model, shapes_of(model))
         with tempfile.TemporaryDirectory() as folder, _pool(1) as pool, _quoting(path):
-            output = Path(folder, "compiled.onnx")
-            pool.submit(qnn.compiled, str(path.absolute()), self.architecture, str(output)).result()
-            trace = json.loads(output.with_name(qnn.TRACE).read_text())
-            size = output.stat().st_size
+            made = Path(folder, "compiled.onnx")
+            pool.submit(qnn.compiled, str(path.absolute()), self.architecture, str(made)).result()
+            trace = json.loads(made.with_name(qnn.TRACE).read_text())
+            size = made.stat().st_size
+            if output is not None:
+                shutil.copyfile(made, output)
         rows, owners = _traced(trace)
         layers = tuple(
             Layer(node.output[0], *rows[owners[node.name]][:2], None)

@@ -81,7 +81,7 @@ class NeuralEngine:
         """See `Placer.missing`: rules need nothing."""
         return None
 
-    def compile(self, path: Path) -> Compiled:
+    def compile(self, path: Path, output: Path | None = None) -> Compiled:
         """See `Placer.compile`; it is predicted."""
         operators = list(computed(path))
         counts, macs = Counter[tuple[str, str]](), Counter[tuple[str, str]]()

@@ -36,7 +36,7 @@ class Xnnpack:
         """See `Placer.missing`."""
         return package_missing("ai_edge_litert", extra="tflite")
 
-    def compile(self, path: Path) -> Compiled:
+    def compile(self, path: Path, output: Path | None = None) -> Compiled:
         """See `Placer.compile`; LiteRT prepares the file. Shares of types that are divided are not known."""
         counts, macs = macs_by_operator(load_model(path))
         left = placement(path).undelegated

@@ -1,5 +1,6 @@
 """The placement of a file's operators on an NPU, on a terminal and in JSON."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -39,19 +40,27 @@ def placement_tables(name: str, placer: "Placer", compiled: "Compiled") -> Rende
     table = new_table(f"on {placer.title}", "count", "MACs", "cycles", "unit", "reason", numeric=(1, 2, 3))
     for item in compiled.placement:
         shares = (item.share_of_macs, item.share_of_cycles)
-        add_row(table, item.operator, str(item.count), *map(_percent, shares), item.unit, item.reason)
+        add_row(table, item.operator, str(item.count), *map(share, shares), item.unit, item.reason)
     yield table
+    yield from (f"{name}: {line}" for line in placement_sentences(placer, compiled))
+
+
+def placement_sentences(placer: "Placer", compiled: "Compiled") -> Iterator[str]:
+    """Yield what there is to say of a placement: what told it, known faults, the estimate, the slowest layers."""
     how = f"told by {placer.compiler}" if compiled.bytes is None else f"compiled by {placer.compiler}"
     size = "" if compiled.bytes is None else f", {compiled.bytes / 1e6:.1f} MB"
-    yield f"{name}: {counted(compiled.left_on_cpu, 'operator')} left on the CPU; {how}{size}."
-    yield from (f"{name}: {note}." for note in compiled.notes)
+    yield f"{counted(compiled.left_on_cpu, 'operator')} left on the CPU; {how}{size}."
+    yield from (f"{note}." for note in compiled.notes)
     if compiled.estimate is not None:
-        yield f"{name}: {estimated(compiled.estimate)}."
-    slowest = sorted(((layer.cycles or 0, layer) for layer in compiled.layers), key=lambda item: -item[0])[:SLOWEST]
-    cycles = sum(layer.cycles or 0 for layer in compiled.layers)
-    if cycles:
-        shown = ", ".join(f"{layer.name} ({layer.operator}, {count / cycles:.1%})" for count, layer in slowest)
-        yield f"{name}: most cycles: {shown}."
+        yield f"{estimated(compiled.estimate)}."
+    cycles: Counter[tuple[str, str]] = Counter()
+    for layer in compiled.layers:
+        cycles[layer.name, layer.operator] += layer.cycles or 0
+    total = cycles.total()
+    if total:
+        slowest = cycles.most_common(SLOWEST)
+        shown = ", ".join(f"{name} ({operator}, {count / total:.1%})" for (name, operator), count in slowest)
+        yield f"most cycles: {shown}."
 
 
 def npu_line(name: str, npus: "Sequence[NpuCheck] | None") -> Iterator[str]:
@@ -64,7 +73,8 @@ def npu_line(name: str, npus: "Sequence[NpuCheck] | None") -> Iterator[str]:
     said = []
     for item in npus:
         ran = f", {item.sqnr_db:.1f} dB in its simulator" if item.sqnr_db is not None else ""
-        said.append(f"{item.device} ({item.left_on_cpu or 'none'} on the CPU{ran})")
+        kept = "" if item.file is None else f", kept as {item.file.path}"
+        said.append(f"{item.device} ({item.left_on_cpu or 'none'} on the CPU{ran}{kept})")
     yield f"{name}: compiled for {', '.join(said)}."
 
 
@@ -74,5 +84,6 @@ def estimated(estimate: "Estimate") -> str:
     return f"estimated {estimate.ms:.2f} ms on the NPU, {memory}, of {estimate.assumes}; not measured"
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"
+def share(value: float | None) -> str:
+    """Return a share in percent; a dash where it is not known."""
+    return "-" if value is None else f"{value:.1%}"

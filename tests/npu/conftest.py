@@ -21,7 +21,7 @@ WIDE = ("layers.0.blocks.0", "patch_embed")
 @pytest.fixture(scope="session")
 def hexagon_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The small trained classifier for Hexagon, fp32, int8 and w8a16."""
-    return exported(tmp_path_factory, "onnx", "hexagon", ("fp32", "int8", "w8a16"), {})
+    return exported(tmp_path_factory, "onnx", "hexagon", ("fp32", "int8", "w8a16"), {}, kept=("hexagon-v73",))
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,9 @@ def mixed_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="session")
 def ethos_u_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The small trained classifier for Ethos-U, int8 and w8a16, with integer input and output."""
-    return exported(tmp_path_factory, "tflite", "ethos-u", ("int8", "w8a16"), {"integer_io": True})
+    return exported(
+        tmp_path_factory, "tflite", "ethos-u", ("int8", "w8a16"), {"integer_io": True}, kept=("ethos-u55-256",)
+    )
 
 
 def exported(
@@ -43,8 +45,12 @@ def exported(
     precisions: tuple[str, ...],
     options: Mapping[str, bool],
     wide: Sequence[str] = (),
+    kept: Sequence[str] = (),
 ) -> Bundle:
-    """The small trained classifier in one format for one target; `wide` layers are excluded from its int8 file."""
+    """The small trained classifier in one format for one target; `wide` layers are excluded from its int8 file.
+
+    The forms that are compiled for `kept` NPUs are kept.
+    """
 
     def make(folder: Path) -> None:
         exclusions = None
@@ -75,6 +81,7 @@ def exported(
             height=TRAINED_SIDE,
             width=TRAINED_SIDE,
             output=folder / "bundle",
+            compile_for=kept,
         )
         export(request, Silent())
 

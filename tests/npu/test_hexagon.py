@@ -1,5 +1,6 @@
 """Files for Hexagon, compiled by the vendor's compiler and run in its simulator."""
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -13,13 +14,15 @@ from cloformer_deploy.backends.base import INPUT_NAME
 from cloformer_deploy.backends.onnx.file import load_model
 from cloformer_deploy.backends.onnx.tensors import OnnxTensors
 from cloformer_deploy.backends.registry import runtime_for
-from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.bundle.bundle import Bundle, digest
+from cloformer_deploy.bundle.manifest import MANIFEST_NAME
 from cloformer_deploy.data import Preprocessing, make_calibration, probe_images
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.export.pipeline import export
 from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.npu import npu_of
 from cloformer_deploy.progress import Silent
+from tests.cli.command_line import invoke, parsed
 from tests.npu.conftest import WIDE
 from tests.tiny import SCENE_BOXES, SCENES_SIZE
 
@@ -79,6 +82,29 @@ def test_a_reciprocal_is_wrong_there(int8: Path, images: NDArray[np.float32], tm
     expected = on_cpu(int8, images)
     assert cosine(on_cpu(planted, images), expected) >= 0.99
     assert cosine(simulated(planted, images), expected) < 0.95
+
+
+def test_a_planted_reciprocal_fails_validate(
+    hexagon_bundle: Bundle, int8: Path, images: NDArray[np.float32], tmp_path: Path
+) -> None:
+    copy = shutil.copytree(hexagon_bundle.root, tmp_path / "bundle")
+    onnx.save(with_reciprocals(load_model(int8), images), copy / int8.name)
+    manifest = hexagon_bundle.manifest
+    (sound,) = (item for item in manifest.artifacts if item.path == int8.name)
+    planted = sound.model_copy(update={"sha256": digest(copy / int8.name), "npus": ()})
+    listed = manifest.model_copy(update={"artifacts": (planted,)})
+    (copy / MANIFEST_NAME).write_text(listed.model_dump_json())
+    assert judged(hexagon_bundle.root, int8.name) == "passed"
+    assert judged(copy, int8.name) == "failed"
+
+
+def judged(bundle: Path, name: str) -> str:
+    """The verdict of `validate` on a file in the simulator."""
+    ended = invoke("validate", str(bundle), "--device", "hexagon-v75", "--limit", "16", "--json")
+    (verdict,) = (item for item in parsed(ended.stdout)["artifacts"] if item["path"] == name)
+    assert verdict["runtime"] == "qnn-simulator-v75"
+    assert ended.code == (verdict["status"] == "failed")
+    return str(verdict["status"])
 
 
 def with_reciprocals(model: onnx.ModelProto, images: NDArray[np.float32]) -> onnx.ModelProto:

@@ -33,7 +33,7 @@ def test_without_the_extra_a_file_is_unverified(
 ) -> None:
     hide(monkeypatch, module)
     kept = Kept()
-    assert _npu_checks(cast(Any, None), kind, kept) == ()
+    assert _npu_checks(cast(Any, None), kind, (), kept) == ()
     (warning,) = kept.warnings
     assert warning.startswith(f"{kind.format} {kind.precision} {kind.target} is unverified")
     assert f"cloformer-deploy[{extra}]" in warning
@@ -47,5 +47,5 @@ def test_without_the_extra_a_file_is_unverified(
 )
 def test_files_that_no_npu_runs_are_not_asked_about(kind: ArtifactKey) -> None:
     kept = Kept()
-    assert _npu_checks(cast(Any, None), kind, kept) is None
+    assert _npu_checks(cast(Any, None), kind, (), kept) is None
     assert list(npu_line("a.onnx", None)) == kept.warnings == []

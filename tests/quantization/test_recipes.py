@@ -43,5 +43,5 @@ def test_every_target_has_its_int8_and_rewrites_for_it() -> None:
 
 
 def test_kinds_are_those_of_the_graph() -> None:
-    known = {*graph.KINDS.values(), graph.DEPTHWISE} - {"layout", "relu"}
+    known = {*graph.KINDS.values(), graph.DEPTHWISE} - {"layout"}
     assert CONVOLUTIONS < MIX < ALL == known

@@ -1,7 +1,7 @@
 """The contents of a report: the gate's result, the measurements kept with the bundle, and each file's inspection."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from cloformer_deploy.backends.registry import BACKENDS
 from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.errors import CloformerDeployError
+from cloformer_deploy.npu import Compiled, Placer, placers_of
 from cloformer_deploy.report.html.commands import Asked, Commands, commands
 from cloformer_deploy.tasks import task_of
 
@@ -21,6 +22,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Placement:
+    """The operators of an artifact that run on each unit of one processor.
+
+    Attributes:
+        placer: what tells it.
+        compiled: its account; None where it gave none.
+        problem: why it gave none.
+    """
+
+    placer: Placer
+    compiled: Compiled | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
 class File:
     """An artifact with its inspection.
 
@@ -29,12 +45,14 @@ class File:
         share: its bytes divided by those of the float32 file of its format; None without such a file.
         inspection: what is in it; None if it could not be inspected.
         problem: why it could not be inspected.
+        placements: on the processors that it is for.
     """
 
     artifact: Artifact
     share: float | None
     inspection: Inspection | None
     problem: str | None = None
+    placements: tuple[Placement, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,7 +87,7 @@ def gathered(
     files = []
     for item in bundle.manifest.artifacts:
         progress.step(f"Inspecting {item.path}")
-        files.append(_file(bundle, item))
+        files.append(replace(_file(bundle, item), placements=tuple(_placements(bundle, item, progress))))
     executed = {cell.runtime for cell in result.cells if cell.comparison is not None}
     runtimes = {runtime.name: runtime for backend in BACKENDS.values() for runtime in backend.runtimes}
     progress.step("Drawing")
@@ -95,6 +113,15 @@ def _file(bundle: Bundle, artifact: Artifact) -> File:
         return File(artifact, share, inspect(bundle.path(artifact)))
     except CloformerDeployError as error:
         return File(artifact, share, None, f"{error.message}: {error.hint}")
+
+
+def _placements(bundle: Bundle, artifact: Artifact, progress: "Progress") -> Iterator[Placement]:
+    for placer in placers_of(artifact.key):
+        progress.step(f"Placing {artifact.path} on {placer.title}")
+        try:
+            yield Placement(placer, placer.compile(bundle.path(artifact)))
+        except CloformerDeployError as error:
+            yield Placement(placer, None, f"{error.message}: {error.hint}")
 
 
 def _share(bundle: Bundle, artifact: Artifact) -> float | None:

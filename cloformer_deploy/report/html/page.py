@@ -13,6 +13,7 @@ from cloformer_deploy.report.gate import figures, lines, sentence
 from cloformer_deploy.report.html.contents import Report
 from cloformer_deploy.report.html.pictures import DRAWINGS, legend
 from cloformer_deploy.report.html.plots import agreement_dots, class_drift, drop_dots, latency_bars, scatters
+from cloformer_deploy.report.placement import placement_sentences, share
 from cloformer_deploy.system.files import replaced
 from cloformer_deploy.system.packages import require
 from cloformer_deploy.system.text import counted, visible
@@ -81,6 +82,7 @@ def page(report: Report) -> str:
             significant=_SIGNIFICANT,
             packages=_packages(report),
             operators=_operators(report),
+            placed=placement_sentences,
             tool_version=__version__,
         )
     )
@@ -106,6 +108,7 @@ def _environment() -> "Environment":
         "ms": milliseconds,
         "megabytes": lambda size: f"{size / 1e6:.1f}",
         "estimate": estimate,
+        "share": share,
         "intervals": intervals,
     }
     return environment

@@ -19,9 +19,10 @@ from cloformer_deploy.bundle.manifest import Artifact, Interface, Manifest, Outp
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.gate import Cell, DriftConfig, Gate
 from cloformer_deploy.networks.cloformer import VARIANTS
+from cloformer_deploy.npu import NPUS, Compiled, Estimate, Layer, Placed
 from cloformer_deploy.report.html import Asked, Report
 from cloformer_deploy.report.html.commands import commands
-from cloformer_deploy.report.html.contents import File
+from cloformer_deploy.report.html.contents import File, Placement
 from cloformer_deploy.tasks import TASKS, Comparison
 from cloformer_deploy.tasks.distances import image_distances, summarize
 from cloformer_deploy.validation.checks import against_pytorch
@@ -102,7 +103,7 @@ def report(
         missing=(),
         config=None,
     )
-    files = tuple(File(item, None, _inspection(item)) for item in manifest.artifacts)
+    files = tuple(File(item, None, _inspection(item), placements=_placements(item)) for item in manifest.artifacts)
     made = commands(bundle, results, Asked(limit=IMAGES))
     return Report(bundle, result, tuple(results), files, {"a runtime": "1"}, made, datetime(2026, 1, 2, tzinfo=UTC))
 
@@ -133,6 +134,15 @@ def _compared(expected: NDArray[np.float32], found: NDArray[np.float32], labeled
     evidence = TASK.evidence(before, before), TASK.evidence(after, before)
     compared = TASK.compare(*evidence, list(right) if labeled else None)
     return replace(compared, **asdict(summarize(image_distances(before, after, TASK.outputs))))
+
+
+def _placements(artifact: Artifact) -> tuple[Placement, ...]:
+    """Return a placement, and one whose compiler failed."""
+    npu = NPUS["ethos-u85-1024"]
+    rows = (Placed("Conv2D", 7, 0.875, "NPU", "", 0.6254), Placed("Gelu", 2, 0.125, "CPU", f"left {HOSTILE}"))
+    layers = (Layer("relu", "Conv2D", "NPU", 10), Layer("relu", "Conv2D", "NPU", 20), Layer("gelu", "Gelu", "CPU", 0))
+    compiled = Compiled(rows, 5_000_000, Estimate(6.81, {"SRAM": 1_000_000}, "a system"), layers, ("a note",))
+    return (Placement(npu, compiled), Placement(npu, None, f"crashed {HOSTILE}"))
 
 
 def _inspection(artifact: Artifact) -> Inspection:

@@ -125,6 +125,15 @@ def test_what_a_bundle_says_comes_out_as_text() -> None:
     assert f"CloFormer-xxs {HOSTILE}" in found.text
 
 
+def test_placements_are_told_row_by_row() -> None:
+    text = Page(page(report(1))).text
+    assert "on Ethos-U85-1024: 2 operators left on the CPU" in text
+    for figure in ("87.5%", "62.5%", "12.5%", f"left {HOSTILE}", f"crashed {HOSTILE}", "a note.", "not known"):
+        assert figure in text
+    assert "most cycles: relu (Conv2D, 100.0%), gelu (Gelu, 0.0%)." in text
+    assert "estimated 6.81 ms on the NPU" in text
+
+
 def test_twenty_artifacts_are_all_there() -> None:
     found = Page(page(full()))
     made = artifacts(TWENTY)
