@@ -76,6 +76,7 @@ class Compiled:
         estimate: the compiler's own; None where it makes none.
         layers: operations in order; empty where only types of operators are known.
         notes: known faults that the file may meet there, in sentences.
+        predicted: placement by rules, where `placement` is what the processor's own software has planned instead.
     """
 
     placement: tuple[Placed, ...]
@@ -83,6 +84,7 @@ class Compiled:
     estimate: Estimate | None = None
     layers: tuple[Layer, ...] = ()
     notes: tuple[str, ...] = ()
+    predicted: tuple[Placed, ...] = ()
 
     @property
     def npu_share(self) -> float:

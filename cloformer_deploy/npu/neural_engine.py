@@ -1,10 +1,11 @@
-"""Apple's Neural Engine: a prediction of what runs on it, by rules with their sources. Only a Mac's compute plan tells.
+"""Apple's Neural Engine: a prediction of what runs on it, by rules with their sources, and on a Mac its compute plan.
 
 To add a rule: an entry in `RULES`, `LINTS`, or a test in `_reason`, with its source.
 """
 
+import platform
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from typing import Literal
 from cloformer_deploy.backends.coreml.describe import Computed, computed
 from cloformer_deploy.backends.target import ArtifactKey
 from cloformer_deploy.errors import MissingPartError
+from cloformer_deploy.npu import compute_plan
 from cloformer_deploy.npu.base import Compiled, Placed
 
 Confidence = Literal["high", "medium", "low"]
@@ -70,8 +72,14 @@ class NeuralEngine:
 
     name: str = "ane"
     title: str = "Apple's Neural Engine"
-    compiler: str = "rules, not by a compiler: only a Mac's compute plan tells"
     export_options: str = "--format coreml --precision fp16"
+
+    @property
+    def compiler(self) -> str:
+        """See `Placer.compiler`."""
+        if compute_plan.is_there():
+            return f"the compute plan of macOS {platform.mac_ver()[0]}"
+        return "rules, not by a compiler: only a Mac's compute plan tells"
 
     def takes(self, kind: ArtifactKey) -> bool:
         """See `Placer.takes`."""
@@ -82,19 +90,34 @@ class NeuralEngine:
         return None
 
     def compile(self, path: Path, output: Path | None = None) -> Compiled:
-        """See `Placer.compile`; it is predicted."""
+        """See `Placer.compile`; it is predicted, and on a Mac planned by Core ML as well."""
         operators = list(computed(path))
-        counts, macs = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-        for item in operators:
-            kind = (item.type, _reason(item))
-            counts[kind] += 1
-            macs[kind] += item.macs
-        total = macs.total() or 1
-        placement = tuple(
-            Placed(kind[0], counts[kind], macs[kind] / total, "CPU" if kind[1] else "NPU", kind[1])
-            for kind in sorted(counts, key=lambda item: (-macs[item], -counts[item], item))
-        )
-        return Compiled(placement, None, notes=tuple(_notes({item.type for item in operators})))
+        reasons = [_reason(item) for item in operators]
+        predicted = placed(operators, [("CPU" if reason else "NPU", reason) for reason in reasons])
+        notes = tuple(_notes({item.type for item in operators}))
+        if not compute_plan.is_there():
+            return Compiled(predicted, None, notes=notes)
+        units = compute_plan.units(path)
+        planned = [(units.get(item.output, "CPU"), "planned by Core ML") for item in operators]
+        return Compiled(placed(operators, planned), None, notes=notes, predicted=predicted)
+
+
+def placed(operators: Sequence[Computed], places: Sequence[tuple[str, str]]) -> tuple[Placed, ...]:
+    """Return a row for each type of operator, unit and reason, those with the most multiply-accumulates first.
+
+    Args:
+        operators: of the program.
+        places: unit of each, and the reason.
+    """
+    counts, macs = Counter[tuple[str, str, str]](), Counter[tuple[str, str, str]]()
+    for item, place in zip(operators, places, strict=True):
+        counts[item.type, *place] += 1
+        macs[item.type, *place] += item.macs
+    total = macs.total() or 1
+    return tuple(
+        Placed(kind[0], counts[kind], macs[kind] / total, kind[1], kind[2])
+        for kind in sorted(counts, key=lambda item: (-macs[item], -counts[item], item))
+    )
 
 
 def _reason(item: Computed) -> str:

@@ -26,6 +26,7 @@ def placement_json(compiled: "Compiled | None") -> dict[str, Any]:
         "estimate": estimate,
         "layers": [asdict(item) for item in compiled.layers],
         "notes": list(compiled.notes),
+        "predicted": [asdict(item) for item in compiled.predicted],
     }
 
 
@@ -37,11 +38,13 @@ def placement_tables(name: str, placer: "Placer", compiled: "Compiled") -> Rende
         placer: what it was compiled for.
         compiled: its compiler's account.
     """
-    table = new_table(f"on {placer.title}", "count", "MACs", "cycles", "unit", "reason", numeric=(1, 2, 3))
-    for item in compiled.placement:
-        shares = (item.share_of_macs, item.share_of_cycles)
-        add_row(table, item.operator, str(item.count), *map(share, shares), item.unit, item.reason)
-    yield table
+    for title, rows in ((placer.title, compiled.placement), (f"{placer.title}, predicted", compiled.predicted)):
+        table = new_table(f"on {title}", "count", "MACs", "cycles", "unit", "reason", numeric=(1, 2, 3))
+        for item in rows:
+            shares = (item.share_of_macs, item.share_of_cycles)
+            add_row(table, item.operator, str(item.count), *map(share, shares), item.unit, item.reason)
+        if rows:
+            yield table
     yield from (f"{name}: {line}" for line in placement_sentences(placer, compiled))
 
 

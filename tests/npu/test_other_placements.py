@@ -8,7 +8,7 @@ from cloformer_deploy.backends.coreml.describe import Computed
 from cloformer_deploy.backends.registry import BACKENDS
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.npu import PLACERS, placer_of
-from cloformer_deploy.npu.neural_engine import LINTS, RULES, Rule, _notes, _reason
+from cloformer_deploy.npu.neural_engine import LINTS, RULES, Rule, _notes, _reason, placed
 from tests.cli.command_line import invoke, parsed
 
 
@@ -16,15 +16,28 @@ from tests.cli.command_line import invoke, parsed
 def test_every_rule_names_its_source_and_confidence(rule: Rule) -> None:
     assert rule.source in rule.text
     for name in rule.operators:
-        reason = _reason(Computed(name, "float16", 4, 0))
+        reason = _reason(Computed(name, "float16", 4, 0, ""))
         assert reason == rule.text
         assert "confidence" in reason
 
 
 def test_floats_of_32_bits_and_more_than_four_axes_stay_off() -> None:
-    assert _reason(Computed("conv", "float16", 4, 1)) == ""
-    assert "float16 alone" in _reason(Computed("conv", "float32", 4, 1))
-    assert "axes" in _reason(Computed("reshape", "float16", 5, 0))
+    assert _reason(Computed("conv", "float16", 4, 1, "")) == ""
+    assert "float16 alone" in _reason(Computed("conv", "float32", 4, 1, ""))
+    assert "axes" in _reason(Computed("reshape", "float16", 5, 0, ""))
+
+
+def test_rows_are_by_type_unit_and_reason() -> None:
+    """A Mac's compute plan gives units in the same form; it is not executed here."""
+    operators = [Computed("conv", "float16", 4, macs, str(macs)) for macs in (1, 2, 5)]
+    operators.append(Computed("add", "float16", 4, 0, "sum"))
+    found = placed(operators, [("NPU", ""), ("NPU", ""), ("GPU", "planned"), ("NPU", "")])
+    assert [(item.operator, item.count, item.unit, item.reason) for item in found] == [
+        ("conv", 1, "GPU", "planned"),
+        ("conv", 2, "NPU", ""),
+        ("add", 1, "NPU", ""),
+    ]
+    assert [item.share_of_macs for item in found] == pytest.approx([5 / 8, 3 / 8, 0])
 
 
 def test_known_faults_name_their_threads() -> None:

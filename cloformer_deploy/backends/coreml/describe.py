@@ -87,12 +87,14 @@ class Computed:
         dtype: of its first output.
         rank: most axes of an output.
         macs: multiply-accumulates.
+        output: name of its first output.
     """
 
     type: str
     dtype: str
     rank: int
     macs: int
+    output: str
 
 
 def computed(path: Path) -> Iterator[Computed]:
@@ -114,7 +116,8 @@ def computed(path: Path) -> Iterator[Computed]:
                 kinds = [kind for item in operation.outputs if isinstance(kind := value_type(item.type), TensorType)]
                 dtype = kinds[0].dtype.name if kinds else ""
                 rank = max((len(kind.shape) for kind in kinds), default=0)
-                yield Computed(operation.type, dtype, rank, _macs(operation, types))
+                output = operation.outputs[0].name if operation.outputs else ""
+                yield Computed(operation.type, dtype, rank, _macs(operation, types), output)
     except (ArithmeticError, LookupError) as error:
         raise BundleError(f"{path} is damaged: {error!r}", "export it again") from error
 
