@@ -75,17 +75,21 @@ def runtime_for(format_name: str) -> Runtime:
 
 
 def lower(model: "_Model", format_name: str, target_name: str, *, integer: bool = False) -> "_Model":
+    """Do as `lower_for` with a format's target by its name."""
+    return lower_for(model, target_of(format_name, target_name), integer=integer)
+
+
+def lower_for(model: "_Model", target: Target, *, integer: bool = False) -> "_Model":
     """Return a copy of a model with a target's rewrites, in evaluation mode.
 
     Args:
         model: of a known network family.
-        format_name: a format.
-        target_name: one of its targets.
+        target: of a format.
         integer: the convolutions will be computed in integers.
     """
     from cloformer_deploy import lowering
     from cloformer_deploy.networks import network_of
 
-    target, known = target_of(format_name, target_name), network_of(model).rewrites
+    known = network_of(model).rewrites
     names = target.integer_rewrites if integer else target.rewrites
     return lowering.lower(model, [known[name] for name in names if name in known])

@@ -1,10 +1,11 @@
 """Targets: the hardware that a graph is lowered for, with the rewrites it wants and its quantization recipes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
 
 from cloformer_deploy.quantization.recipes import Recipe
+from cloformer_deploy.system.schema import Strict
 
 FLOATS = ("fp32", "fp16")
 """Precisions that every target has."""
@@ -18,6 +19,20 @@ class ArtifactKey(NamedTuple):
     format: str
     precision: str
     target: str
+
+
+class Tuning(Strict):
+    """Choices for one artifact that take the place of its target's own; `tune` finds them.
+
+    Attributes:
+        rewrites: names of the exact rewrites, in order.
+        kinds: kinds of operators that are computed in integers; none for float precisions.
+        float_layers: patterns of module paths whose operators stay float.
+    """
+
+    rewrites: tuple[str, ...]
+    kinds: tuple[str, ...] = ()
+    float_layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,24 @@ class Target:
     def precisions(self) -> tuple[str, ...]:
         """Return every precision that it offers."""
         return (*FLOATS, *self.recipes)
+
+    def tuning(self, precision: str) -> Tuning:
+        """Return the target's own choices for a precision."""
+        if precision not in self.recipes:
+            return Tuning(rewrites=self.rewrites)
+        recipe = self.recipes[precision]
+        return Tuning(
+            rewrites=self.integer_rewrites, kinds=tuple(sorted(recipe.kinds)), float_layers=recipe.excluded_layers
+        )
+
+    def tuned(self, precision: str, tuning: Tuning | None) -> Self:
+        """Return a copy with these choices for a precision; the target itself for None."""
+        if tuning is None:
+            return self
+        if precision not in self.recipes:
+            return replace(self, rewrites=tuning.rewrites)
+        recipe = replace(self.recipes[precision], kinds=frozenset(tuning.kinds), excluded_layers=tuning.float_layers)
+        return replace(self, integer_rewrites=tuning.rewrites, recipes={**self.recipes, precision: recipe})
 
     def calibrated(self, precision: str) -> bool:
         """Tell whether files of a precision need a calibration set."""

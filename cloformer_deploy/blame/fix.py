@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cloformer_deploy.backends.registry import target_of
 from cloformer_deploy.blame.blame import Blame, Distance, distance
 from cloformer_deploy.blame.reexport import Reexported
 from cloformer_deploy.export.jobs import run
@@ -72,7 +71,7 @@ def propose(found: Blame, reexported: Reexported, pixels: NDArray[np.uint8], fol
     reexport_passes = _passes(found, reexported, found.reexported)
     if reexport_passes and (found.faults or _db(found.reexported) >= _db(found.file) + GAIN_DB):
         return Fix("export_again", file=found.reexported)
-    calibrated = target_of(found.format, found.target).calibrated(found.precision)
+    calibrated = reexported.job.target_for(found.precision).calibrated(found.precision)
     if not calibrated or found.reexported.sqnr_db is None:
         return Fix("nothing")
     goal = (
@@ -117,7 +116,7 @@ def _candidates(found: Blame, reexported: Reexported) -> dict[str, float]:
 
 def _planned(found: Blame, reexported: Reexported) -> frozenset[str]:
     (excluded_layers,) = reexported.job.excluded_layers.values()
-    recipe = target_of(found.format, found.target).recipes[found.precision]
+    recipe = reexported.job.target_for(found.precision).recipes[found.precision]
     return quantized_operators(
         reexported.traced, recipe, [exclusion_pattern(reexported.network, name) for name in excluded_layers]
     )

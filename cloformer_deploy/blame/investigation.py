@@ -15,7 +15,7 @@ from cloformer_deploy.bundle import MANIFEST_NAME, Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import Dataset
 from cloformer_deploy.errors import BundleError, RequestError
-from cloformer_deploy.export.float_layers import ExcludedLayers
+from cloformer_deploy.export.recipe_file import RecipeFile
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.packages import require
 from cloformer_deploy.tasks import task_of
@@ -42,11 +42,11 @@ class Investigation:
     weights_sha256: str
 
     @property
-    def exclusions(self) -> ExcludedLayers | None:
+    def exclusions(self) -> RecipeFile | None:
         """The exclusions that `fix` proposes, for the file that `export` takes; None where it proposes none."""
         if self.fix.advice != "exclude_layers":
             return None
-        return ExcludedLayers(
+        return RecipeFile(
             weights_sha256=self.weights_sha256,
             format=self.blame.format,
             target=self.blame.target,

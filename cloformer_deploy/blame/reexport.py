@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloformer_deploy.backends.registry import BACKENDS, lower, target_of
+from cloformer_deploy.backends.registry import BACKENDS, lower_for
 from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import CalibrationSet, open_calibration
@@ -95,6 +95,7 @@ def reexport(
         calibration=calibration,
         bundled=images.bundled if images is not None else None,
         excluded_layers={precision: artifact.excluded_layers},
+        tunings={precision: artifact.tuning} if artifact.tuning is not None else {},
         observed=folder / "observed.pt" if calibrated else None,
         modules=registering_modules(artifact.format, source),
     )
@@ -102,7 +103,7 @@ def reexport(
     if images is not None:
         traced, rounded = _observe(job, network, reference, images, progress)
     else:
-        traced = graph.trace(lower(reference, artifact.format, artifact.target), *source.preprocessing.shape)
+        traced = graph.trace(lower_for(reference, artifact.tuned_target), *source.preprocessing.shape)
     if sound is None:
         run([job], progress)
     findings = tuple(_findings(artifact, images))
@@ -142,7 +143,7 @@ def _observe(
     from cloformer_deploy.quantization.sensitivity import exclusion_pattern
 
     (precision,) = job.paths
-    target = target_of(job.format, job.target)
+    target = job.target_for(precision)
     recipe, known = target.recipes[precision], network.rewrites
     rewrites = [known[name] for name in target.integer_rewrites if name in known]
     batches = CalibrationBatches(images, job.source.preprocessing, f"{job.format} {precision}", progress)

@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from cloformer_deploy.backends.base import InputKind
-from cloformer_deploy.backends.registry import is_known
-from cloformer_deploy.backends.target import ArtifactKey
+from cloformer_deploy.backends.registry import is_known, target_of
+from cloformer_deploy.backends.target import ArtifactKey, Target, Tuning
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.system.schema import Sha256, Strict
@@ -113,6 +113,7 @@ class Artifact(Strict):
         created_with: versions of the packages that made it.
         calibration: the set that its ranges were measured on; None without one.
         excluded_layers: modules that an accuracy limit or an exclusion file kept out of 8 bits, beside the recipe's.
+        tuning: choices of `tune` that it was made with; None if those of its target.
         npus: what compilers of its NPUs said of it; None if it is for no NPU, empty if it is unverified because they
             were not installed.
     """
@@ -129,12 +130,18 @@ class Artifact(Strict):
     created_with: Mapping[str, str]
     calibration: Calibration | None = None
     excluded_layers: tuple[str, ...] = ()
+    tuning: Tuning | None = None
     npus: tuple[NpuCheck, ...] | None = None
 
     @property
     def key(self) -> ArtifactKey:
         """Its kind; a bundle has at most one artifact of each."""
         return ArtifactKey(self.format, self.precision, self.target)
+
+    @property
+    def tuned_target(self) -> Target:
+        """Its target, with its own tuning."""
+        return target_of(self.format, self.target).tuned(self.precision, self.tuning)
 
     @property
     def files(self) -> Mapping[str, str]:

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from cloformer_deploy import __version__
-from cloformer_deploy.cli import bench, blame, calibrate, doctor, export, gate, inspect, render, report, validate
+from cloformer_deploy.cli import bench, blame, calibrate, doctor, export, gate, inspect, render, report, tune, validate
 from cloformer_deploy.cli.options import complain, print_json
 from cloformer_deploy.errors import EXIT_BUG, CloformerDeployError, RequestError
 from cloformer_deploy.system.text import VISIBLE
@@ -92,6 +92,7 @@ app.command("export")(export.command)
 app.command("calibrate")(calibrate.command)
 app.command("validate")(validate.command)
 app.command("bench")(bench.command)
+app.command("tune")(tune.command)
 app.command("gate")(gate.command)
 app.command("blame")(blame.command)
 app.command("inspect")(inspect.command)

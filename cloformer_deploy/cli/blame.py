@@ -37,7 +37,7 @@ def command(
 ) -> None:
     """Find the layers that cause a file's error, and those to exclude from quantization."""
     from cloformer_deploy.blame import check_outputs, investigate, locate
-    from cloformer_deploy.export.float_layers import write_excluded_layers
+    from cloformer_deploy.export.recipe_file import write_recipe
     from cloformer_deploy.report import blame_json, blame_tables, draw_blame
     from cloformer_deploy.report.overlay import blame_overlay, check_overlay, write_overlay
 
@@ -52,7 +52,7 @@ def command(
         if overlay is not None:
             write_overlay(overlay, blame_overlay(artifact, found.blame))
     if write_exclusions is not None and found.exclusions is not None:
-        write_excluded_layers(write_exclusions, found.exclusions)
+        write_recipe(write_exclusions, found.exclusions)
     if as_json:
         print_json(blame_json(found))
     else:

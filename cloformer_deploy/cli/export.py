@@ -161,7 +161,7 @@ def command(
     recipe: Annotated[
         Path | None,
         typer.Option(
-            help="Layers to keep in float (hexagon: 16 bits), a file written by blame --write-exclusions.",
+            help="Recipe file of one artifact, written by tune, or by blame --write-exclusions.",
             metavar="FILE",
             show_default="none",
             rich_help_panel=_QUANTIZATION,
@@ -238,7 +238,7 @@ def command(
         max_drop_pp=max_drop,
         data=data,
         budget=budget,
-        exclusions=recipe,
+        recipe=recipe,
         compile_for=tuple(compile_for or ()),
     )
     with progress() as steps:

@@ -218,3 +218,20 @@ def different_images(turns: Turns[Load], count: int) -> Iterator[NDArray[np.uint
 
 def _classes(taken: Mapping[str, int]) -> Mapping[str, int] | None:
     return {visible(name, keep=""): count for name, count in taken.items() if name != UNLABELED} or None
+
+
+def first_images(whole: CalibrationSet, count: int, output: Path) -> None:
+    """Write the first images of a calibration set to a file of its own: ranges that need not be good come faster.
+
+    Raises:
+        DataError: an image differs from its digest in the set's manifest.
+        RequestError: the file cannot be written.
+    """
+    pixels = next(iter(whole.batches(whole.preprocessing, min(count, whole.n)))).pixels
+    digests = PixelDigests()
+    for image in pixels:
+        digests.add(image)
+    changes = {"n": len(pixels), "images": tuple(digests.images), "sha256": digests.sha256, "classes": None}
+    with writing(output) as file:
+        file.write(header(whole.manifest.model_copy(update=changes)))
+        file.write(pixels.tobytes())

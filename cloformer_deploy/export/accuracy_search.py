@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from cloformer_deploy.backends.base import ExportSpec
-from cloformer_deploy.backends.registry import BACKENDS, recipe_of, runtime_for
+from cloformer_deploy.backends.registry import BACKENDS, runtime_for
 from cloformer_deploy.bundle import digest
 from cloformer_deploy.data import Batch
 from cloformer_deploy.errors import CheckFailedError, ToolError
@@ -234,7 +234,7 @@ def _key(job: Job, limit: AccuracyLimit, precision: str, calibration_sha256: str
     """Return the SHA-256 of all that an evaluation depends on, except the excluded blocks."""
     asked = job.model_dump(mode="json", exclude={"paths", "calibration", "limit", "states"})
     del asked["source"]["weights"]
-    recipe = recipe_of(job.key(precision))
+    recipe = job.target_for(precision).recipes.get(precision)
     packages = ("torch", *BACKENDS[job.format].packages)
     versions = [installed_version(package) for package in packages]
     described = {**vars(recipe), "kinds": sorted(recipe.kinds)} if recipe is not None else None

@@ -18,8 +18,8 @@ from typing import IO, Any
 from pydantic import Field
 
 from cloformer_deploy.backends.base import InputKind
-from cloformer_deploy.backends.registry import BACKENDS, recipe_of
-from cloformer_deploy.backends.target import ArtifactKey
+from cloformer_deploy.backends.registry import BACKENDS, recipe_of, target_of
+from cloformer_deploy.backends.target import ArtifactKey, Target, Tuning
 from cloformer_deploy.bundle.manifest import Manifest, NpuCheck, Scalar
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.errors import CheckFailedError, CloformerDeployError, MissingPartError, RequestError, ToolError
@@ -117,6 +117,7 @@ class Job(Strict):
         states: file for each precision in which its accuracy search keeps what it has found.
         excluded_layers: for each precision, modules that stay float beside the recipe's.
         observed: file that `preparation.save_observed` wrote for these weights and this one recipe; None measures.
+        tunings: for each precision that has one, choices in place of the target's own.
         compile_for: NPUs whose compiled forms are kept.
         modules: modules that register the format, the network and the task; the worker imports them.
     """
@@ -134,12 +135,17 @@ class Job(Strict):
     states: dict[str, AnyPath] = Field(default_factory=dict)
     excluded_layers: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     observed: AnyPath | None = None
+    tunings: dict[str, Tuning] = Field(default_factory=dict)
     compile_for: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
 
     def key(self, precision: str) -> ArtifactKey:
         """Return the kind of one of its files."""
         return ArtifactKey(self.format, precision, self.target)
+
+    def target_for(self, precision: str) -> Target:
+        """Return the target of one of its files, tuned."""
+        return target_of(self.format, self.target).tuned(precision, self.tunings.get(precision))
 
     def settled_options(self, precision: str, *, wide: bool) -> dict[str, Scalar]:
         """Return the options of one of its files, with or without operators of the recipe's `excluded_bits`."""

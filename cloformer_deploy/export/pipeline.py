@@ -26,9 +26,9 @@ from cloformer_deploy.data.calibration import BUNDLED, fitting_bundled, rendered
 from cloformer_deploy.data.preprocessing import color_of
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.export.accuracy_limit import accuracy_limit, state_path
-from cloformer_deploy.export.float_layers import ExcludedLayers, check_fit, read_excluded_layers
 from cloformer_deploy.export.jobs import AccuracyLimit, Check, Job, Source, registering_modules, run
 from cloformer_deploy.export.labels import read_labels
+from cloformer_deploy.export.recipe_file import RecipeFile, check_fit, read_recipe
 from cloformer_deploy.export.request import ExportRequest, check_request
 from cloformer_deploy.networks import configuration_keys
 from cloformer_deploy.networks.base import PUBLISHED_COLOR
@@ -92,7 +92,7 @@ def export(request: ExportRequest, progress: Progress) -> Export:
     if calibration is not None:
         images = CalibrationImages(sha256=calibration.sha256, images=calibration.image_digests)
         head = head.model_copy(update={"calibrations": (images,)})
-    exclusions = _exclusions(request, checkpoint)
+    recipe = _recipe(request, checkpoint)
     output = request.output or Path("exports", checkpoint.name)
     with BundleWriter(output, head, overwrite=request.overwrite) as writer, reachable(writer.staging) as staging:
         source = Source.of(head, staging / head.weights.file)
@@ -101,7 +101,7 @@ def export(request: ExportRequest, progress: Progress) -> Export:
             asked = (request.max_drop_pp, request.data, request.budget)
             limit = accuracy_limit(*asked, source, calibration, progress)
         bundled = calibration.bundled if calibration is not None else None
-        jobs = [_job(request, name, source, output, bundled, limit, exclusions) for name in request.formats]
+        jobs = [_job(request, name, source, output, bundled, limit, recipe) for name in request.formats]
         for job in jobs:  # before the minutes that converting takes, not after
             for precision, path in job.paths.items():
                 wide = bool(job.excluded_layers.get(precision))
@@ -160,12 +160,12 @@ def _head(
     )
 
 
-def _exclusions(request: ExportRequest, checkpoint: "Checkpoint") -> ExcludedLayers | None:
-    if request.exclusions is None:
+def _recipe(request: ExportRequest, checkpoint: "Checkpoint") -> RecipeFile | None:
+    if request.recipe is None:
         return None
-    found = read_excluded_layers(request.exclusions)
+    found = read_recipe(request.recipe)
     targets = {name: target.name for name, target in request.targets()}
-    check_fit(found, str(request.exclusions), checkpoint.sha256, targets, request.precisions)
+    check_fit(found, str(request.recipe), checkpoint.sha256, targets, request.precisions)
     return found
 
 
@@ -176,7 +176,7 @@ def _job(
     output: Path,
     bundled: str | None,
     limit: AccuracyLimit | None,
-    exclusions: ExcludedLayers | None,
+    recipe: RecipeFile | None,
 ) -> Job:
     """Return the conversion to one format, with its files beside the copy of the weights."""
     backend, target = BACKENDS[name], request.target_name(name)
@@ -184,7 +184,7 @@ def _job(
         precision: artifact_name(source.variant, precision, target, default_target(name), backend.suffix)
         for precision in request.precisions
     }
-    excluded = exclusions is not None and exclusions.format == name
+    mine = recipe if recipe is not None and recipe.format == name else None
     return Job(
         source=source,
         format=name,
@@ -197,7 +197,8 @@ def _job(
         bundled=bundled,
         limit=limit,
         states={precision: state_path(output, file) for precision, file in names.items()} if limit else {},
-        excluded_layers={exclusions.precision: exclusions.excluded_layers} if excluded and exclusions else {},
+        excluded_layers={mine.precision: mine.excluded_layers} if mine is not None else {},
+        tunings={mine.precision: mine.tuning} if mine is not None and mine.tuning is not None else {},
         compile_for=tuple(request.compile_for),
         modules=registering_modules(name, source),
     )
@@ -256,5 +257,6 @@ def _artifact(job: Job, check: Check, calibration: CalibrationSet | None) -> Art
         created_with={package: installed_version(package) or "" for package in ("torch", *backend.packages)},
         calibration=used,
         excluded_layers=excluded,
+        tuning=job.tunings.get(precision),
         npus=check.npus,
     )

@@ -45,7 +45,7 @@ class ExportRequest:
         max_drop_pp: accuracy limit of files with integer activations, percentage points; None is no limit.
         data: labeled images for the limit.
         budget: evaluations that the search for one such file may use.
-        exclusions: exclusion file of one artifact, as `blame` writes it.
+        recipe: recipe file of one artifact, as `blame` and `tune` write it.
         compile_for: NPUs, keys of `npu.NPUS`, whose compiled forms are kept beside the files for them.
     """
 
@@ -69,7 +69,7 @@ class ExportRequest:
     max_drop_pp: float | None = None
     data: Path | None = None
     budget: int = DEFAULT_BUDGET
-    exclusions: Path | None = None
+    recipe: Path | None = None
     compile_for: Sequence[str] = ()
 
     def target_name(self, format_name: str) -> str:
@@ -125,7 +125,7 @@ def check_request(request: ExportRequest) -> None:
         _check_format(request, name)
     for device in request.compile_for:
         _check_compiled(request, device)
-    if request.exclusions is not None and request.max_drop_pp is not None:
+    if request.recipe is not None and request.max_drop_pp is not None:
         raise RequestError("--recipe and --max-drop both choose what stays float", "give one of them")
     calibrated = any(target.calibrated(item) for _, target in request.targets() for item in request.precisions)
     check_limit(request.max_drop_pp, request.data, request.budget, calibrated)

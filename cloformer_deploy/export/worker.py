@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from cloformer_deploy.backends.base import ExportSpec
-from cloformer_deploy.backends.registry import BACKENDS, lower, target_of
+from cloformer_deploy.backends.registry import BACKENDS, lower_for
 from cloformer_deploy.backends.target import FLOATS
 from cloformer_deploy.data import open_calibration
 from cloformer_deploy.errors import CloformerDeployError, ToolError
@@ -94,10 +94,14 @@ class _Conversion:
 
     def run(self) -> None:
         """Write and check every file."""
-        floats = {precision: path for precision, path in self.job.paths.items() if precision in FLOATS}
-        if floats:
-            self._write(self._spec(lower(self.reference, self.job.format, self.job.target)), floats)
-        for precision in self.job.paths.keys() - floats.keys():
+        alike: dict[tuple[str, ...], dict[str, Path]] = {}
+        for precision, path in self.job.paths.items():
+            if precision in FLOATS:
+                alike.setdefault(self.job.target_for(precision).rewrites, {})[precision] = path
+        for floats in alike.values():
+            target = self.job.target_for(next(iter(floats)))
+            self._write(self._spec(lower_for(self.reference, target)), floats)
+        for precision in self.job.paths.keys() - FLOATS:
             self._quantize(precision)
 
     def _spec(self, model: "nn.Module", prepared: "Prepared | None" = None) -> ExportSpec:
@@ -127,10 +131,10 @@ class _Conversion:
         from cloformer_deploy.quantization.sensitivity import check_exclusions, exclusion_pattern
 
         job = self.job
-        target = target_of(job.format, job.target)
+        target = job.target_for(precision)
         recipe, path = target.recipes[precision], job.paths[precision]
         if not recipe.needs_calibration:
-            made = preparation.weights_only(lower(self.reference, job.format, job.target), recipe)
+            made = preparation.weights_only(lower_for(self.reference, target), recipe)
             self._write(self._spec(made.model, made), {precision: path})
             return
         calibration = open_calibration(job.calibration, job.bundled)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cloformer_deploy import __version__
 from cloformer_deploy.backends.base import Runtime, Session
-from cloformer_deploy.backends.registry import BACKENDS, lower, runtime_for
+from cloformer_deploy.backends.registry import BACKENDS, lower_for, runtime_for
 from cloformer_deploy.backends.target import FLOATS
 from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
@@ -219,7 +219,7 @@ class Evaluation:
             return []
 
         def compute() -> bytes:
-            lowered = lower(self.model, artifact.format, artifact.target)
+            lowered = lower_for(self.model, artifact.tuned_target)
             found = BACKENDS[artifact.format].weight_differences(self.bundle.path(artifact), lowered)
             return json.dumps(found).encode()
 

@@ -7,7 +7,7 @@ import pytest
 
 from cloformer_deploy.backends.registry import backend_of
 from cloformer_deploy.data import Preprocessing, make_calibration
-from cloformer_deploy.export.float_layers import ExcludedLayers, write_excluded_layers
+from cloformer_deploy.export.recipe_file import RecipeFile, write_recipe
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.weights.zoo import resolve_weights
 from tests.cli.command_line import EXPORT, FP32, CopyBundle, hide, invoke, parsed, read_manifest, spawn
@@ -47,11 +47,9 @@ def test_a_plot_needs_matplotlib(drafted: CopyBundle, monkeypatch: pytest.Monkey
     assert "pip install 'cloformer-deploy[report]'" in outcome.said
 
 
-def exclusions(weights: Path) -> ExcludedLayers:
+def exclusions(weights: Path) -> RecipeFile:
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-    return ExcludedLayers(
-        weights_sha256=sha256, format="onnx", target="cpu", precision="int8", excluded_layers=("head",)
-    )
+    return RecipeFile(weights_sha256=sha256, format="onnx", target="cpu", precision="int8", excluded_layers=("head",))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +64,7 @@ def exclusions(weights: Path) -> ExcludedLayers:
 def test_export_refuses_exclusion_files_that_do_not_fit(
     changes: dict[str, str], args: tuple[str, ...], said: str
 ) -> None:
-    write_excluded_layers(Path("exclusions.json"), exclusions(resolve_weights()).model_copy(update=changes))
+    write_recipe(Path("exclusions.json"), exclusions(resolve_weights()).model_copy(update=changes))
     asked = ("--format", "onnx", "--precision", "int8", "--recipe", "exclusions.json", "--output", "out")
     outcome = invoke("export", *asked, *args)
     assert outcome.code == 2
@@ -96,7 +94,7 @@ def test_export_keeps_float_what_an_exclusion_file_names() -> None:
     make_calibration("rendered", 2, 0, Preprocessing.published(side, side), Path("set"), Silent())
     named = ("patch_embed", "layers.2.blocks.0.attn$")
     known = exclusions(TRAINED)
-    write_excluded_layers(Path("exclusions.json"), known.model_copy(update={"excluded_layers": named}))
+    write_recipe(Path("exclusions.json"), known.model_copy(update={"excluded_layers": named}))
     asked = (*EXPORT[:-1], "out", "--precision", "int8", "--calibration", "set", "--recipe", "exclusions.json")
     made = spawn(*asked, cwd=Path.cwd())
     assert made.code == 0, made.stderr
@@ -105,7 +103,7 @@ def test_export_keeps_float_what_an_exclusion_file_names() -> None:
     integers = [tensor.name for tensor in backend_of(Path("a.onnx")).describe(Path("out", artifact["path"])).quantized]
     assert not [name for name in integers if name.startswith("patch_embed")]
     assert [name for name in integers if name.startswith("layers.2.blocks.0.attn.proj.weight")]
-    write_excluded_layers(Path("exclusions.json"), known.model_copy(update={"excluded_layers": ("layers.9",)}))
+    write_recipe(Path("exclusions.json"), known.model_copy(update={"excluded_layers": ("layers.9",)}))
     refused = spawn(*asked, "--overwrite", cwd=Path.cwd())
     assert refused.code == 2
     assert "the excluded layer 'layers.9' has no quantized operators" in refused.said

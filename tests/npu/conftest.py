@@ -7,8 +7,8 @@ import pytest
 
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import Preprocessing, make_calibration
-from cloformer_deploy.export.float_layers import ExcludedLayers, write_excluded_layers
 from cloformer_deploy.export.pipeline import export
+from cloformer_deploy.export.recipe_file import RecipeFile, write_recipe
 from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.weights.checkpoints import load_checkpoint
@@ -57,10 +57,9 @@ def exported(
         if wide:
             exclusions = folder / "exclusions.json"
             sha256 = load_checkpoint(TRAINED).sha256
-            write_excluded_layers(
+            write_recipe(
                 exclusions,
-                ExcludedLayers(
-                    schema_version=2,
+                RecipeFile(
                     weights_sha256=sha256,
                     format=name,
                     precision=precisions[0],
@@ -76,7 +75,7 @@ def exported(
             weights=str(TRAINED),
             target=target,
             options=options,
-            exclusions=exclusions,
+            recipe=exclusions,
             calibration=folder / "set",
             height=TRAINED_SIDE,
             width=TRAINED_SIDE,

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.export.float_layers import ExcludedLayers, read_excluded_layers, write_excluded_layers
+from cloformer_deploy.export.recipe_file import RecipeFile, read_recipe, write_recipe
 
-EXCLUSIONS = ExcludedLayers(
+EXCLUSIONS = RecipeFile(
     weights_sha256="0" * 64,
     format="onnx",
     target="cpu",
@@ -21,8 +21,8 @@ EXCLUSIONS = ExcludedLayers(
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "exclusions.json"
     path.write_text("before")
-    write_excluded_layers(path, EXCLUSIONS)
-    assert read_excluded_layers(path) == EXCLUSIONS
+    write_recipe(path, EXCLUSIONS)
+    assert read_recipe(path) == EXCLUSIONS
     assert [item.name for item in tmp_path.iterdir()] == ["exclusions.json"]
 
 
@@ -40,18 +40,18 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 def test_what_is_wrong_is_named(tmp_path: Path, change: dict[str, Any], place: str) -> None:
     path = tmp_path / "exclusions.json"
     path.write_text(json.dumps({**EXCLUSIONS.model_dump(mode="json"), **change}))
-    with pytest.raises(RequestError, match=f"is no exclusion file: {place}: "):
-        read_excluded_layers(path)
+    with pytest.raises(RequestError, match=f"is no recipe file: {place}: "):
+        read_recipe(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{"])
 def test_what_is_no_exclusion_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "exclusions.json"
     path.write_bytes(content)
-    with pytest.raises(RequestError, match="is no exclusion file"):
-        read_excluded_layers(path)
+    with pytest.raises(RequestError, match="is no recipe file"):
+        read_recipe(path)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="cannot be read: No such file"):
-        read_excluded_layers(tmp_path / "none.json")
+        read_recipe(tmp_path / "none.json")

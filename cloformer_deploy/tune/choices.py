@@ -1,0 +1,44 @@
+"""Change a tuning by an alternative, and list the alternatives that concern an artifact."""
+
+from collections.abc import Collection, Iterator
+
+from cloformer_deploy.backends.target import Tuning
+from cloformer_deploy.quantization.alternatives import FLOAT_LAYERS, INTEGERS, REWRITES, Alternative
+
+
+def changed(tuning: Tuning, alternative: Alternative) -> Tuning:
+    """Return a tuning with one alternative applied."""
+    match alternative.what:
+        case "rewrite" if alternative.group:
+            left = tuple(name for name in tuning.rewrites if name not in alternative.group)
+            return tuning.model_copy(update={"rewrites": (*left, *alternative.names)})
+        case "rewrite":
+            return tuning.model_copy(update={"rewrites": _toggled(tuning.rewrites, alternative.names)})
+        case "kind":
+            return tuning.model_copy(update={"kinds": tuple(sorted(_toggled(tuning.kinds, alternative.names)))})
+        case "float_layers":
+            patterns = tuple(FLOAT_LAYERS[name] for name in alternative.names)
+            return tuning.model_copy(update={"float_layers": tuple(sorted(_toggled(tuning.float_layers, patterns)))})
+
+
+def _toggled(names: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[str, ...]:
+    left = tuple(name for name in names if name not in wanted)
+    return (*left, *(name for name in wanted if name not in names))
+
+
+def alternatives(tuning: Tuning, rewrites: Collection[str]) -> Iterator[Alternative]:
+    """Yield the alternatives that change a tuning.
+
+    Args:
+        tuning: the target's own.
+        rewrites: names of the rewrites that the network has; others change nothing.
+    """
+    for item in (*REWRITES, *(INTEGERS if tuning.kinds else ())):
+        known = item.what != "rewrite" or all(name in rewrites for name in item.names)
+        if known and changed(tuning, item) != tuning:
+            yield item
+
+
+def adds_integers(before: Tuning, after: Tuning) -> bool:
+    """Tell whether a change computes more in integers, which may cost accuracy."""
+    return not set(after.kinds) <= set(before.kinds) or not set(after.float_layers) >= set(before.float_layers)
