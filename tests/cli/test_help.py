@@ -51,6 +51,10 @@ OPTIONS = {
         *("[BUNDLE]", "--device", "--threads", "--cores", "--mlperf", "--python", "--adb", "--benchmark-binary"),
         *("--download", "--timeout", "--json"),
     ),
+    "tune": (
+        *("--format", "--output", "--weights", "--precision", "--device", "--threads", "--cores", "--data", "--limit"),
+        *("--max-drop", "--calibration", "--input-size", "--measurements", "--minutes", "--json"),
+    ),
     "gate": (
         *("BUNDLE", "--data", "--limit", "--device", "--config", "--baseline", "--update-baseline"),
         *("--baseline-bundle", "--junit", "--summary", "--cache", "--no-cache", "--json"),

@@ -1,6 +1,7 @@
 """Exclusion files: written whole, read back, and refused with the place where they are wrong."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     [
         ({"excluded_layers": ["(a+)+$"]}, "excluded_layers.0"),
         ({"excluded_layers": ["layers..0"]}, "excluded_layers.0"),
-        ({"excluded_layers": []}, "excluded_layers"),
+        ({"excluded_layers": []}, "Value error, it neither excludes a layer nor has a tuning"),
         ({"weights_sha256": "0"}, "weights_sha256"),
         ({"schema_version": 1}, "schema_version"),
         ({"more": 1}, "more"),
@@ -40,7 +41,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 def test_what_is_wrong_is_named(tmp_path: Path, change: dict[str, Any], place: str) -> None:
     path = tmp_path / "exclusions.json"
     path.write_text(json.dumps({**EXCLUSIONS.model_dump(mode="json"), **change}))
-    with pytest.raises(RequestError, match=f"is no recipe file: {place}: "):
+    with pytest.raises(RequestError, match=f"is no recipe file: {re.escape(place)}"):
         read_recipe(path)
 
 

@@ -1,0 +1,92 @@
+"""Alternatives change a tuning and nothing else, and only known ones are read from a file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloformer_deploy.backends.registry import target_of
+from cloformer_deploy.backends.target import Tuning
+from cloformer_deploy.errors import RequestError
+from cloformer_deploy.export.recipe_file import RecipeFile, read_recipe, write_recipe
+from cloformer_deploy.networks.cloformer.lowering import REWRITES
+from cloformer_deploy.quantization.alternatives import ATTENTION, INTEGERS, NORMALIZATION, Alternative
+from cloformer_deploy.quantization.recipes import ALL
+from cloformer_deploy.tune.choices import adds_integers, alternatives, changed
+
+TFLITE = target_of("tflite", "cpu")
+OWN = TFLITE.tuning("int8")
+
+
+@pytest.mark.parametrize("key", [("onnx", "cpu"), ("tflite", "cpu"), ("coreml", "ane"), ("tflite", "ethos-u")])
+def test_the_targets_own_choices_are_the_target(key: tuple[str, str]) -> None:
+    target = target_of(*key)
+    for precision in ("fp32", "int8"):
+        assert target.tuned(precision, target.tuning(precision)) == target
+        assert target.tuned(precision, None) is target
+
+
+def test_a_tuning_replaces_the_choices_of_its_precision_alone() -> None:
+    tuning = Tuning(rewrites=("fold_scales",), kinds=("conv",), float_layers=())
+    tuned = TFLITE.tuned("int8", tuning)
+    assert tuned.integer_rewrites == ("fold_scales",)
+    assert (tuned.recipes["int8"].kinds, tuned.recipes["int8"].excluded_layers) == (frozenset({"conv"}), ())
+    assert (tuned.rewrites, tuned.recipes["w8"]) == (TFLITE.rewrites, TFLITE.recipes["w8"])
+    assert TFLITE.tuned("fp32", tuning).rewrites == ("fold_scales",)
+
+
+def test_of_a_group_there_is_at_most_one_rewrite() -> None:
+    for item in alternatives(OWN, REWRITES):
+        after = changed(OWN, item)
+        assert after != OWN
+        for group in (ATTENTION, NORMALIZATION):
+            assert len(set(after.rewrites) & set(group)) <= 1
+        if not item.group:
+            assert sorted(map(sorted, _parts(changed(after, item)))) == sorted(map(sorted, _parts(OWN)))
+
+
+def _parts(tuning: Tuning) -> tuple[tuple[str, ...], ...]:
+    return tuning.rewrites, tuning.kinds, tuning.float_layers
+
+
+def test_float_precisions_have_rewrites_alone() -> None:
+    found = list(alternatives(TFLITE.tuning("fp32"), REWRITES))
+    assert {item.what for item in found} == {"rewrite"}
+    assert all(item.what == "rewrite" for item in alternatives(TFLITE.tuning("w8"), REWRITES) if not OWN.kinds)
+    assert not any(name in item.names for item in alternatives(OWN, ()) for name in REWRITES)
+
+
+def test_every_alternative_is_of_a_known_kind() -> None:
+    assert {name for item in INTEGERS if item.what == "kind" for name in item.names} <= ALL
+    assert {*ATTENTION, *NORMALIZATION} <= set(REWRITES)
+
+
+def test_more_integers_are_told() -> None:
+    assert adds_integers(OWN, changed(OWN, Alternative("gelu", "kind", ("gelu",))))
+    assert not adds_integers(OWN, changed(OWN, Alternative("tanh", "kind", ("tanh",))))
+    assert adds_integers(OWN, changed(OWN, Alternative("stem", "float_layers", ("stem",))))
+    assert not adds_integers(OWN, changed(OWN, Alternative("gate", "float_layers", ("gate-0",))))
+    assert not adds_integers(OWN, OWN)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"float_layers": ["(a+)+$"]}, "unknown pattern of layers: '(a+)+$'"),
+        ({"rewrites": ["os.system"]}, "unknown rewrite: 'os.system'"),
+        ({"kinds": ["lstm"]}, "unknown kind of operator: 'lstm'"),
+    ],
+)
+def test_a_recipe_can_name_known_choices_only(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    path = tmp_path / "recipe.json"
+    tuned = changed(OWN, next(iter(alternatives(OWN, REWRITES))))
+    recipe = RecipeFile(weights_sha256="0" * 64, format="tflite", target="cpu", precision="int8", tuning=tuned)
+    write_recipe(path, recipe)
+    assert read_recipe(path) == recipe
+    content = json.loads(path.read_text())
+    content["tuning"] |= change
+    path.write_text(json.dumps(content))
+    with pytest.raises(RequestError) as refused:
+        read_recipe(path)
+    assert said in refused.value.message
