@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from cloformer_deploy.quantization.recipes import Recipe
-from cloformer_deploy.system.schema import Strict
+
+if TYPE_CHECKING:
+    from cloformer_deploy.backends.tuning import Tuning
 
 FLOATS = ("fp32", "fp16")
 """Precisions that every target has."""
@@ -19,20 +21,6 @@ class ArtifactKey(NamedTuple):
     format: str
     precision: str
     target: str
-
-
-class Tuning(Strict):
-    """Choices for one artifact that take the place of its target's own; `tune` finds them.
-
-    Attributes:
-        rewrites: names of the exact rewrites, in order.
-        kinds: kinds of operators that are computed in integers; none for float precisions.
-        float_layers: patterns of module paths whose operators stay float.
-    """
-
-    rewrites: tuple[str, ...]
-    kinds: tuple[str, ...] = ()
-    float_layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,8 +44,10 @@ class Target:
         """Return every precision that it offers."""
         return (*FLOATS, *self.recipes)
 
-    def tuning(self, precision: str) -> Tuning:
+    def tuning(self, precision: str) -> "Tuning":
         """Return the target's own choices for a precision."""
+        from cloformer_deploy.backends.tuning import Tuning
+
         if precision not in self.recipes:
             return Tuning(rewrites=self.rewrites)
         recipe = self.recipes[precision]
@@ -65,7 +55,7 @@ class Target:
             rewrites=self.integer_rewrites, kinds=tuple(sorted(recipe.kinds)), float_layers=recipe.excluded_layers
         )
 
-    def tuned(self, precision: str, tuning: Tuning | None) -> Self:
+    def tuned(self, precision: str, tuning: "Tuning | None") -> Self:
         """Return a copy with these choices for a precision; the target itself for None."""
         if tuning is None:
             return self

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cloformer_deploy.backends.base import INPUT_NAME
 from cloformer_deploy.backends.registry import runtime_for
 from cloformer_deploy.bench.devices.base import Answer, Device, Load, Measured, Request
+from cloformer_deploy.bench.end_to_end import end_to_end
 from cloformer_deploy.bench.protocol import Protocol, noisy, speedup, throttled
 from cloformer_deploy.bench.results import Result, keep_results, read_results
 from cloformer_deploy.bundle import Bundle
@@ -51,6 +52,8 @@ def bench(
     protocol: Protocol,
     timeout_s: float | None,
     progress: Progress,
+    *,
+    whole_path: bool = False,
 ) -> Bench:
     """Measure every artifact on every device, and keep the results with the bundle.
 
@@ -64,6 +67,7 @@ def bench(
         protocol: length of the measurement.
         timeout_s: time limit of each device, seconds; None sets one by the number of artifacts.
         progress: takes the steps.
+        whole_path: on this machine also time the whole path from a JPEG on, and watch memory.
 
     Raises:
         BundleError: the bundle is not as its manifest says, lists no artifacts, or has damaged results.
@@ -86,12 +90,23 @@ def bench(
             errors.append((device.name, error))
             continue
         found = list(_results(device, request, answer))
+        if whole_path and answer.source == "host":
+            found = list(_with_paths(bundle, request, found, progress))
         results += found
         try:
             keep_results(bundle, [item for item in found if item.status == "measured"])
         except OSError as error:
             progress.warn(f"the results are not kept in {bundle.root}: {error.strerror}")
     return Bench(tuple(results), tuple(errors))
+
+
+def _with_paths(bundle: Bundle, request: Request, results: Sequence[Result], progress: Progress) -> Iterator[Result]:
+    """Yield results with the times of the whole path, for files of batch 1 that were measured."""
+    loads = {item.artifact.path: item for item in request.loads if len(next(iter(item.feed.values()))) == 1}
+    wanted = [loads[item.path] for item in results if item.status == "measured" and item.path in loads]
+    times = {item.artifact.path: found for item, found in end_to_end(bundle, wanted, request.threads, progress)}
+    for item in results:
+        yield item.model_copy(update={"end_to_end": times.get(item.path)})
 
 
 def load(bundle: Bundle, artifact: Artifact, *, baseline: bool = False) -> Load:

@@ -32,6 +32,31 @@ class Conditions(Strict):
     temperatures_c: Mapping[str, float] = {}
 
 
+class PathTimes(Strict):
+    """Medians over rounds, milliseconds, and memory.
+
+    Attributes:
+        decode_ms: JPEG to RGB.
+        resize_ms: to the input's size, and cropping.
+        normalize_ms: to the input's numbers and layout; of files with `--input image` only the layout.
+        model_ms: the run itself, in the same rounds.
+        total_ms: of all four together; not the sum of the medians.
+        rounds: number of rounds.
+        runs: runs of the file alone while memory was watched.
+        growth_bytes: resident memory after the last of them less that after the first tenth; None where the system
+            does not tell.
+    """
+
+    decode_ms: Milliseconds
+    resize_ms: Milliseconds
+    normalize_ms: Milliseconds
+    model_ms: Milliseconds
+    total_ms: Milliseconds
+    rounds: int
+    runs: int
+    growth_bytes: int | None
+
+
 class ResultKey(NamedTuple):
     """The identity of a result; a newer result with the same key replaces an older one."""
 
@@ -76,6 +101,7 @@ class Result(Strict):
         before: conditions at the start.
         after: conditions at the end.
         max_abs_diff: largest absolute difference of any output value from this machine's, for the same file and input.
+        end_to_end: the whole path from a JPEG on, where it was asked for.
         measured_at: time of the measurement, UTC, ISO 8601.
     """
 
@@ -115,6 +141,7 @@ class Result(Strict):
     before: Conditions | None = None
     after: Conditions | None = None
     max_abs_diff: float | None = None
+    end_to_end: PathTimes | None = None
     measured_at: str
 
     @property

@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 
 from cloformer_deploy.backends.base import InputKind
 from cloformer_deploy.backends.registry import is_known, target_of
-from cloformer_deploy.backends.target import ArtifactKey, Target, Tuning
+from cloformer_deploy.backends.target import ArtifactKey, Target
+from cloformer_deploy.backends.tuning import Tuning
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.system.schema import Sha256, Strict

@@ -53,6 +53,13 @@ def command(
             min=1, help="Time limit of each device, seconds.", metavar="S", show_default="by number of artifacts"
         ),
     ] = None,
+    end_to_end: Annotated[
+        bool,
+        typer.Option(
+            "--end-to-end",
+            help="On this machine, also time decoding, resizing and normalizing, and watch memory over 10,000 runs.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure latency on this machine or on devices; measurements are interleaved, so that speedups are reliable."""
@@ -65,9 +72,11 @@ def command(
     devices = [open_device(text, options) for text in dict.fromkeys(device or ["host"])]
     allowed = parse_cores(cores) if cores is not None else None
     protocol = MLPERF if mlperf else Protocol()
+    if end_to_end and [item.name for item in devices] != ["host"]:
+        raise RequestError("--end-to-end is for this machine alone", "give --device host, or leave --end-to-end out")
     opened = Bundle.open(bundle or _newest())
     with progress() as steps:
-        result = bench(opened, devices, threads, allowed, protocol, timeout, steps)
+        result = bench(opened, devices, threads, allowed, protocol, timeout, steps, whole_path=end_to_end)
     if not result.results:
         raise result.errors[0][1]
     if as_json:

@@ -19,7 +19,8 @@ from pydantic import Field
 
 from cloformer_deploy.backends.base import InputKind
 from cloformer_deploy.backends.registry import BACKENDS, recipe_of, target_of
-from cloformer_deploy.backends.target import ArtifactKey, Target, Tuning
+from cloformer_deploy.backends.target import ArtifactKey, Target
+from cloformer_deploy.backends.tuning import Tuning
 from cloformer_deploy.bundle.manifest import Manifest, NpuCheck, Scalar
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.errors import CheckFailedError, CloformerDeployError, MissingPartError, RequestError, ToolError

@@ -10,7 +10,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from cloformer_deploy.backends.registry import is_known, target_of
-from cloformer_deploy.backends.target import ArtifactKey, Tuning
+from cloformer_deploy.backends.target import ArtifactKey
+from cloformer_deploy.backends.tuning import Tuning
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.quantization.alternatives import FLOAT_LAYERS

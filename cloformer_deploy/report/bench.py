@@ -7,6 +7,8 @@ from cloformer_deploy.report.cells import Rendered, add_row, new_table, short_na
 from cloformer_deploy.system.text import counted
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from cloformer_deploy.bench import Bench, Conditions, Result
     from cloformer_deploy.bundle import Bundle
 
@@ -44,7 +46,23 @@ def bench_tables(bundle: "Bundle", result: "Bench") -> Rendered:
                 if item.status == "measured":
                     add_row(table, *_row(item))
             yield table
+        if any(item.end_to_end is not None for item in items):
+            yield "The whole path from a JPEG of 640 x 480 on, milliseconds; then memory, over runs of the file alone:"
+            yield _path_table(items)
         yield from _lines(items)
+
+
+def _path_table(items: "list[Result]") -> "Table":
+    table = new_table(
+        "artifact", "decode", "resize", "normalize", "model", "total", "MB more", "runs", numeric=(1, 2, 3, 4, 5, 6, 7)
+    )
+    for item in items:
+        found = item.end_to_end
+        if found is not None:
+            times = (found.decode_ms, found.resize_ms, found.normalize_ms, found.model_ms, found.total_ms)
+            growth = "-" if found.growth_bytes is None else f"{found.growth_bytes / 1e6:.1f}"
+            add_row(table, _title(item), *map(_ms, times), growth, f"{found.runs:,}")
+    return table
 
 
 def _title(item: "Result") -> str:

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from cloformer_deploy.backends.target import ArtifactKey, Tuning
+from cloformer_deploy.backends.target import ArtifactKey
+from cloformer_deploy.backends.tuning import Tuning
 from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.errors import BundleError, ToolError
 from cloformer_deploy.export.pipeline import export

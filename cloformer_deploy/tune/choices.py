@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator
 
-from cloformer_deploy.backends.target import Tuning
+from cloformer_deploy.backends.tuning import Tuning
 from cloformer_deploy.quantization.alternatives import FLOAT_LAYERS, INTEGERS, REWRITES, Alternative
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cloformer_deploy.backends.target import Tuning
+from cloformer_deploy.backends.tuning import Tuning
 from cloformer_deploy.bench.devices.base import Answer, Device, Load, Measured, Request
 from cloformer_deploy.bench.measure import load
 from cloformer_deploy.bench.protocol import Protocol, speedup

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from cloformer_deploy import __version__
 from cloformer_deploy.backends.registry import BACKENDS, target_of
-from cloformer_deploy.backends.target import ArtifactKey, Tuning
+from cloformer_deploy.backends.target import ArtifactKey
+from cloformer_deploy.backends.tuning import Tuning
 from cloformer_deploy.bench.devices.base import Device
 from cloformer_deploy.bench.protocol import Protocol, speedup
 from cloformer_deploy.bundle import Bundle

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from cloformer_deploy.backends.target import Tuning
+from cloformer_deploy.backends.tuning import Tuning
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.files import replaced

@@ -49,7 +49,7 @@ OPTIONS = {
     "validate": ("BUNDLE", "--data", "--limit", "--device", "--json"),
     "bench": (
         *("[BUNDLE]", "--device", "--threads", "--cores", "--mlperf", "--python", "--adb", "--benchmark-binary"),
-        *("--download", "--timeout", "--json"),
+        *("--download", "--timeout", "--end-to-end", "--json"),
     ),
     "tune": (
         *("--format", "--output", "--weights", "--precision", "--device", "--threads", "--cores", "--data", "--limit"),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cloformer_deploy.backends.registry import target_of
-from cloformer_deploy.backends.target import Tuning
+from cloformer_deploy.backends.tuning import Tuning
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.export.recipe_file import RecipeFile, read_recipe, write_recipe
 from cloformer_deploy.networks.cloformer.lowering import REWRITES
