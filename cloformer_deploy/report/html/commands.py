@@ -129,6 +129,9 @@ def _options(artifact: Artifact, bundle: Bundle, notes: list[str]) -> Iterator[s
             f"{artifact.path}: --max-drop or --recipe kept {len(artifact.excluded_layers)} layers out of 8 bits; "
             "the manifest names the layers, not the option"
         )
+    if artifact.tuning is not None:
+        yield from ("--recipe", "FILE")
+        notes.append(f"--recipe FILE: a recipe with the tuning that the manifest has for {artifact.path}")
     wide = bool(artifact.excluded_layers)
     defaults = BACKENDS[artifact.format].options().settled(recipe_of(artifact.key), wide=wide).model_dump()
     for name, value in artifact.options.items():
