@@ -56,6 +56,14 @@ RANDOM_COSINES = {"int8": 0.99, "w8a16": 0.9999}
 """The same, of random weights, whose logits are nearly the same for all images: steps of rounding weigh more."""
 SIMULATED = {"int8": 0.97, "w8a16": 0.99}
 """Least agreement of the simulator's classes with PyTorch's, on photographs."""
+EVERYDAY = (
+    ("export fp32", "bare converters", 1.15),
+    ("export int8", "export fp32", 2.0),
+    ("validate", "bare runtimes", 1 / 0.9),
+)
+"""Commands, what they are measured beside, and the most that they may take as its multiple."""
+BLAME_S = 180.0
+"""Most seconds that `blame` of an int8 file may take with its search for a fix."""
 PEERS = tuple((variant, "onnxruntime", "onnxruntime plain", 1.02) for variant in ("xxs", "xs", "s"))
 """The same, measured beside the peers."""
 AHEAD = {
@@ -161,6 +169,14 @@ def npus(measured: Measured) -> Iterator[str]:
         yield from at_least(f"{what} cosine to ONNX Runtime", run["cosine"], least)
         if trained:
             yield from at_least(f"{what} agreement", run["agreement"], SIMULATED[run["precision"]])
+
+
+def everyday(measured: Measured) -> Iterator[str]:
+    """Check what `everyday.py` measured, as far as it is promised."""
+    taken = {name: statistics.median(values) for name, values in measured["seconds"].items()}
+    for name, other, most in EVERYDAY:
+        yield from at_most(f"{name} over {other}", taken[name] / taken[other], most)
+    yield from at_most("seconds of blame", taken["blame int8"], BLAME_S)
 
 
 def suppression(measured: Measured) -> Iterator[str]:
