@@ -1,4 +1,4 @@
-"""What everyday commands take: `export` beside the bare converters, int8 beside float32, `validate` beside the runtimes.
+"""Time everyday commands: `export` beside the bare converters, int8 beside float32, `validate` beside the runtimes.
 
     python benchmarks/everyday.py [--output FILE] [--images N]    # measures, writes JSON, prints a table
     python benchmarks/everyday.py --table FILE                    # prints the table of a JSON file, in Markdown
@@ -146,10 +146,8 @@ def table(measured: Mapping[str, Any]) -> str:
         lines.append(f"| {name} | {value:.0f} | {ratio} |")
     repeats = len(next(iter(measured["seconds"].values())))
     packages = ", ".join(f"{name} {number}" for name, number in measured["versions"].items())
-    lines += [
-        "",
-        f"{WEIGHTS}, three formats, {measured['images']} images; {measured['cores']} cores; median of {repeats}.",
-    ]
+    conditions = f"{measured['images']} images; {measured['cores']} cores; median of {repeats}"
+    lines += ["", f"{WEIGHTS}, three formats, {conditions}."]
     return "\n".join([*lines, f"{packages}."])
 
 
