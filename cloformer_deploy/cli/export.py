@@ -209,7 +209,9 @@ def command(
     from cloformer_deploy.tasks.base import Scores
 
     request = ExportRequest(
-        formats=list(dict.fromkeys(name for item in formats for name in (DEFAULT_FORMATS if item == _ALL else (item,)))),
+        formats=list(
+            dict.fromkeys(name for item in formats for name in (DEFAULT_FORMATS if item == _ALL else (item,)))
+        ),
         precisions=list(dict.fromkeys(precisions)),
         weights=weights,
         variant=variant,

@@ -1,13 +1,14 @@
 """The only module that touches Apple's packages for Core AI: conversion, the program inside an asset, and its runtime.
 
 The packages are beta versions, pinned in the extra `coreai`. Whatever a newer one changes is mended here;
-`tests/backends/coreai/test_api.py` tells what that is. Their native code prints, and a damaged file can crash it: except
-for conversion, all of this is called in a process of its own (see `process.py`).
+`tests/backends/coreai/test_api.py` tells what that is. Their native code prints, and a damaged file can crash it:
+except for conversion, all of this is called in processes of its own (see `process.py`).
 """
 
 import asyncio
 import json
 import math
+import re
 import tempfile
 import warnings
 from collections import Counter
@@ -31,6 +32,8 @@ FILES = frozenset({PROGRAM_FILE, "main.hash", "metadata.json"})
 CONSTANT = "constant"
 _FLOATS = {"f16": np.float16, "f32": np.float32}
 _ROOT = "coreai."
+_CALLED = re.compile(r"@(\w+?)(_composite)?_[a-z]{8}>")
+"""A composite operation in the name of its graph, which ends in eight letters by chance."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,6 @@ def convert(
     names: tuple[Sequence[str], Sequence[str]],
     path: Path,
     description: str,
-    metadata: Mapping[str, str],
 ) -> None:
     """Convert a PyTorch module, and write it as an asset.
 
@@ -94,7 +96,6 @@ def convert(
         names: of inputs and outputs, in the order in which the module takes and returns them.
         path: folder to write, which ends in .aimodel.
         description: of the model, in prose.
-        metadata: key-value pairs.
     """
     import torch
 
@@ -108,7 +109,22 @@ def convert(
         converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)
         converter.add_exported_program(exported, input_names=names[0], output_names=names[1], entrypoint_name=MAIN)
         program = converter.to_coreai()
-    program.save_asset(path, _metadata(description, metadata))
+    from coreai.runtime import AIModelAssetMetadata
+
+    stored = AIModelAssetMetadata()
+    stored.author, stored.model_description = "cloformer-deploy", description
+    program.save_asset(path, stored)
+
+
+def add_metadata(path: Path, metadata: Mapping[str, str]) -> None:
+    """Write key-value pairs into an asset."""
+    from coreai.authoring import AIModelAsset
+
+    def add(stored: Any) -> None:
+        for key, value in metadata.items():
+            stored.set_custom(key, value)
+
+    AIModelAsset.load(path).update_metadata(add)
 
 
 def operator(name: str) -> Any:
@@ -119,16 +135,6 @@ def operator(name: str) -> Any:
         warnings.simplefilter("ignore")
         from coreai_torch._compression import custom_layers  # noqa: F401 - defines them
     return getattr(torch.ops.coreai, name).default
-
-
-def _metadata(description: str, metadata: Mapping[str, str]) -> Any:
-    from coreai.runtime import AIModelAssetMetadata
-
-    made = AIModelAssetMetadata()
-    made.author, made.model_description = "cloformer-deploy", description
-    for key, value in metadata.items():
-        made.set_custom(key, value)
-    return made
 
 
 def read(path: Path) -> Program:
@@ -147,11 +153,10 @@ def read(path: Path) -> Program:
         constant = _constant(operation) if kind == CONSTANT else None
         operations.append(Operation(kind, inputs, outputs, constant))
     results = list(graph.outputs)
-    outputs = [_value(item, _name(attributes)) for item, attributes in zip(results, graph.res_attrs, strict=True)]
     custom = asset.metadata.creator_defined_metadata
     return Program(
         tuple(_value(argument, _name(attributes)) for argument, attributes in _inputs(graph)),
-        tuple(outputs),
+        tuple(_value(item, _name(attributes)) for item, attributes in zip(results, graph.res_attrs, strict=True)),
         tuple(names[item].name for item in results),
         tuple(operations),
         {key: value if isinstance(value, str) else json.dumps(value) for key, value in custom.items()},
@@ -245,8 +250,8 @@ def _type(operation: Any) -> str:
     """Return the type of an operation; of a call, the name of the composite that is called, without its suffix."""
     name = str(operation.name)
     if name == f"{_ROOT}invoke":
-        called = str(operation.attributes["callee"])
-        return called.partition("@")[2].partition("_composite")[0] or "invoke"
+        called = _CALLED.search(str(operation.attributes["callee"]))
+        return "invoke" if called is None else called[1]
     return name.removeprefix(_ROOT).removeprefix("decomposable.").removeprefix("broadcasting_")
 
 
@@ -270,14 +275,14 @@ def _dtype(text: str) -> str:
 
 def _constant(operation: Any) -> NDArray[Any]:
     """Return the value of a constant; where numpy has no such type, its bytes."""
-    from coreai._compiler._mlir_libs._coreaiIR import _bindings
+    from coreai._compiler._mlir_libs._coreaiIR._bindings.compiler import copy_constant_value_to_array
 
     made = np.array(operation.attributes["value"])
     if made.dtype != np.object_:
         return made
     kind = operation.results[0].type
     content = np.zeros(math.ceil(math.prod(kind.shape) * kind.element_type.width / 8), np.uint8)
-    _bindings.compiler.copy_constant_value_to_array(constant_op=operation, destination=content)
+    copy_constant_value_to_array(constant_op=operation, destination=content)
     name = _dtype(str(kind.element_type))
     try:
         return content.view(np.dtype(name)).reshape(tuple(kind.shape))

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from cloformer_deploy.backends import metadata
 from cloformer_deploy.backends.base import INPUT_NAME, ExportSpec, Opener, Runtime, Suppression, TensorReader
@@ -59,15 +59,23 @@ class CoreAIBackend:
         import torch
 
         from cloformer_deploy.backends.coreai import api
+        from cloformer_deploy.backends.coreai.half import Half
+        from cloformer_deploy.backends.coreai.quantize import clipped, quantized
         from cloformer_deploy.backends.interface import output_names, with_interface
 
-        dtype = torch.uint8 if spec.input_kind == "image" else torch.float32
+        example = torch.zeros(spec.shape, dtype=torch.uint8 if spec.input_kind == "image" else torch.float32)
+        names = ([INPUT_NAME], output_names(spec))
         for precision, path in paths.items():
-            model, clipped = _model(spec, precision)
-            module = with_interface(dataclasses.replace(spec, model=model))
-            names = ([INPUT_NAME], output_names(spec))
-            title, stored = f"{spec.title}, {precision}", metadata.prefixed(spec, precision, {})
-            api.convert(module, (torch.zeros(spec.shape, dtype=dtype),), names, path, title, stored)
+            model: nn.Module = spec.model
+            rounded: Sequence[str] = ()
+            if spec.quantized is not None:
+                model, rounded = quantized(spec, spec.quantized)
+            if precision != "fp32":
+                model = Half(model)
+            module = with_interface(dataclasses.replace(spec, model=model)).eval()
+            api.convert(module, (example,), names, path, f"{spec.title}, {precision}")
+            shares = clipped(api.read(path), spec.quantized, rounded) if spec.quantized and rounded else {}
+            api.add_metadata(path, metadata.prefixed(spec, precision, shares))
             yield precision
 
     def describe(self, path: Path) -> Description:
@@ -78,7 +86,9 @@ class CoreAIBackend:
 
     def inspect(self, path: Path, description: Description) -> Sequence[Section]:
         """See `Backend.inspect`: known wrong results of accelerators."""
-        return ()
+        from cloformer_deploy.backends.coreai.lints import section
+
+        return (section(process.read(path)),)
 
     def open_tensors(self, path: Path) -> TensorReader:
         """See `Backend.open_tensors`."""
@@ -92,16 +102,3 @@ class CoreAIBackend:
 
         expected = {name: value.numpy() for name, value in lowered.state_dict().items() if value.is_floating_point()}
         return weight_differences(process.read(path), expected)
-
-
-def _model(spec: ExportSpec, precision: str) -> tuple["nn.Module", Mapping[str, float]]:
-    """Return the model to convert: float32, or float16 inside with float32 around it."""
-    from cloformer_deploy.backends.coreai.half import Half
-
-    model: Any = spec.model
-    clipped: Mapping[str, float] = {}
-    if spec.quantized is not None:
-        from cloformer_deploy.backends.coreai.quantize import quantized
-
-        model, clipped = quantized(spec, spec.quantized)
-    return (model if precision == "fp32" else Half(model)), clipped

@@ -1,6 +1,6 @@
 """Call `api` in processes of its own: Apple's native code prints, and a damaged file can crash it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -137,11 +137,14 @@ def _line(error: BaseException) -> str:
 def _read(path: str) -> "Program":
     from cloformer_deploy.backends.coreai import api
 
-    return _plain(lambda: api.read(Path(path)))
+    with _plain_errors():
+        return api.read(Path(path))
 
 
 def _run(path: str, tensors: bool, feed: Arrays) -> Arrays:
-    return _plain(lambda: _opened(path, tensors).run(feed))
+    with _plain_errors():
+        found: Arrays = _opened(path, tensors).run(feed)
+        return found
 
 
 @lru_cache(maxsize=1)
@@ -151,9 +154,10 @@ def _opened(path: str, tensors: bool) -> Any:
     return api.Executable(Path(path), tensors=tensors)
 
 
-def _plain(call: Callable[[], Any]) -> Any:
-    """Return a result; turn errors, of classes that may not be sent to another process, into RuntimeError."""
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Turn errors, of classes that may not be sent to another process, into RuntimeError."""
     try:
-        return call()
+        yield
     except Exception as error:
         raise RuntimeError(f"{error}") from None

@@ -5,7 +5,7 @@ and dequantize has rounded; its output needs no pair (see `coreml.quantize`). Ev
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor, fx
 
 from cloformer_deploy.backends.base import ExportSpec
 from cloformer_deploy.backends.coreai import api
+from cloformer_deploy.backends.coreai.constants import stored
 from cloformer_deploy.backends.coreml.palettes import palette
 from cloformer_deploy.backends.coreml.quantize import SMALLEST_PALETTE, SMALLEST_SCALE
 from cloformer_deploy.errors import ToolError
@@ -23,17 +24,14 @@ from cloformer_deploy.quantization.plan import weight_scales
 
 if TYPE_CHECKING:
     from cloformer_deploy.quantization.observers import Range
+    from cloformer_deploy.quantization.plan import Plan
     from cloformer_deploy.quantization.preparation import Prepared
 
 _WEIGHTED = ("conv", graph.DEPTHWISE, "linear")
 
 
-def quantized(spec: ExportSpec, prepared: "Prepared") -> tuple[fx.GraphModule, Mapping[str, float]]:
-    """Return a spec's model with integers, and the clipped share of each tensor that is rounded.
-
-    Returns:
-        The model, float32 but for the stored integers, and the shares (0..1) by the plan's names, in the order in which
-        the tensors are rounded.
+def quantized(spec: ExportSpec, prepared: "Prepared") -> tuple[fx.GraphModule, Sequence[str]]:
+    """Return a spec's model with integers, float32 otherwise, and the plan's tensors that are rounded, in order.
 
     Raises:
         ToolError: an operator of the plan, or a tensor it reads, is not in the model.
@@ -41,9 +39,33 @@ def quantized(spec: ExportSpec, prepared: "Prepared") -> tuple[fx.GraphModule, M
     traced = prepared.traced
     if traced is None:
         traced = graph.trace(spec.model, *spec.preprocessing.shape)
-    rewriter = _Rewriter(copy.deepcopy(traced), prepared)
-    module = rewriter.run()
-    return module, prepared.clipped({name: name for name in rewriter.rounded})
+    rewriter = _Rewriter(copy.deepcopy(traced), prepared.plan)
+    return rewriter.run(), rewriter.rounded
+
+
+def clipped(program: api.Program, prepared: "Prepared", rounded: Sequence[str]) -> dict[str, float]:
+    """Return the clipped share (0..1) of each tensor that a converted program quantizes, by its name there.
+
+    Args:
+        program: the converted one.
+        prepared: the plan.
+        rounded: names in the plan, in order.
+
+    Raises:
+        ToolError: the program quantizes other tensors, or in another order.
+    """
+    pairs = [item for item in program.operations if item.type == "quantize"]
+    constants = stored(program)
+    found = [float(constants[item.inputs[1]]) for item in pairs if item.inputs[1] in constants]
+    wanted = [_scale(prepared.plan.ranges[name]) for name in rounded]
+    if len(found) != len(wanted) or not np.allclose(found, wanted, rtol=2.0**-10, atol=0):
+        raise ToolError(f"{len(pairs)} tensors are quantized where {len(wanted)} are planned", "report this")
+    shares = prepared.clipped({name: name for name in rounded})
+    return {item.inputs[0]: shares[name] for item, name in zip(pairs, rounded, strict=True) if name in shares}
+
+
+def _scale(kept: "Range") -> float:
+    return max(kept.grid(8)[0], SMALLEST_SCALE)
 
 
 class _Rewriter:
@@ -53,8 +75,8 @@ class _Rewriter:
         rounded: the plan's tensors that pairs of quantize and dequantize round, in order.
     """
 
-    def __init__(self, module: fx.GraphModule, prepared: "Prepared") -> None:
-        self._module, self._plan = module, prepared.plan
+    def __init__(self, module: fx.GraphModule, plan: "Plan") -> None:
+        self._module, self._plan = module, plan
         self._pairs: dict[fx.Node, fx.Node] = {}
         self.rounded: list[str] = []
 
@@ -89,11 +111,11 @@ class _Rewriter:
         return self._pairs[given]
 
     def _pair(self, given: fx.Node, kept: "Range", reader: fx.Node) -> fx.Node:
-        scale, zero_point = kept.grid(8)
+        zero_point = kept.grid(8)[1]
         dtype, shift = (torch.uint8, 0) if zero_point == 0 else (torch.int8, 128)
         label = f"range_{len(self._pairs)}"
         with self._module.graph.inserting_before(reader):
-            size = self._constant(f"{label}_scale", torch.tensor(max(scale, SMALLEST_SCALE), dtype=torch.float32))
+            size = self._constant(f"{label}_scale", torch.tensor(_scale(kept), dtype=torch.float32))
             zero = self._constant(f"{label}_zero_point", torch.tensor(zero_point - shift, dtype=dtype))
             integers = self._module.graph.call_function(api.operator("quantize"), (given, size, dtype, zero))
             return self._module.graph.call_function(api.operator("dequantize"), (integers, size, zero))
@@ -120,9 +142,7 @@ class _Rewriter:
             if recipe.palette:
                 dense = self._module.graph.call_function(api.operator("lut_to_dense"), (*stored, 0))
             else:
-                dense = self._module.graph.call_function(
-                    api.operator("constexpr_blockwise_shift_scale"), tuple(stored)
-                )
+                dense = self._module.graph.call_function(api.operator("constexpr_blockwise_shift_scale"), tuple(stored))
         node.update_arg(1, dense)
 
     def _constant(self, name: str, values: Tensor) -> fx.Node:
