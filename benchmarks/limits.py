@@ -35,6 +35,8 @@ INT8 = (
     ("s", "litert int8", "onnxruntime plain", 2.4),
 )
 """The same, of int8 files."""
+COREAI = {"fp32": (1.0, 115.0), "fp16": (0.998, 50.0)}
+"""Least agreement and SQNR of files for Core AI, by precision."""
 HEADS = (("xxs-scenes-segment", 0.15), ("xxs-scenes-detect", 0.15))
 """Weights, and the most that their head adds to the time of the body, as a share."""
 INT8_WITH_HEAD = tuple((name, "int8", "float32", 1.7) for name, _ in HEADS)
@@ -161,6 +163,20 @@ def npus(measured: Measured) -> Iterator[str]:
         yield from at_least(f"{what} cosine to ONNX Runtime", run["cosine"], least)
         if trained:
             yield from at_least(f"{what} agreement", run["agreement"], SIMULATED[run["precision"]])
+
+
+def coreai(measured: Measured) -> Iterator[str]:
+    """Check what `coreai.py` measured."""
+    rows = {(row["variant"], row["format"], row["precision"]): row for row in measured["judged"]}
+    for (variant, name, precision), row in rows.items():
+        what, least = f"{variant} {name} {precision}:", COREAI.get(precision)
+        if name == "coreai" and least is not None:
+            yield from at_least(f"{what} agreement", row["agreement"], least[0])
+            yield from at_least(f"{what} SQNR, dB", row["sqnr_db"], least[1])
+    both = [rows.get(("xxs", name, "int8")) for name in ("coreai", "coreml")]
+    if both[0] and both[1]:
+        apart = abs(both[0]["top1"] - both[1]["top1"])
+        yield from at_most("top-1 of int8 beside Core ML's, percentage points", 100 * apart, 0.2)
 
 
 def suppression(measured: Measured) -> Iterator[str]:
