@@ -166,7 +166,7 @@ def npus(measured: Measured) -> Iterator[str]:
 
 
 def coreai(measured: Measured) -> Iterator[str]:
-    """Check what `coreai.py` measured."""
+    """Check what `core_ai.py` measured."""
     rows = {(row["variant"], row["format"], row["precision"]): row for row in measured["judged"]}
     for (variant, name, precision), row in rows.items():
         what, least = f"{variant} {name} {precision}:", COREAI.get(precision)

@@ -45,6 +45,7 @@ def summarize(program: Program) -> GraphSummary:
     """Count transposes, axes, parameters (compressed ones as floats) and multiply-accumulates of a program."""
     parts = {name for item in program.operations if item.type in _COMPRESSED for name in item.inputs}
     shapes = {item.name: item.shape for item in program.inputs}
+    constants = {item.outputs[0].name for item in program.operations if item.type == CONSTANT}
     parameters = macs = rank = transposes = 0
     for item in program.operations:
         shapes.update({output.name: output.shape for output in item.outputs})
@@ -53,7 +54,7 @@ def summarize(program: Program) -> GraphSummary:
             parameters += sum(prod(output.shape) for output in held)
             continue
         rank = max(rank, *(len(output.shape) for output in item.outputs))
-        transposes += item.type == "transpose"
+        transposes += item.type == "transpose" and item.inputs[0] not in constants
         macs += _macs(item, shapes)
     return GraphSummary(transposes, rank, parameters, macs)
 

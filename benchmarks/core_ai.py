@@ -1,7 +1,7 @@
 """Core AI: files of xxs, xs and s in Apple's interpreter, compared with PyTorch on photographs; what they cost.
 
-    python benchmarks/coreai.py --photographs DIR [--variant V] [--output FILE]   # measures, writes JSON, prints tables
-    python benchmarks/coreai.py --table FILE                           # prints the tables of a JSON file, in Markdown
+    python benchmarks/core_ai.py --photographs DIR [--variant V] [--output FILE]   # measures, writes JSON, prints tables
+    python benchmarks/core_ai.py --table FILE                           # prints the tables of a JSON file, in Markdown
 
 xxs has the bundled weights of photographs, calibrated with `DIR/calib224`; xs and s have random weights. `DIR/drift224`
 is judged. Core ML's int8 file, in this package's interpreter, is beside Core AI's. Times are those of an interpreter.
