@@ -1,7 +1,7 @@
 """Core AI: files of xxs, xs and s in Apple's interpreter, compared with PyTorch on photographs; what they cost.
 
-    python benchmarks/core_ai.py --photographs DIR [--variant V] [--output FILE]   # measures, writes JSON, prints tables
-    python benchmarks/core_ai.py --table FILE                           # prints the tables of a JSON file, in Markdown
+    python benchmarks/core_ai.py --photographs DIR [--variant V] [--output FILE]  # measures, writes JSON, prints tables
+    python benchmarks/core_ai.py --table FILE                          # prints the tables of a JSON file, in Markdown
 
 xxs has the bundled weights of photographs, calibrated with `DIR/calib224`; xs and s have random weights. `DIR/drift224`
 is judged. Core ML's int8 file, in this package's interpreter, is beside Core AI's. Times are those of an interpreter.
@@ -37,11 +37,12 @@ GATE = 1000
 PACKAGES = ("torch", "coreai-core", "coreai-torch", "coremltools")
 Wanted = tuple[str, str, tuple[str, ...], int]
 WANTED: tuple[Wanted, ...] = (
-    ("xxs", "coreai", ("fp32", "fp16", "int8"), 300),
-    ("xxs", "coreml", ("int8",), 300),
-    ("xxs", "coreai", ("w8", "p8", "p6"), 50),
-    ("xs", "coreai", ("fp32", "fp16"), 50),
-    ("s", "coreai", ("fp32", "fp16"), 50),
+    ("xxs", "coreai", ("fp32",), 300),
+    ("xxs", "coreai", ("fp16", "int8"), 100),
+    ("xxs", "coreml", ("int8",), 100),
+    ("xs", "coreai", ("fp32", "fp16"), 10),
+    ("s", "coreai", ("fp32", "fp16"), 10),
+    ("xxs", "coreai", ("w8", "p8", "p6"), 10),
 )
 """Variant, format and precisions of files, and on how many photographs they are judged."""
 

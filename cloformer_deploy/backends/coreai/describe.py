@@ -45,7 +45,7 @@ def summarize(program: Program) -> GraphSummary:
     """Count transposes, axes, parameters (compressed ones as floats) and multiply-accumulates of a program."""
     parts = {name for item in program.operations if item.type in _COMPRESSED for name in item.inputs}
     shapes = {item.name: item.shape for item in program.inputs}
-    constants = {item.outputs[0].name for item in program.operations if item.type == CONSTANT}
+    constants = {item.outputs[0].name for item in program.operations if item.type in (CONSTANT, *_COMPRESSED)}
     parameters = macs = rank = transposes = 0
     for item in program.operations:
         shapes.update({output.name: output.shape for output in item.outputs})

@@ -6,17 +6,17 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from numpy.typing import NDArray
-
-from cloformer_deploy.backends.coreml.interpreter.files import MAX_FILE_BYTES, check_no_links, shown
 from cloformer_deploy.backends.failures import package_missing
+from cloformer_deploy.backends.package_files import MAX_FILE_BYTES, check_no_links, shown
 from cloformer_deploy.errors import BundleError, MissingPartError, ToolError
 from cloformer_deploy.system.files import naming, reachable
 from cloformer_deploy.system.subprocesses import silent_pool
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from cloformer_deploy.backends.coreai.api import Program
 
 MODULES = ("coreai", "coreai_torch")
@@ -25,7 +25,7 @@ _LOCAL = "USE_LOCAL_COREAI"
 """Variable that has the package's own interpreter run files on a Mac that has Core AI too."""
 _WHEELS = "its packages exist for Linux on x86-64 with glibc 2.34 and for macOS 26 on Apple silicon"
 
-Arrays = Mapping[str, NDArray[Any]]
+Arrays: TypeAlias = Mapping[str, "NDArray[Any]"]
 
 
 def missing() -> MissingPartError | None:

@@ -1,14 +1,8 @@
 """Core AI: the system's own on macOS 27, and Apple's interpreter of the package `coreai-core` on other systems."""
 
 import platform
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
 from cloformer_deploy.backends.base import INPUT_NAME, Feed
 from cloformer_deploy.backends.coreai import process
 from cloformer_deploy.backends.failures import run_failed
@@ -89,15 +83,13 @@ class CoreAISession:
 
     def run(self, feed: Feed) -> Outputs:
         """See `Session.run`."""
+        import numpy as np
+
         _check(self._title, feed, self._input.dtype, self._input.shape[1:])
         images = feed[INPUT_NAME]
         batches = [{INPUT_NAME: images[start : start + self._size]} for start in range(0, len(images), self._size)]
         found = self._processes.run(list(batches))
-        return {name: np.concatenate([_floats(part, name) for part in found]) for name in found[0]}
-
-
-def _floats(arrays: Mapping[str, NDArray[Any]], name: str) -> NDArray[np.float32]:
-    return np.asarray(arrays[name], np.float32)
+        return {name: np.concatenate([np.asarray(part[name], np.float32) for part in found]) for name in found[0]}
 
 
 def _check(title: str, feed: Feed, dtype: str, shape: tuple[int, ...]) -> None:
