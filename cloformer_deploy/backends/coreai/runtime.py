@@ -3,6 +3,7 @@
 import platform
 from importlib.metadata import version
 from pathlib import Path
+
 from cloformer_deploy.backends.base import INPUT_NAME, Feed
 from cloformer_deploy.backends.coreai import process
 from cloformer_deploy.backends.failures import run_failed

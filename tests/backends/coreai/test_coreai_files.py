@@ -45,7 +45,7 @@ def copied(small_bundle: Bundle, tmp_path: Path) -> Path:
 
 
 def test_every_precision_computes_the_model(small_bundle: Bundle) -> None:
-    artifacts = [item for item in validate(small_bundle, None, 4, Silent()).artifacts if item.format == "coreai"]
+    artifacts = [item for item in validate(small_bundle, None, 2, Silent()).artifacts if item.format == "coreai"]
     found = {item.precision: item.found.sqnr_db for item in artifacts if item.found is not None}
     assert found.keys() == SQNR_DB.keys()
     assert {name: value for name, value in found.items() if value is None or not _within(SQNR_DB[name], value)} == {}
@@ -190,7 +190,7 @@ def test_damaged_files_are_told(copied: Path, damage: Callable[[Path], None], sa
 def test_segmenters_and_detectors(dense_bundles: dict[str, Bundle]) -> None:
     limits = {"segmentation": (100, 160), "detection": (35, 75)}
     for task, bundle in dense_bundles.items():
-        (artifact,) = validate(bundle, None, 4, Silent()).artifacts
+        (artifact,) = validate(bundle, None, 2, Silent()).artifacts
         assert artifact.found is not None
         assert artifact.found.sqnr_db is not None
         assert _within(limits[task], artifact.found.sqnr_db), task
