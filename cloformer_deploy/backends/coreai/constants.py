@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cloformer_deploy.backends.coreai.api import CONSTANT, Operation, Program
 from cloformer_deploy.backends.coreml.interpreter.constants import unpack_bits
+from cloformer_deploy.backends.coreml.interpreter.rounding import Compressed
 from cloformer_deploy.errors import BundleError
 
 SCALED, LOOKED_UP = "blockwise_shift_scale", "lut_to_dense"
@@ -22,14 +23,12 @@ class Dense:
     Attributes:
         name: in the program; of a compressed one that of what decompresses it.
         values: float16 or float32.
-        scale: of one that was integers: per output channel, of the rank of the values.
-        table: of one that was indices: the values that there are, (values,).
+        compressed: the form of a compressed one, in Core ML's terms.
     """
 
     name: str
     values: NDArray[Any]
-    scale: NDArray[Any] | None = None
-    table: NDArray[Any] | None = None
+    compressed: Compressed | None = None
 
 
 def stored(program: Program) -> dict[str, NDArray[Any]]:
@@ -62,10 +61,12 @@ def _decompressed(item: Operation, given: list[NDArray[Any] | None]) -> Dense:
     try:
         integers, table = (np.asarray(part) for part in given[:2])
         if item.type == LOOKED_UP:
-            return Dense(name, table.ravel()[integers].astype(dtype), table=table.ravel())
+            form = Compressed("constexpr_lut_to_dense", {"lut": table.ravel()})
+            return Dense(name, table.ravel()[integers].astype(dtype), form)
         zero, offset = (np.asarray(part, np.float64) for part in given[2:4])
         values = (integers - zero) * table.astype(np.float64) + offset
-        return Dense(name, values.astype(dtype).reshape(item.outputs[0].shape), scale=table)
+        form = Compressed("constexpr_blockwise_shift_scale", {"scale": table})
+        return Dense(name, values.astype(dtype).reshape(item.outputs[0].shape), form)
     except (IndexError, TypeError, ValueError) as error:
         raise BundleError(f"the weights of {name} cannot be decompressed: {error}", "export it again") from error
 

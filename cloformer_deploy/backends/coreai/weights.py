@@ -56,18 +56,12 @@ def _shape(values: NDArray[Any]) -> tuple[int, ...]:
 def _differing(tensor: NDArray[np.float32], constant: Dense) -> int:
     """Return how many values of a constant are not those of a tensor, rounded as the constant is."""
     wanted = tensor.astype(np.float64).reshape(constant.values.shape)
-    slack = _rounding(np.abs(wanted), constant.values.dtype)
-    if constant.scale is not None:
-        scale = constant.scale.astype(np.float64)
-        steps = np.abs(wanted) / scale + 1
-        # The scale is rounded to float16 too, which counts as often as there are steps.
-        slack = scale / 2 + steps * _rounding(scale, constant.scale.dtype) + slack
-    if constant.table is not None:
-        table = np.sort(constant.table.astype(np.float64))
-        places = np.clip(np.searchsorted(table, wanted), 1, len(table) - 1)
-        nearest = np.minimum(np.abs(wanted - table[places - 1]), np.abs(wanted - table[places]))
-        # The values of the table are rounded too, which may change the one that is nearest.
-        slack = nearest + 3 * _rounding(np.abs(wanted) + nearest, constant.values.dtype)
+    dtype = constant.values.dtype
+    slack = _rounding(np.abs(wanted), dtype)
+    if constant.compressed is not None:
+        slack = constant.compressed.slack(wanted)
+        # Scales and tables are rounded to the float type too, which may also change the entry that is nearest.
+        slack = slack + 3 * _rounding(np.abs(wanted) + slack, dtype)
     with np.errstate(invalid="ignore"):
         return int((~(np.abs(constant.values.astype(np.float64) - wanted) <= slack)).sum())
 
