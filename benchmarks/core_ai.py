@@ -1,7 +1,7 @@
 """Core AI: files of xxs, xs and s in Apple's interpreter, compared with PyTorch on photographs; what they cost.
 
-    python benchmarks/core_ai.py --photographs DIR [--variant V] [--output FILE]  # measures, writes JSON, prints tables
-    python benchmarks/core_ai.py --table FILE                          # prints the tables of a JSON file, in Markdown
+    python benchmarks/core_ai.py --photographs DIR [--output FILE]   # measures, going on from FILE; prints tables
+    python benchmarks/core_ai.py --table FILE                       # prints the tables of a JSON file, in Markdown
 
 xxs has the bundled weights of photographs, calibrated with `DIR/calib224`; xs and s have random weights. `DIR/drift224`
 is judged. Core ML's int8 file, in this package's interpreter, is beside Core AI's. Times are those of an interpreter.
@@ -9,12 +9,12 @@ is judged. Core ML's int8 file, in this package's interpreter, is beside Core AI
 
 import json
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
+import psutil
 import torch
 import typer
 
@@ -90,22 +90,36 @@ def judged(wanted: Wanted, bundle: Bundle, photographs: Path) -> Iterator[dict[s
 
 
 def timed(variant: str, bundle: Bundle) -> Iterator[dict[str, Any]]:
-    """Yield what a run of each file takes, in one process and in two; the first run of each loads the file."""
+    """Yield the processor's time that loading each file and running it once take, in one process."""
     image = bundle.manifest.preprocessing.normalize(probe_images(1, bundle.manifest.preprocessing))
+    feed = {INPUT_NAME: image}
     for artifact in bundle.manifest.artifacts:
-        row: dict[str, Any] = {"variant": variant, "precision": artifact.precision, "bytes": artifact.bytes}
-        for count in (1, 2):
-            processes = process.Processes(bundle.path(artifact), count)
-            feeds = [{INPUT_NAME: image}] * count
-            start = time.perf_counter()
-            processes.run(list(feeds))
-            first_s = time.perf_counter() - start
-            start = time.perf_counter()
-            processes.run(list(feeds * RUNS))
-            row[f"image_s_{count}"] = (time.perf_counter() - start) / (count * RUNS)
-            if count == 1:
-                row["load_s"] = first_s - row["image_s_1"]
-        yield row
+        before = {item.pid for item in psutil.Process().children()}
+        processes = process.Processes(bundle.path(artifact), 1)
+        processes.run([feed])
+        (child,) = (item for item in psutil.Process().children() if item.pid not in before)
+        loaded_s = _cpu_s(child)
+        processes.run([feed] * RUNS)
+        image_s = (_cpu_s(child) - loaded_s) / RUNS
+        yield {
+            "variant": variant,
+            "precision": artifact.precision,
+            "bytes": artifact.bytes,
+            "rss_bytes": child.memory_info().rss,
+            "load_cpu_s": loaded_s - image_s,
+            "image_cpu_s": image_s,
+        }
+
+
+def _cpu_s(child: psutil.Process) -> float:
+    times = child.cpu_times()
+    return float(times.user + times.system)
+
+
+def _done(wanted: Wanted, measured: Mapping[str, Any]) -> bool:
+    variant, name, precisions, count = wanted
+    rows = {(row["variant"], row["format"], row["precision"], row["n"]) for row in measured["judged"]}
+    return all((variant, name, precision, count) in rows for precision in precisions)
 
 
 def tables(measured: Mapping[str, Any]) -> str:
@@ -121,14 +135,15 @@ def tables(measured: Mapping[str, Any]) -> str:
         lines.append(f"| {named} | {figures} | {accuracy} |")
     lines += [
         "",
-        f"| Apple's interpreter | load, s | s an image | with 2 processes | minutes for {GATE:,} images |",
-        "|---|---|---|---|---|",
+        f"| Apple's interpreter | MB | of memory, MB | load, CPU s | an image, CPU s | {GATE:,} images, CPU minutes |",
+        "|---|---|---|---|---|---|",
     ]
     for row in measured["timed"]:
-        seconds = " | ".join((f"{row['load_s']:.1f}", f"{row['image_s_1']:.2f}", f"{row['image_s_2']:.2f}"))
-        lines.append(f"| {row['variant']} {row['precision']} | {seconds} | {row['image_s_2'] * GATE / 60:.0f} |")
+        sizes = f"{row['bytes'] / 1e6:.1f} | {row['rss_bytes'] / 1e6:.0f}"
+        seconds = f"{row['load_cpu_s']:.1f} | {row['image_cpu_s']:.2f} | {row['image_cpu_s'] * GATE / 60:.0f}"
+        lines.append(f"| {row['variant']} {row['precision']} | {sizes} | {seconds} |")
     packages = ", ".join(f"{name} {number}" for name, number in measured["versions"].items())
-    lines += ["", f"224 x 224 px, batch 1, 2 shared x86-64 cores; {packages}."]
+    lines += ["", f"224 x 224 px, batch 1, x86-64; {packages}."]
     return "\n".join(lines)
 
 
@@ -148,15 +163,13 @@ def main(
     else:
         measured = {"schema_version": 1, "versions": {package: version(package) for package in PACKAGES}}
         measured |= {"judged": [], "timed": []}
-        if output is not None and output.exists():  # only the given variants are measured again
+        if output is not None and output.exists():  # goes on from what it holds
             kept = json.loads(output.read_text())
-            if kept["versions"] == measured["versions"]:
-                for part in ("judged", "timed"):
-                    measured[part] = [row for row in kept[part] if row["variant"] not in variants]
+            measured = kept if kept["versions"] == measured["versions"] else measured
         with tempfile.TemporaryDirectory() as name:
             for wanted in WANTED:
                 variant, form, precisions, _ = wanted
-                if variant not in variants:
+                if variant not in variants or _done(wanted, measured):
                     continue
                 bundle = file(variant, form, precisions, photographs, Path(name))
                 if set(precisions) & set(TIMED) and form == "coreai":

@@ -133,6 +133,7 @@ class _Rewriter:
         with self._module.graph.inserting_before(node):
             if recipe.palette:
                 table, indices = palette(weight.numpy(), recipe.weight_bits)
+                # The converter tells the two apart by these words in their names.
                 lut = torch.from_numpy(table).reshape(*[1] * weight.dim(), -1, 1)
                 parts = {"indices": torch.from_numpy(indices).reshape(weight.shape), "lut": lut}
             else:

@@ -44,7 +44,7 @@ class Compressed(nn.Module):
     integers: Tensor
     scales: Tensor
     indices: Tensor
-    table: Tensor
+    lut: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Compressed(nn.Module):
         self.register_buffer("integers", torch.from_numpy(generator.integers(-127, 128, (6, 4), np.int8)))
         self.register_buffer("scales", torch.from_numpy(generator.uniform(0.01, 0.1, (6, 1)).astype(np.float32)))
         self.register_buffer("indices", torch.from_numpy(generator.integers(0, 64, (5, 6), np.uint8)))
-        self.register_buffer("table", torch.linspace(-1, 1, 64).reshape(1, 1, 64, 1))
+        self.register_buffer("lut", torch.linspace(-1, 1, 64).reshape(1, 1, 64, 1))
         self.register_buffer("scale", torch.tensor(0.02))
         self.register_buffer("zero_point", torch.tensor(-7, dtype=torch.int8))
 
@@ -60,7 +60,7 @@ class Compressed(nn.Module):
         rounded = api.operator("quantize")(x, self.scale, torch.int8, self.zero_point)
         given = api.operator("dequantize")(rounded, self.scale, self.zero_point)
         first = given @ api.operator("constexpr_blockwise_shift_scale")(self.integers, self.scales).T
-        out: Tensor = first @ api.operator("lut_to_dense")(self.indices, self.table, 0).T
+        out: Tensor = first @ api.operator("lut_to_dense")(self.indices, self.lut, 0).T
         return out
 
 
@@ -126,9 +126,11 @@ def test_compressed_weights_and_rounded_tensors_are_torch_s(tmp_path: Path) -> N
         expected = module.eval()(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(found["y"], expected, rtol=1e-5, atol=1e-5)
     assert len(np.unique(found["dequantize_0"])) > 4
-    np.testing.assert_allclose(found["dequantize_0"], np.rint(x / np.float32(0.02)) * np.float32(0.02), atol=1e-6)
+    levels = np.clip(np.rint(x / np.float32(0.02)), -128 + 7, 127 + 7)
+    np.testing.assert_allclose(found["dequantize_0"], levels * np.float32(0.02), atol=1e-6)
+    assert {-121.0, 134.0} <= set(levels.ravel())
     program = process.read(path)
-    table = module.table.numpy().ravel()
+    table = module.lut.numpy().ravel()
     integers, palette = (item.values for item in dense(program) if item.compressed is not None)
     np.testing.assert_array_equal(integers, module.integers.numpy() * module.scales.numpy())
     np.testing.assert_array_equal(palette, table[module.indices.numpy()])

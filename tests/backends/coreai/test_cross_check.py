@@ -1,4 +1,4 @@
-"""This package's interpreter of Core ML is held to Apple's of Core AI, node by node; faults planted in either are found."""
+"""This package's interpreter of Core ML is held to Apple's of Core AI; faults planted in either are found."""
 
 import shutil
 from pathlib import Path
