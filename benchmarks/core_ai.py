@@ -94,26 +94,26 @@ def timed(variant: str, bundle: Bundle) -> Iterator[dict[str, Any]]:
     image = bundle.manifest.preprocessing.normalize(probe_images(1, bundle.manifest.preprocessing))
     feed = {INPUT_NAME: image}
     for artifact in bundle.manifest.artifacts:
-        before = {item.pid for item in psutil.Process().children()}
         processes = process.Processes(bundle.path(artifact), 1)
+        before_s = _children_s()
         processes.run([feed])
-        (child,) = (item for item in psutil.Process().children() if item.pid not in before)
-        loaded_s = _cpu_s(child)
+        loaded_s = _children_s()
         processes.run([feed] * RUNS)
-        image_s = (_cpu_s(child) - loaded_s) / RUNS
+        image_s = (_children_s() - loaded_s) / RUNS
         yield {
             "variant": variant,
             "precision": artifact.precision,
             "bytes": artifact.bytes,
-            "rss_bytes": child.memory_info().rss,
-            "load_cpu_s": loaded_s - image_s,
+            "rss_bytes": max(child.memory_info().rss for child in psutil.Process().children()),
+            "load_cpu_s": loaded_s - before_s - image_s,
             "image_cpu_s": image_s,
         }
 
 
-def _cpu_s(child: psutil.Process) -> float:
-    times = child.cpu_times()
-    return float(times.user + times.system)
+def _children_s() -> float:
+    """Return the processor's time of all processes that this one has started, in seconds."""
+    times = [child.cpu_times() for child in psutil.Process().children()]
+    return float(sum(item.user + item.system for item in times))
 
 
 def _done(wanted: Wanted, measured: Mapping[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """Call `api` in processes of its own: Apple's native code prints, and a damaged file can crash it."""
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import lru_cache
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from cloformer_deploy.backends.failures import package_missing
 from cloformer_deploy.backends.package_files import MAX_FILE_BYTES, check_no_links, shown
 from cloformer_deploy.errors import BundleError, MissingPartError, ToolError
+from cloformer_deploy.system.cores import usable_cores
 from cloformer_deploy.system.files import naming, reachable
 from cloformer_deploy.system.subprocesses import silent_pool
 
@@ -25,6 +26,8 @@ _LOCAL = "USE_LOCAL_COREAI"
 """Variable that has the package's own interpreter run files on a Mac that has Core AI too."""
 _WHEELS = "its packages exist for Linux on x86-64 with glibc 2.34 and for macOS 26 on Apple silicon"
 
+Asset: TypeAlias = tuple[str, bool, tuple[int, int]]
+"""Path, whether every tensor is wanted, and the time and size of the program, which tell a new file from an old one."""
 Arrays: TypeAlias = Mapping[str, "NDArray[Any]"]
 
 
@@ -80,19 +83,21 @@ def read(path: Path) -> "Program":
     """
     require_packages()
     check_asset(path)
-    with reachable(path) as file, silent_pool(1) as pool:
+    with reachable(path.absolute()) as file:
         try:
-            return pool.submit(_read, str(file)).result()
+            found: Program = _submit(usable_cores(), True, _read, str(file)).result()
+            return found
         except (BrokenProcessPool, RuntimeError) as error:
+            _pool.cache_clear()
             raise BundleError(f"{path} is damaged: {_line(error)}", "export it again") from error
 
 
 class Processes:
-    """Processes that have loaded an asset and run batches side by side.
+    """Runs batches of an asset side by side, in processes that all assets share and that keep those they ran last.
 
     Args:
         path: of the asset.
-        count: of processes; each takes a file's size and about 250 MB of memory.
+        count: of processes.
         local: use the package's interpreter even where the system has Core AI.
         tensors: return every float tensor that is computed, by the names of `api.read`.
 
@@ -104,8 +109,7 @@ class Processes:
     def __init__(self, path: Path, count: int, *, local: bool = True, tensors: bool = False) -> None:
         require_packages()
         check_asset(path)
-        self._path, self._tensors = path, tensors
-        self._pool: ProcessPoolExecutor = silent_pool(count, {_LOCAL: "1"} if local else {})
+        self._path, self._count, self._local, self._tensors = path.absolute(), count, local, tensors
 
     def run(self, batches: list[Arrays]) -> list[Arrays]:
         """Run batches, arrays by name.
@@ -113,9 +117,26 @@ class Processes:
         Raises:
             ToolError: the runtime failed or crashed.
         """
-        with reachable(self._path.absolute()) as file, _quoting(self._path):
-            jobs = [self._pool.submit(_run, str(file), self._tensors, batch) for batch in batches]
+        from cloformer_deploy.backends.coreai.api import PROGRAM_FILE
+
+        found = (self._path / PROGRAM_FILE).stat()
+        with reachable(self._path) as file, _quoting(self._path):
+            asset = (str(file), self._tensors, (found.st_mtime_ns, found.st_size))
+            jobs = [_submit(self._count, self._local, _run, asset, batch) for batch in batches]
             return [job.result() for job in jobs]
+
+
+@lru_cache(maxsize=4)
+def _pool(count: int, local: bool) -> ProcessPoolExecutor:
+    return silent_pool(count, {_LOCAL: "1"} if local else {})
+
+
+def _submit(count: int, local: bool, *call: Any) -> "Future[Any]":
+    try:
+        return _pool(count, local).submit(*call)
+    except BrokenProcessPool:  # a process crashed on an asset before
+        _pool.cache_clear()
+        return _pool(count, local).submit(*call)
 
 
 @contextmanager
@@ -141,14 +162,14 @@ def _read(path: str) -> "Program":
         return api.read(Path(path))
 
 
-def _run(path: str, tensors: bool, feed: Arrays) -> Arrays:
+def _run(asset: Asset, feed: Arrays) -> Arrays:
     with _plain_errors():
-        found: Arrays = _opened(path, tensors).run(feed)
+        found: Arrays = _opened(*asset).run(feed)
         return found
 
 
-@lru_cache(maxsize=1)
-def _opened(path: str, tensors: bool) -> Any:
+@lru_cache(maxsize=2)
+def _opened(path: str, tensors: bool, _stamp: tuple[int, int]) -> Any:
     from cloformer_deploy.backends.coreai import api
 
     return api.Executable(Path(path), tensors=tensors)
