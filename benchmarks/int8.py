@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from benchmarks import latency, limits
 from benchmarks.speedups import speedups
 from cloformer_deploy.backends.base import INPUT_NAME
-from cloformer_deploy.backends.registry import BACKENDS, default_target, runtime_for, target_of
+from cloformer_deploy.backends.registry import BACKENDS, DEFAULT_FORMATS, default_target, runtime_for, target_of
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import ImageSet, Preprocessing, RenderedImages, open_folder
 from cloformer_deploy.data.calibration_making import make_calibration
@@ -73,7 +73,7 @@ def accuracy(weights: str, photographs: Path | None, limit: int | None) -> dict[
         if photographs and calibration:
             size = Preprocessing.published(latency.SIDE, latency.SIDE)
             make_calibration(str(photographs / "calib224"), 320, 0, size, calibration, Silent())
-        for name in BACKENDS:
+        for name in DEFAULT_FORMATS:
             precisions = ("fp32", *target_of(name, default_target(name)).recipes)
             request = ExportRequest([name], precisions, weights, calibration=calibration, output=Path(folder, "bundle"))
             bundle = export(request, Silent()).bundle

@@ -35,6 +35,8 @@ INT8 = (
     ("s", "litert int8", "onnxruntime plain", 2.4),
 )
 """The same, of int8 files."""
+COREAI = {"fp32": (1.0, 115.0), "fp16": (0.998, 50.0)}
+"""Least agreement and SQNR of files for Core AI, by precision."""
 HEADS = (("xxs-scenes-segment", 0.15), ("xxs-scenes-detect", 0.15))
 """Weights, and the most that their head adds to the time of the body, as a share."""
 INT8_WITH_HEAD = tuple((name, "int8", "float32", 1.7) for name, _ in HEADS)
@@ -177,6 +179,20 @@ def everyday(measured: Measured) -> Iterator[str]:
     for name, other, most in EVERYDAY:
         yield from at_most(f"{name} over {other}", taken[name] / taken[other], most)
     yield from at_most("seconds of blame", taken["blame int8"], BLAME_S)
+
+
+def coreai(measured: Measured) -> Iterator[str]:
+    """Check what `core_ai.py` measured."""
+    rows = {(row["variant"], row["format"], row["precision"]): row for row in measured["judged"]}
+    for (variant, name, precision), row in rows.items():
+        what, least = f"{variant} {name} {precision}:", COREAI.get(precision)
+        if name == "coreai" and least is not None:
+            yield from at_least(f"{what} agreement", row["agreement"], least[0])
+            yield from at_least(f"{what} SQNR, dB", row["sqnr_db"], least[1])
+    both = [rows.get(("xxs", name, "int8")) for name in ("coreai", "coreml")]
+    if both[0] and both[1]:
+        apart = abs(both[0]["top1"] - both[1]["top1"])
+        yield from at_most("top-1 of int8 beside Core ML's, percentage points", 100 * apart, 0.2)
 
 
 def suppression(measured: Measured) -> Iterator[str]:

@@ -26,7 +26,7 @@ from benchmarks.faults.catalogue import FAULTS, MANY, SOME, Fault
 from benchmarks.faults.dense import DENSE_FAULTS, N
 from benchmarks.faults.planting import alone, plant
 from benchmarks.faults.wrapping import convert_wrapped
-from cloformer_deploy.backends.registry import BACKENDS
+from cloformer_deploy.backends.registry import DEFAULT_FORMATS
 from cloformer_deploy.blame import Reexported, blame, reexport
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
@@ -88,7 +88,7 @@ class Checker:
 
     def __init__(self, task: str, work: Path, scratch: Path) -> None:
         self.work, self.scratch, subject = work, scratch, SUBJECTS[task]
-        self.healthy = _exported(work / "healthy", tuple(BACKENDS), subject, None)
+        self.healthy = _exported(work / "healthy", DEFAULT_FORMATS, subject, None)
         self.model = build_model(load_checkpoint(self.healthy.weights_path))
         self.preprocessing = self.healthy.manifest.preprocessing
         (batch,) = subject.images(range(BLAMED)).batches(self.preprocessing, BLAMED)

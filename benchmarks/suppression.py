@@ -16,7 +16,7 @@ import typer
 
 from benchmarks import limits
 from cloformer_deploy.backends.base import DETECTIONS, INPUT_NAME, Suppression
-from cloformer_deploy.backends.registry import BACKENDS, runtime_for
+from cloformer_deploy.backends.registry import BACKENDS, DEFAULT_FORMATS, runtime_for
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import Dataset
@@ -79,7 +79,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         if bundle is None:
             bundle = Path(folder, "bundle")
-            export(ExportRequest([*BACKENDS], weights=weights, input_kind="image", output=bundle), Silent())
+            export(ExportRequest(DEFAULT_FORMATS, weights=weights, input_kind="image", output=bundle), Silent())
         found = Bundle.open(bundle)
         images = opened(found, data, count, Silent())
         for artifact in found.manifest.artifacts:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.memory import peak_rss
-from cloformer_deploy.backends.registry import BACKENDS
+from cloformer_deploy.backends.registry import DEFAULT_FORMATS
 from cloformer_deploy.export.pipeline import export
 from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.progress import Silent
@@ -36,7 +36,7 @@ def main(
     """Validate with each number of images, and print the ratio of the peaks."""
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder, "bundle")
-        export(ExportRequest([*BACKENDS], weights=weights, output=bundle), Silent())
+        export(ExportRequest(DEFAULT_FORMATS, weights=weights, output=bundle), Silent())
         few, many = (peak_bytes(bundle, count) for count in COUNTS)
     mib = [peak / 2**20 for peak in (few, many)]
     print(f"{COUNTS[0]} images: {mib[0]:.0f} MiB; {COUNTS[1]}: {mib[1]:.0f} MiB; ratio {many / few:.2f}")

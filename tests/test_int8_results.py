@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from benchmarks.int8 import PHOTOGRAPHS, tables
-from cloformer_deploy.backends.registry import BACKENDS, default_target
+from cloformer_deploy.backends.registry import DEFAULT_FORMATS, default_target, target_of
 from cloformer_deploy.weights.zoo import DEFAULT
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,7 +19,7 @@ def test_the_page_is_the_measurement_s() -> None:
 def test_every_recipe_of_every_shipped_model_was_measured() -> None:
     assert set(MODELS) == {DEFAULT, PHOTOGRAPHS}
     offered = {
-        (name, precision) for name, item in BACKENDS.items() for precision in item.targets[default_target(name)].recipes
+        (name, precision) for name in DEFAULT_FORMATS for precision in target_of(name, default_target(name)).recipes
     }
     for model in MODELS.values():
         assert {(row["format"], row["precision"]) for row in model["artifacts"]} == offered

@@ -134,8 +134,52 @@ def open_coreml(path: Path) -> Opened:
     return stored, lambda: _write(package.folder / name.removeprefix("@model_path/"), content)
 
 
+def open_coreai(path: Path) -> Opened:
+    """Convolutions and matrix products of a Core AI asset; what is changed is written over its bytes in the program."""
+    from cloformer_deploy.backends.coreai import process
+    from cloformer_deploy.backends.coreai.api import PROGRAM_FILE
+    from cloformer_deploy.backends.coreai.constants import stored as stored_constants
+
+    program = process.read(path)
+    makers = {output.name: item for item in program.operations for output in item.outputs}
+    before = stored_constants(program)
+    now = {name: values.copy() for name, values in before.items()}
+
+    def constant(name: str) -> NDArray[Any] | None:
+        while name in makers and makers[name].type in ("transpose", "blockwise_shift_scale"):
+            name = makers[name].inputs[0]
+        return now.get(name)
+
+    biases = {item.inputs[0]: constant(item.inputs[1]) for item in program.operations if item.type == "add"}
+    stored = []
+    for item in program.operations:
+        weight = constant(item.inputs[1]) if item.type in ("conv2d", "batch_matmul") else None
+        if weight is not None:
+            bias = biases.get(item.outputs[0].name)
+            stored.append(Stored(item.outputs[0].name, weight, None if bias is None else bias.reshape(-1)))
+
+    def save() -> None:
+        content = bytearray(path.joinpath(PROGRAM_FILE).read_bytes())
+        for name, values in now.items():
+            if values.tobytes() == before[name].tobytes():
+                continue
+            old = before[name].tobytes()
+            if content.count(old) != 1:
+                raise ValueError(f"the values of {name} are not in one place of the file")
+            place = content.index(old)
+            content[place : place + len(old)] = values.tobytes()
+        _write(path / PROGRAM_FILE, content)
+
+    return stored, save
+
+
 def _write(path: Path, content: bytearray) -> None:
     path.write_bytes(content)
 
 
-OPENERS: dict[str, Callable[[Path], Opened]] = {"onnx": open_onnx, "tflite": open_tflite, "coreml": open_coreml}
+OPENERS: dict[str, Callable[[Path], Opened]] = {
+    "onnx": open_onnx,
+    "tflite": open_tflite,
+    "coreml": open_coreml,
+    "coreai": open_coreai,
+}

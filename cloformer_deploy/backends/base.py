@@ -216,6 +216,7 @@ class Backend(Protocol):
         suffix: ending of its files.
         extra: extra of this package that installs `packages`.
         packages: distributions that make the files.
+        modules: Python modules of these.
         image_colors: color of images that files with `--input image` can take; see `data.preprocessing.Color`.
         input_layout: layout of image tensors in its files.
         targets: targets that a graph can be lowered for, by name; the first is the default.
@@ -231,6 +232,7 @@ class Backend(Protocol):
     suffix: str
     extra: str
     packages: tuple[str, ...]
+    modules: tuple[str, ...]
     image_colors: tuple[str, ...]
     input_layout: Literal["NCHW", "NHWC"]
     targets: Mapping[str, Target]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from cloformer_deploy.backends.base import Backend, Runtime
+from cloformer_deploy.backends.coreai.format import CoreAIBackend
 from cloformer_deploy.backends.coreml.format import CoreMLBackend
 from cloformer_deploy.backends.onnx.format import OnnxBackend
 from cloformer_deploy.backends.target import FLOATS, ArtifactKey, Target
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
     _Model = TypeVar("_Model", bound=nn.Module)
 
-BACKENDS: dict[str, Backend] = {item.name: item for item in (OnnxBackend(), CoreMLBackend(), TFLiteBackend())}
+_ALL: tuple[Backend, ...] = (OnnxBackend(), CoreMLBackend(), TFLiteBackend(), CoreAIBackend())
+BACKENDS: dict[str, Backend] = {item.name: item for item in _ALL}
+DEFAULT_FORMATS = ("onnx", "coreml", "tflite")
+"""What `export --format all` makes; others are asked for by name."""
 
 
 def all_precisions() -> tuple[str, ...]:

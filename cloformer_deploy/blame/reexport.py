@@ -77,7 +77,7 @@ def reexport(
 
     bundle.verify_weights()
     manifest, precision, backend = bundle.manifest, artifact.precision, BACKENDS[artifact.format]
-    require(*(package.replace("-", "_") for package in backend.packages), extra=backend.extra)
+    require(*backend.modules, extra=backend.extra)
     calibrated = backend.targets[artifact.target].calibrated(precision)
     images = _images(artifact, calibration) if calibrated else None
     source = Source.of(manifest, bundle.weights_path)

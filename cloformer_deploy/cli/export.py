@@ -7,7 +7,7 @@ import typer
 
 from cloformer_deploy.backends.base import InputKind
 from cloformer_deploy.backends.coreml.targets import DEFAULT_IOS, IOS_TARGETS
-from cloformer_deploy.backends.registry import BACKENDS, all_precisions, all_targets
+from cloformer_deploy.backends.registry import BACKENDS, DEFAULT_FORMATS, all_precisions, all_targets
 from cloformer_deploy.cli.options import JsonOption, parse_batch, parse_size, print_json, print_tables, progress
 from cloformer_deploy.networks import all_variants
 from cloformer_deploy.quantization.search import DEFAULT_BUDGET
@@ -75,7 +75,7 @@ def command(
         list[str],
         typer.Option(
             "--format",
-            help=f"{', '.join(BACKENDS)} or {_ALL}; may be repeated.",
+            help=f"{', '.join(BACKENDS)}, or {_ALL} for {', '.join(DEFAULT_FORMATS)}; may be repeated.",
             metavar="FORMAT",
             rich_help_panel=_FORMATS,
         ),
@@ -94,7 +94,7 @@ def command(
         typer.Option(
             help=f"Hardware to optimize the graph for: {', '.join(all_targets())}.",
             metavar="TARGET",
-            show_default="cpu; ane for coreml",
+            show_default="cpu; ane for coreml and coreai",
             rich_help_panel=_FORMATS,
         ),
     ] = None,
@@ -218,7 +218,9 @@ def command(
     from cloformer_deploy.tasks.base import Scores
 
     request = ExportRequest(
-        formats=list(BACKENDS) if _ALL in formats else list(dict.fromkeys(formats)),
+        formats=list(
+            dict.fromkeys(name for item in formats for name in (DEFAULT_FORMATS if item == _ALL else (item,)))
+        ),
         precisions=list(dict.fromkeys(precisions)),
         weights=weights,
         variant=variant,

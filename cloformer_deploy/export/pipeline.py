@@ -65,7 +65,7 @@ def export(request: ExportRequest, progress: Progress) -> Export:
     weights_file = resolve_weights(request.weights, request.variant)
     for name in request.formats:
         backend = BACKENDS[name]
-        require(*(package.replace("-", "_") for package in backend.packages), extra=backend.extra)
+        require(*backend.modules, extra=backend.extra)
     progress.step("Reading the weights")
     # Imported here: torch takes seconds to import, which a rejected request need not wait for.
     from cloformer_deploy.weights.checkpoints import checkpoint_bytes, load_checkpoint

@@ -8,13 +8,11 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from cloformer_deploy.npu import qnn
 from cloformer_deploy.npu.base import Compiled, Layer, Placed
 from cloformer_deploy.system.cores import usable_cores
 from cloformer_deploy.system.packages import require
+from cloformer_deploy.system.subprocesses import silent_pool
 from cloformer_deploy.tasks import Outputs
 
 ARCHITECTURES = (68, 69, 73, 75, 79, 81)
@@ -83,7 +82,7 @@ class Hexagon:
         require(*_MODULES, extra=_EXTRA)
         model = load_model(path)
         macs = node_macs(model, shapes_of(model))
-        with tempfile.TemporaryDirectory() as folder, _pool(1) as pool, _quoting(path):
+        with tempfile.TemporaryDirectory() as folder, silent_pool(1) as pool, _quoting(path):
             made = Path(folder, "compiled.onnx")
             pool.submit(qnn.compiled, str(path.absolute()), self.architecture, str(made)).result()
             trace = json.loads(made.with_name(qnn.TRACE).read_text())
@@ -171,7 +170,7 @@ class HexagonSession:
         self._path, self._size = path, batch
         self.batch: int | None = None if batch == 1 else batch
         self._run = partial(qnn.run, str(path.absolute()), architecture)
-        self._workers = _pool(usable_cores())
+        self._workers = silent_pool(usable_cores())
 
     def run(self, feed: Feed) -> Outputs:
         """See `Session.run`."""
@@ -183,10 +182,6 @@ class HexagonSession:
         with _quoting(self._path):
             found = list(self._workers.map(self._run, parts))
         return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=qnn.start)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cloformer_deploy.backends.coreai.lints import ARGMAX, BLOCKS
 from cloformer_deploy.backends.coreml.describe import Computed, computed
 from cloformer_deploy.backends.target import ArtifactKey
 from cloformer_deploy.errors import MissingPartError
@@ -56,13 +57,7 @@ RULES = (
     Rule(frozenset({"reduce_prod"}), "products of an axis", _LAYERS, "low"),
     Rule(frozenset({"custom_layer"}), "custom", _LAYERS, "high"),
 )
-LINTS = {
-    "reduce_argmax": "argmax has been silently wrong on Apple's accelerators (apple/coreai-torch 116)",
-    "constexpr_blockwise_shift_scale": (
-        "weights with a scale for each block have been silently wrong on the Neural Engine: cosine 0.367 "
-        "(apple/coreai-models 279)"
-    ),
-}
+LINTS = {"reduce_argmax": ARGMAX, "constexpr_blockwise_shift_scale": BLOCKS}
 """Operators that accelerators have computed wrong: look at the results on a device."""
 
 

@@ -5,10 +5,8 @@ The vendor's libraries print to standard output, write files to the working dire
 
 import os
 import re
-import threading
 from collections.abc import Mapping
 from functools import lru_cache
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +18,6 @@ TRACE = "qnn_op_trace.json"
 """File of the working directory in which the provider lists its operators and those it does not support."""
 _PROVIDER = "QNNExecutionProvider"
 _ERRORS_ONLY = 3
-
-
-def start() -> None:
-    """Silence this process, and end it when the process that started it ends."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):
-        os.dup2(nowhere, stream)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-
-
-def _exit_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def compiled(path: str, architecture: int, output: str) -> None:

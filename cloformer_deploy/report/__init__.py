@@ -10,6 +10,7 @@ from cloformer_deploy.report.answers import (
 )
 from cloformer_deploy.report.blame import blame_json, blame_tables
 from cloformer_deploy.report.blame_plot import draw_blame
+from cloformer_deploy.report.cross_check import cross_check_json, cross_check_tables
 from cloformer_deploy.report.placement import placement_tables
 from cloformer_deploy.report.tables import (
     bundle_tables,
@@ -27,6 +28,8 @@ __all__ = [
     "bundle_tables",
     "calibration_json",
     "calibration_tables",
+    "cross_check_json",
+    "cross_check_tables",
     "draw_blame",
     "export_json",
     "export_tables",

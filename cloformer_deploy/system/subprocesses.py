@@ -5,7 +5,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import IO, TypeAlias
 
@@ -71,3 +73,33 @@ def end_with_parent() -> None:
 def _exit_at_end_of_input() -> None:
     sys.stdin.read()
     os._exit(1)
+
+
+def silent_pool(workers: int, environment: Mapping[str, str] | None = None) -> ProcessPoolExecutor:
+    """Return a pool of processes for a vendor's native libraries, which may print and crash.
+
+    They print to nowhere, and end when this process ends.
+
+    Args:
+        workers: most processes; they are started as they are needed.
+        environment: variables that are set in them before anything is imported.
+    """
+    return ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=start_silently, initargs=(dict(environment or {}),)
+    )
+
+
+def start_silently(environment: Mapping[str, str] | None = None) -> None:
+    """Silence this process, and end it when the process that started it with multiprocessing ends."""
+    os.environ.update(environment or {})
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

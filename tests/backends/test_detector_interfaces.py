@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cloformer_deploy.backends.base import DETECTIONS, INPUT_NAME
-from cloformer_deploy.backends.registry import BACKENDS, runtime_for
+from cloformer_deploy.backends.registry import BACKENDS, DEFAULT_FORMATS, runtime_for
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import Preprocessing, RenderedScenes
 from cloformer_deploy.data.rendered import CLASSES
@@ -61,7 +61,7 @@ def pixels() -> NDArray[np.uint8]:
     return batch.pixels
 
 
-@pytest.mark.parametrize("format_name", BACKENDS)
+@pytest.mark.parametrize("format_name", DEFAULT_FORMATS)
 def test_files_detect_what_their_cells_say(
     detector_bundle: Bundle, pixels: NDArray[np.uint8], format_name: str
 ) -> None:

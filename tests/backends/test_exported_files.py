@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cloformer_deploy.backends.base import INPUT_NAME
 from cloformer_deploy.backends.coreml.targets import IOS_TARGETS
-from cloformer_deploy.backends.registry import BACKENDS, backend_of, default_target, runtime_for
+from cloformer_deploy.backends.registry import BACKENDS, DEFAULT_FORMATS, backend_of, default_target, runtime_for
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import probe_images
 from cloformer_deploy.errors import BundleError
@@ -39,7 +39,7 @@ numpy.save(sys.argv[3], interpreter.get_tensor(interpreter.get_output_details()[
 """
 
 
-@pytest.mark.parametrize("format_name", BACKENDS)
+@pytest.mark.parametrize("format_name", DEFAULT_FORMATS)
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_every_file_carries_its_own_description(image_bundle: Bundle, format_name: str, precision: str) -> None:
     manifest = image_bundle.manifest

@@ -31,7 +31,7 @@ BLOCKS = 12
 PARAMETERS_XXS = 4_159_657
 """Parameters of the lowered xxs: those published, less the folded ones and the normalization."""
 GIGA_MACS_XXS = 0.66
-TRANSPOSES = {"onnx": 12, "coreml": 12, "tflite": 44}
+TRANSPOSES = {"onnx": 12, "coreml": 12, "tflite": 44, "coreai": 12}
 """Transposes in 12 blocks: of the keys; in TFLite, where images need none, of the heads of queries, keys and values."""
 
 
@@ -66,7 +66,12 @@ def check_graph(bundle: Bundle, artifact: Artifact) -> None:
 
 @pytest.mark.parametrize(
     ("case", "format_name"),
-    [("xxs_seed0_2x3x224x224", "tflite"), ("xs_seed2_1x3x224x224", "coreml"), ("s_seed3_1x3x224x224", "onnx")],
+    [
+        ("xxs_seed0_2x3x224x224", "tflite"),
+        ("xs_seed2_1x3x224x224", "coreml"),
+        ("s_seed3_1x3x224x224", "onnx"),
+        ("xxs_seed1_1x3x256x192", "coreai"),
+    ],
 )
 def test_golden_logits(
     case: str,

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from cloformer_deploy.backends.base import INPUT_NAME, InputKind
-from cloformer_deploy.backends.registry import BACKENDS, backend_of, runtime_for, target_of
+from cloformer_deploy.backends.registry import BACKENDS, DEFAULT_FORMATS, backend_of, runtime_for, target_of
 from cloformer_deploy.backends.tflite.describe import operator_name
 from cloformer_deploy.backends.tflite.file import load_model as load_tflite
 from cloformer_deploy.backends.tflite.placement import Placement, placement
@@ -53,7 +53,7 @@ def run_file(path: Path, images: NDArray[np.generic]) -> NDArray[np.float32]:
     return np.concatenate([session.run(feed)["logits"] for feed in feeds])
 
 
-@pytest.mark.parametrize("format_name", BACKENDS)
+@pytest.mark.parametrize("format_name", DEFAULT_FORMATS)
 def test_a_file_agrees_with_the_simulation(tiny_bundle: Bundle, tmp_path: Path, format_name: str) -> None:
     artifact = artifact_of(tiny_bundle, format_name, "int8")
     preprocessing = tiny_bundle.manifest.preprocessing

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from cloformer_deploy.backends.registry import BACKENDS
+from cloformer_deploy.backends.registry import DEFAULT_FORMATS
 from cloformer_deploy.blame import blame, reexport
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import probe_images
@@ -81,7 +81,7 @@ def test_the_report_draws_boxes(detector_bundle: Bundle) -> None:
     assert all(text in content for text in ("Detections", "beach ball"))
 
 
-@pytest.mark.parametrize("format_name", BACKENDS)
+@pytest.mark.parametrize("format_name", DEFAULT_FORMATS)
 def test_a_planted_layer_fails_and_is_blamed_first(detector_bundle: Bundle, tmp_path: Path, format_name: str) -> None:
     artifact = artifact_of(detector_bundle, format_name, "fp32")
     reexported = reexport(detector_bundle, artifact, tmp_path, None, Silent(), sound=detector_bundle.path(artifact))

@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from cloformer_deploy.backends.registry import BACKENDS
+from cloformer_deploy.backends.registry import DEFAULT_FORMATS
 from cloformer_deploy.blame import blame, reexport
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import probe_images
@@ -121,7 +121,7 @@ def test_the_report_shows_maps(bundle: Bundle, tmp_path: Path) -> None:
     assert all(text in content for text in ("Maps", "beach ball", "#800000"))
 
 
-@pytest.mark.parametrize("format_name", BACKENDS)
+@pytest.mark.parametrize("format_name", DEFAULT_FORMATS)
 def test_a_planted_layer_fails_and_is_blamed_first(bundle: Bundle, tmp_path: Path, format_name: str) -> None:
     artifact = artifact_of(bundle, format_name, "fp32")
     reexported = reexport(bundle, artifact, tmp_path, None, Silent(), sound=bundle.path(artifact))

@@ -75,6 +75,7 @@ class ToyBackend:
 
     name, suffix, extra = "toy", ".toy", "all"
     packages: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
     image_colors: tuple[str, ...] = ("RGB",)
     input_layout: Literal["NCHW", "NHWC"] = "NCHW"
     dynamic_batch = False

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cloformer_deploy.backends.registry import BACKENDS, lower
+from cloformer_deploy.backends.registry import DEFAULT_FORMATS, lower
 from cloformer_deploy.bundle.bundle import Bundle, digest
 from cloformer_deploy.data.rendered import render
 from cloformer_deploy.gate import DriftConfig, gate
@@ -92,7 +92,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 CASES = [
     (family, format_name, fault)
     for family in ("softmax", "sigmoid", "one logit")
-    for format_name in BACKENDS
+    for format_name in DEFAULT_FORMATS
     for fault in ("none", *FAULTS)
     if (family, fault) != ("one logit", "order")
 ]

@@ -68,6 +68,7 @@ class CoreMLBackend:
     suffix = ".mlpackage"
     extra = "coreml"
     packages: tuple[str, ...] = ("coremltools",)
+    modules: tuple[str, ...] = ("coremltools",)
     image_colors: tuple[str, ...] = ("RGB",)
     input_layout: Literal["NCHW", "NHWC"] = "NCHW"
     targets = TARGETS

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 _QUANTIZED = "_quantized"
 _WEIGHTED = ("conv", "linear")
-_SMALLEST_PALETTE = 2048
+SMALLEST_PALETTE = 2048
 """Elements of a tensor; below, its table takes more than it saves."""
-_SMALLEST_SCALE = 2.0**-14
+SMALLEST_SCALE = 2.0**-14
 """The smallest normal number of float16; a smaller scale may be taken for 0, by which numbers are then divided."""
 
 
@@ -143,7 +143,7 @@ def _pair(operation: Any, kept: "Range") -> Any:
     from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - its usual name
 
     scale, zero_point = kept.grid(8)
-    grid: dict[str, Any] = {"scale": np.float32(max(scale, _SMALLEST_SCALE))}
+    grid: dict[str, Any] = {"scale": np.float32(max(scale, SMALLEST_SCALE))}
     # Without a zero point Core ML is faster.
     dtype = "uint8" if zero_point == 0 else "int8"
     if zero_point not in (0, 128):
@@ -164,7 +164,7 @@ def _compress(program: Any, recipe: "Recipe", chosen: Mapping[str, Iterable[str]
         config = OpPalettizerConfig(
             mode="custom",
             lut_function=lambda weight: palette(weight, recipe.weight_bits),
-            weight_threshold=_SMALLEST_PALETTE,
+            weight_threshold=SMALLEST_PALETTE,
         )
     else:
         config = OpLinearQuantizerConfig(

@@ -47,6 +47,7 @@ class OnnxBackend:
     suffix = ".onnx"
     extra = "onnx"
     packages: tuple[str, ...] = ("onnx", "onnxruntime", "onnxsim", "onnxscript")
+    modules: tuple[str, ...] = ("onnx", "onnxruntime", "onnxsim", "onnxscript")
     image_colors: tuple[str, ...] = COLORS
     input_layout: Literal["NCHW", "NHWC"] = "NCHW"
     targets = TARGETS

@@ -33,6 +33,7 @@ class TFLiteBackend:
     suffix = ".tflite"
     extra = "tflite"
     packages: tuple[str, ...] = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer")
+    modules: tuple[str, ...] = ("litert_torch", "ai_edge_litert", "ai_edge_quantizer")
     image_colors: tuple[str, ...] = COLORS
     input_layout: Literal["NCHW", "NHWC"] = "NHWC"
     targets = TARGETS

@@ -16,9 +16,9 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cloformer_deploy.backends.coreml.interpreter.files import EXPORT_AGAIN, shown
 from cloformer_deploy.backends.coreml.interpreter.package import Package
 from cloformer_deploy.backends.coreml.interpreter.types import UNKNOWN_SIZE, OtherType, TensorType, value_type
+from cloformer_deploy.backends.package_files import EXPORT_AGAIN, shown
 from cloformer_deploy.errors import BundleError
 
 Constant: TypeAlias = NDArray[Any] | tuple[str | int | float, ...]

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloformer_deploy.backends.coreml.interpreter.files import shown
 from cloformer_deploy.backends.coreml.interpreter.package import Feature, Package
 from cloformer_deploy.backends.coreml.interpreter.plan import Plan, make_plan
 from cloformer_deploy.backends.coreml.interpreter.steps import Step
 from cloformer_deploy.backends.coreml.interpreter.types import TORCH_DTYPES, TensorType
+from cloformer_deploy.backends.package_files import shown
 from cloformer_deploy.errors import RequestError, ToolError
 
 Output: TypeAlias = NDArray[Any] | str | int | dict[str, float] | dict[int, float]

@@ -18,9 +18,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from cloformer_deploy.backends.coreml.interpreter.files import EXPORT_AGAIN, check_no_links, inside, read_part, shown
 from cloformer_deploy.backends.coreml.interpreter.suppression import Suppression
 from cloformer_deploy.backends.coreml.interpreter.types import UNKNOWN_SIZE, TensorType, value_type
+from cloformer_deploy.backends.package_files import EXPORT_AGAIN, check_no_links, inside, read_part, shown
 from cloformer_deploy.errors import BundleError, MissingPartError
 from cloformer_deploy.system.packages import install_command
 

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from cloformer_deploy import __version__
 from cloformer_deploy.backends.coreml.interpreter.constants import Constant, Decoder
-from cloformer_deploy.backends.coreml.interpreter.files import EXPORT_AGAIN, shown
 from cloformer_deploy.backends.coreml.interpreter.ops import OPERATORS, Operator, Slot, bind
 from cloformer_deploy.backends.coreml.interpreter.package import Package, input_types
 from cloformer_deploy.backends.coreml.interpreter.rounding import Compressed
 from cloformer_deploy.backends.coreml.interpreter.steps import Result, Step, widened, with_frees
 from cloformer_deploy.backends.coreml.interpreter.types import TORCH_DTYPES, OtherType, TensorType, value_type
+from cloformer_deploy.backends.package_files import EXPORT_AGAIN, shown
 from cloformer_deploy.errors import BundleError
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cloformer_deploy.backends.coreml.interpreter.files import shown
 from cloformer_deploy.backends.coreml.interpreter.types import OtherType, TensorType
+from cloformer_deploy.backends.package_files import shown
 from cloformer_deploy.errors import ToolError
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloformer_deploy.backends.coreml.interpreter.files import EXPORT_AGAIN, shown
+from cloformer_deploy.backends.package_files import EXPORT_AGAIN, shown
 from cloformer_deploy.errors import BundleError, ToolError
 
 

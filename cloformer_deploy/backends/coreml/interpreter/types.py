@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike
 
-from cloformer_deploy.backends.coreml.interpreter.files import EXPORT_AGAIN, shown
+from cloformer_deploy.backends.package_files import EXPORT_AGAIN, shown
 from cloformer_deploy.errors import BundleError
 
 UNKNOWN_SIZE = -1

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloformer_deploy.backends.coreml.interpreter.files import shown
 from cloformer_deploy.backends.coreml.interpreter.interpreter import Program
+from cloformer_deploy.backends.package_files import shown
 
 FLOAT32_TOLERANCE = 1e-6
 """The tolerance relative to a tensor's largest absolute value.

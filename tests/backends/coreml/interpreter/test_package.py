@@ -57,7 +57,7 @@ def test_empty_file(package: Path, part: str) -> None:
 def test_file_above_the_size_limit(package: Path, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # The file is enlarged so that it is the only one above the limit.
     (package / part).write_bytes((package / part).read_bytes().ljust(100_000))
-    monkeypatch.setattr("cloformer_deploy.backends.coreml.interpreter.files.MAX_FILE_BYTES", 99_999)
+    monkeypatch.setattr("cloformer_deploy.backends.package_files.MAX_FILE_BYTES", 99_999)
     assert_rejected(package, f"{Path(part).name}' has 100000 bytes, more than the limit of 99999")
 
 

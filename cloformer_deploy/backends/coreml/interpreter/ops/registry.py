@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloformer_deploy.backends.coreml.interpreter.constants import Constant
-from cloformer_deploy.backends.coreml.interpreter.files import EXPORT_AGAIN, shown
+from cloformer_deploy.backends.package_files import EXPORT_AGAIN, shown
 from cloformer_deploy.errors import BundleError
 
 Function = TypeVar("Function", bound=Callable[..., Any])

@@ -1,4 +1,4 @@
-"""Read the files of an untrusted package: no file outside it, no file reached through a link, no very large file."""
+"""Read the files of an untrusted package: no file outside its folder, none reached through a link, none very large."""
 
 import os
 from pathlib import Path
