@@ -45,6 +45,14 @@ NpuOption = Annotated[
         show_default="the formats' own runtimes",
     ),
 ]
+WorkersOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Run images on all cores of this machine (ray) or of a cluster (ray:HOST:PORT); see docs/scale.md.",
+        metavar="ray[:ADDRESS]",
+        show_default="this process",
+    ),
+]
 OverlayOption = Annotated[
     Path | None,
     typer.Option(

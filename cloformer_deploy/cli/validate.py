@@ -10,6 +10,7 @@ from cloformer_deploy.cli.options import (
     JsonOption,
     LimitOption,
     NpuOption,
+    WorkersOption,
     print_json,
     print_tables,
     progress,
@@ -22,6 +23,7 @@ def command(
     data: DataOption = None,
     limit: LimitOption = None,
     device: NpuOption = None,
+    workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare every artifact of a bundle with PyTorch on the same images."""
@@ -29,9 +31,11 @@ def command(
     from cloformer_deploy.npu import npu_of
     from cloformer_deploy.report import validation_json, validation_tables
     from cloformer_deploy.validation import validate
+    from cloformer_deploy.validation.workers import workers_of
 
-    with progress() as steps:
-        result = validate(Bundle.open(bundle), data, limit, steps, npu_of(device) if device else None)
+    opened, npu = Bundle.open(bundle), npu_of(device) if device else None
+    with progress() as steps, workers_of(workers, steps) as hands:
+        result = validate(opened, data, limit, steps, npu, hands)
     if as_json:
         print_json(validation_json(result))
     else:
