@@ -5,12 +5,13 @@ import re
 import secrets
 import signal
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import cache
-from typing import Any
+from typing import Any, TextIO, cast
 
 from cloformer_deploy.errors import RequestError, ToolError
 from cloformer_deploy.progress import Progress
@@ -21,6 +22,7 @@ _OBJECT_STORE_BYTES = 256 * 2**20
 """Memory for what is sent to workers on this machine; these see every file."""
 _ANSWERS_WITHIN_S = 10.0
 _SHORT_FOLDER = "/tmp"  # noqa: S108 - names of sockets must be short; the folder in it is private
+_RAY_PRINTS = "ray_listen_error_messages"
 _QUIET = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
 
 
@@ -71,9 +73,23 @@ def _session(where: str, **options: Any) -> Iterator[None]:
     if own_thread:
         signal.signal(signal.SIGTERM, on_termination)  # Ray sets its own
     try:
-        yield
+        with redirect_stdout(cast(TextIO, _WithoutRay(sys.stdout))):
+            yield
     finally:
         ray.shutdown()
+
+
+class _WithoutRay:
+    """Standard output without what Ray prints there from a thread when a node is lost, for which it has no switch."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return len(text) if threading.current_thread().name == _RAY_PRINTS else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _check(address: str) -> None:

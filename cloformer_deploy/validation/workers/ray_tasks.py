@@ -97,26 +97,31 @@ class _Run:
                     return
 
     def _submit_next(self, place: int, shards: Iterator[Shard]) -> bool:
-        """Submit the next shard; False after the last, or after one that cannot be run."""
+        """Submit the next shard; False after the last, or after one that cannot be taken."""
         try:
             shard = next(shards, None)
-            if shard is None:
-                return False
-            if shard.indices:
-                self._submit(place, shard)
-            else:
-                self._done[place] = [()] * len(shard.wanted)
         except CloformerDeployError as error:
             self._done[place] = error
             return False
+        if shard is None:
+            return False
+        if shard.indices:
+            self._submit(place, shard)
+        else:
+            self._done[place] = [()] * len(shard.wanted)
         return True
 
     def _submit(self, place: int, shard: Shard) -> None:
-        if self._sends_images:
-            task = Task(self._name, shard, lot=load(self._work, shard, self._loaders.map))
+        """Submit a shard, unless its images cannot be used."""
+        try:
+            if self._sends_images:
+                task = Task(self._name, shard, lot=load(self._work, shard, self._loaders.map))
+            else:
+                task = Task(self._name, shard, [self._work.images.identity(index) for index in shard.indices])
+        except CloformerDeployError as error:
+            self._done[place] = error
         else:
-            task = Task(self._name, shard, [self._work.images.identity(index) for index in shard.indices])
-        self._waiting[self._called(task)] = (place, shard)
+            self._waiting[self._called(task)] = (place, shard)
 
     def _called(self, task: Task, **options: Any) -> Any:
         remote = self._call.options(**{"num_cpus": 1, "max_retries": _ATTEMPTS - 1, **options})
