@@ -68,7 +68,7 @@ def follow(processes: Processes, cluster: RayCluster, folder: Path, *args: str) 
     for line in process.stderr:
         if line.startswith("Comparing"):
             break
-    next(line for line in process.stderr if " of " in line)
+    next(line for line in process.stderr if re.match(r" +\d+ of \d+$", line))
     return process
 
 
@@ -97,7 +97,8 @@ def test_a_node_that_sees_no_file_gives_the_same(cluster: RayCluster, folder: Pa
     assert shown.stdout == expected
     assert "does not see data as it is here: images are sent to it" in shown.stderr
     assert "does not see bundle as it is here: its files are sent to it" in shown.stderr
-    assert [name for name in os.listdir(tempfile.gettempdir()) if re.match("cloformer-deploy-[0-9a-f]{32}", name)] == []
+    kept = [path.name for path in Path(tempfile.gettempdir()).iterdir()]
+    assert [name for name in kept if re.match("cloformer-deploy-[0-9a-f]{32}", name)] == []
 
 
 @pytest.mark.integration

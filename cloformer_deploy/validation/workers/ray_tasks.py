@@ -189,8 +189,11 @@ class _Run:
             except ray.exceptions.RayTaskError:
                 raise
             except ray.exceptions.RayError as error:
+                if node not in _nodes():
+                    continue
                 told = f"{_name(self._nodes, node)} cannot run a worker: {' '.join(str(error).split())}"
                 raise ToolError(told, "take it out of the cluster (ray stop), or see Ray's logs there") from error
+        self._look_after_nodes()
 
     def _understood(self, answer: Any) -> Answer:
         """Return an answer, unless it is of another environment.
@@ -209,7 +212,7 @@ class _Run:
         return answer
 
     def _refused(self, theirs: Mapping[str, str], node: str) -> MissingPartError:
-        name, mine = _name(self._nodes, node), self._expected
+        name, mine = _name(self._nodes, node), {"cloformer-deploy": own_version(), **self._expected}
         other = [f"{part} {theirs[part]}, here {mine[part]}" for part in theirs if theirs[part] != mine.get(part)]
         return MissingPartError(
             f"results of {name} would differ, for it has {'; '.join(other)}",
