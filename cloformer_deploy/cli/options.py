@@ -203,6 +203,7 @@ class _Steps:
             self._task = None
 
     def step(self, text: str) -> None:
+        self._tenths = 0
         if self._bar.disable:
             self._bar.console.print(f"{visible(text)} ...", markup=False, soft_wrap=True)
             return

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from functools import cache
+from io import StringIO
 from typing import Any, TextIO, cast
 
 from cloformer_deploy.errors import RequestError, ToolError
@@ -76,7 +77,8 @@ def _session(where: str, **options: Any) -> Iterator[None]:
         with redirect_stdout(cast(TextIO, _WithoutRay(sys.stdout))):
             yield
     finally:
-        ray.shutdown()
+        with redirect_stdout(StringIO()):  # where it prints what is left
+            ray.shutdown()
 
 
 class _WithoutRay:

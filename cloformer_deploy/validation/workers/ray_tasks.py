@@ -2,6 +2,7 @@
 
 import pickle
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -65,7 +66,7 @@ class _Run:
         """Place in order, and shard, of each task that is not done."""
         self._done: dict[int, Found | CloformerDeployError] = {}
         """What is there of shards after the next one; an error is raised when its turn comes."""
-        self._nodes = _nodes()
+        self._nodes, self._looked = _nodes(), time.monotonic()
         self._call = _remote()
 
     def results(self, shards: Iterator[Shard]) -> Iterator[Found]:
@@ -78,7 +79,7 @@ class _Run:
             self._loaders = loaders
             place = 0
             while True:
-                while following and len(self._waiting) < 2 * _cores(self._nodes):
+                while following and len(self._waiting) < max(1, 2 * _cores(self._nodes)):
                     following = self._submit_next(submitted, shards)
                     submitted += following
                 if place in self._done:
@@ -91,9 +92,9 @@ class _Run:
                     ready, _ = ray.wait(list(self._waiting), num_returns=1, timeout=_LOOKS_EVERY_S)
                     for ref in ready:
                         self._take(ref)
-                    if not ready:
-                        self._look_after_nodes()
+                    self._look_after_nodes(every_s=_LOOKS_EVERY_S)
                 else:
+                    self._look_after_nodes()
                     return
 
     def _submit_next(self, place: int, shards: Iterator[Shard]) -> bool:
@@ -194,6 +195,8 @@ class _Run:
                 told = f"{_name(self._nodes, node)} cannot run a worker: {' '.join(str(error).split())}"
                 raise ToolError(told, "take it out of the cluster (ray stop), or see Ray's logs there") from error
         self._look_after_nodes()
+        if not self._nodes:
+            raise _no_workers()
 
     def _understood(self, answer: Any) -> Answer:
         """Return an answer, unless it is of another environment.
@@ -219,13 +222,15 @@ class _Run:
             f"install on {name} what is here (pip freeze here, pip install -r there), or take it out of the cluster",
         )
 
-    def _look_after_nodes(self) -> None:
-        """Tell of nodes that are lost; fail if none is left."""
-        now = _nodes()
+    def _look_after_nodes(self, every_s: float = 0.0) -> None:
+        """Tell of nodes that are lost, unless that was done a short while ago; fail if work is left and no node."""
+        if time.monotonic() - self._looked < every_s:
+            return
+        self._looked, now = time.monotonic(), _nodes()
         for node in self._nodes.keys() - now.keys():
             self._progress.warn(f"{_name(self._nodes, node)} is lost: its shards are run again on other nodes")
         self._nodes = now
-        if not now:
+        if self._waiting and not now:
             raise _no_workers()
 
     def end(self) -> None:
