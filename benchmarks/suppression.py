@@ -25,7 +25,7 @@ from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.tasks import TASKS, Outputs
 from cloformer_deploy.tasks.boxes import Detections, detections
-from cloformer_deploy.validation.evaluation import reference_model
+from cloformer_deploy.validation.bundle_work import reference_model
 from cloformer_deploy.validation.images import opened
 from cloformer_deploy.validation.inference import reference_outputs
 

@@ -49,6 +49,7 @@ def survey() -> Survey:
             _packages("base", BASE_PACKAGES, "pip install cloformer-deploy"),
             *(_packages(item.extra, item.packages, install_command(item.extra)) for item in BACKENDS.values()),
             _packages("report", ("jinja2", "matplotlib"), install_command("report")),
+            _packages("ray", ("ray",), install_command("ray")),
         ),
         runtimes=tuple(
             _part(runtime.title, runtime.missing(), f"runs {backend.name}")

@@ -31,6 +31,9 @@ class CloformerDeployError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[type["CloformerDeployError"], tuple[str, str]]:
+        return type(self), (self.message, self.hint)
+
 
 class CheckFailedError(CloformerDeployError):
     """A check (validation, gate) found an artifact worse than its limits allow."""

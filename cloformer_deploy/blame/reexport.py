@@ -16,7 +16,7 @@ from cloformer_deploy.networks import NETWORKS, Network
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.packages import installed_version, require
 from cloformer_deploy.tasks import Task, task_of
-from cloformer_deploy.validation.evaluation import reference_model
+from cloformer_deploy.validation.bundle_work import reference_model
 
 if TYPE_CHECKING:
     from torch import fx, nn

@@ -15,6 +15,7 @@ from cloformer_deploy.cli.options import (
     JsonOption,
     LimitOption,
     NpuOption,
+    WorkersOption,
     print_json,
     print_tables,
     progress,
@@ -29,6 +30,7 @@ def command(
     data: DataOption = None,
     limit: LimitOption = None,
     device: NpuOption = None,
+    workers: WorkersOption = None,
     config: ConfigOption = None,
     baseline: BaselineOption = None,
     update_baseline: Annotated[
@@ -60,6 +62,7 @@ def command(
     from cloformer_deploy.npu import npu_of
     from cloformer_deploy.report import ci
     from cloformer_deploy.report.gate import gate_json, gate_tables
+    from cloformer_deploy.validation.workers import workers_of
 
     if update_baseline and baseline is None:
         raise RequestError("--update-baseline has no file to write", "give it with --baseline")
@@ -69,7 +72,8 @@ def command(
         opened = Bundle.open(bundle)
         latency = latency_checks(opened, limits, open_baseline_bundle(baseline_bundle), Protocol(), steps)
         npu = npu_of(device) if device else None
-        result = gate(opened, data, limit, limits, known, store, latency, steps, npu)
+        with workers_of(workers, steps) as hands:
+            result = gate(opened, data, limit, limits, known, store, latency, steps, npu, hands)
     if junit is not None:
         ci.write_report(junit, ci.junit(result))
     if summary is not None:

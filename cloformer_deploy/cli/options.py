@@ -45,6 +45,14 @@ NpuOption = Annotated[
         show_default="the formats' own runtimes",
     ),
 ]
+WorkersOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Run images on all cores of this machine (ray) or of a cluster (ray:HOST:PORT); see docs/scale.md.",
+        metavar="ray[:ADDRESS]",
+        show_default="this process",
+    ),
+]
 OverlayOption = Annotated[
     Path | None,
     typer.Option(
@@ -195,6 +203,7 @@ class _Steps:
             self._task = None
 
     def step(self, text: str) -> None:
+        self._tenths = 0
         if self._bar.disable:
             self._bar.console.print(f"{visible(text)} ...", markup=False, soft_wrap=True)
             return

@@ -10,6 +10,7 @@ from cloformer_deploy.cli.options import (
     JsonOption,
     LimitOption,
     NpuOption,
+    WorkersOption,
     print_json,
     print_tables,
     progress,
@@ -37,6 +38,7 @@ def command(
             help="Compare the interpreters of Core ML and Core AI too, node by node. See docs/coreai.md.",
         ),
     ] = False,
+    workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare every artifact of a bundle with PyTorch on the same images."""
@@ -49,10 +51,11 @@ def command(
         validation_tables,
     )
     from cloformer_deploy.validation import validate
+    from cloformer_deploy.validation.workers import workers_of
 
-    with progress() as steps:
-        opened = Bundle.open(bundle)
-        result = validate(opened, data, limit, steps, npu_of(device) if device else None)
+    opened, npu = Bundle.open(bundle), npu_of(device) if device else None
+    with progress() as steps, workers_of(workers, steps) as hands:
+        result = validate(opened, data, limit, steps, npu, hands)
         witnesses = _cross_check(opened, steps) if cross_check else ()
     if as_json:
         print_json({**validation_json(result), **cross_check_json(witnesses)})

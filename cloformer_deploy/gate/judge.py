@@ -19,11 +19,13 @@ from cloformer_deploy.gate.npus import npu_checks
 from cloformer_deploy.npu import Npu
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.tasks import Comparison
+from cloformer_deploy.validation.bundle_work import Candidate
 from cloformer_deploy.validation.cache import Cache, key
 from cloformer_deploy.validation.checks import Check, against_pytorch, at_chance
 from cloformer_deploy.validation.diagnosis import diagnose
-from cloformer_deploy.validation.evaluation import Candidate, Evaluated, Evaluation, Results
+from cloformer_deploy.validation.evaluation import Evaluated, Evaluation, Results
 from cloformer_deploy.validation.images import opened
+from cloformer_deploy.validation.workers.base import Workers
 
 Status = Literal["passed", "failed", "not_executed"]
 DIAGNOSED = 32
@@ -103,6 +105,7 @@ def gate(
     latency: Mapping[str, Sequence[Check]],
     progress: Progress,
     npu: Npu | None = None,
+    workers: Workers | None = None,
 ) -> Gate:
     """Judge a bundle on images.
 
@@ -116,15 +119,17 @@ def gate(
         latency: checks of latency by an artifact's path, see `latency_checks`.
         progress: receives each step.
         npu: see `Evaluation`; a baseline is then of the same NPU.
+        workers: see `Evaluation`.
 
     Raises:
         BundleError: the bundle is not as its manifest says.
         RequestError: see `Evaluation`.
+        MissingPartError: a worker has another environment than this process.
         DataError: the images cannot be used, or some are in the calibration set of an artifact.
         ToolError: a runtime failed.
     """
-    images = opened(bundle, data, max_images, progress, cache, npu)
-    evaluation = Evaluation(bundle, images, cache, npu)
+    images = opened(bundle, data, max_images, progress, cache, npu, workers)
+    evaluation = Evaluation(bundle, images, cache, npu, workers)
     results, task = evaluation.run(progress), evaluation.task
     progress.step("Judging")
     identities = [key(images.identity(index)).hex()[:16] for index in range(len(images))]

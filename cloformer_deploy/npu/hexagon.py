@@ -26,7 +26,7 @@ from cloformer_deploy.backends.target import FLOATS, ArtifactKey
 from cloformer_deploy.errors import MissingPartError, ToolError
 from cloformer_deploy.npu import qnn
 from cloformer_deploy.npu.base import Compiled, Layer, Placed
-from cloformer_deploy.system.cores import usable_cores
+from cloformer_deploy.system.cores import threads_each
 from cloformer_deploy.system.packages import require
 from cloformer_deploy.system.subprocesses import silent_pool
 from cloformer_deploy.tasks import Outputs
@@ -170,7 +170,7 @@ class HexagonSession:
         self._path, self._size = path, batch
         self.batch: int | None = None if batch == 1 else batch
         self._run = partial(qnn.run, str(path.absolute()), architecture)
-        self._workers = silent_pool(usable_cores())
+        self._workers = silent_pool(threads_each(1))
 
     def run(self, feed: Feed) -> Outputs:
         """See `Session.run`."""

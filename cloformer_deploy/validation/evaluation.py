@@ -4,73 +4,35 @@ Of each image and artifact only compact evidence is kept (`Task.evidence`) and a
 """
 
 import json
-import platform
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
-from importlib.metadata import version
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloformer_deploy import __version__
-from cloformer_deploy.backends.base import Runtime, Session
 from cloformer_deploy.backends.registry import BACKENDS, lower_for, runtime_for
 from cloformer_deploy.backends.target import FLOATS
 from cloformer_deploy.bundle import Bundle
-from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import Dataset
 from cloformer_deploy.errors import MissingPartError, RequestError
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.npu import Npu, no_artifact
 from cloformer_deploy.progress import Progress
-from cloformer_deploy.system.files import naming
 from cloformer_deploy.system.text import counted
 from cloformer_deploy.tasks import Comparison, Outputs, Task, task_of
-from cloformer_deploy.tasks.distances import distance_bytes, image_distances, summarize
+from cloformer_deploy.tasks.distances import distance_bytes, summarize
+from cloformer_deploy.validation.bundle_work import BundleWork, Candidate
 from cloformer_deploy.validation.cache import Cache, key
-from cloformer_deploy.validation.cached_inference import Lot, Subject, results
-from cloformer_deploy.validation.inference import artifact_outputs, reference_outputs
+from cloformer_deploy.validation.cached_inference import results
+from cloformer_deploy.validation.inference import reference_outputs
+from cloformer_deploy.validation.workers.base import Workers
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-class Candidate:
-    """An artifact with its runtime; it is loaded when it is first needed.
-
-    Attributes:
-        artifact: its manifest entry.
-        runtime: name of what executes it here.
-        lack: what keeps it from being executed, or None.
-    """
-
-    def __init__(self, bundle: Bundle, artifact: Artifact, runtime: Runtime) -> None:
-        self._bundle, self.artifact = bundle, artifact
-        self._runtime = runtime
-        self.runtime = self._runtime.name
-        self.lack: MissingPartError | None = self._runtime.missing()
-
-    @cached_property
-    def session(self) -> Session:
-        """The loaded file; it is loaded on first use."""
-        return self._runtime.open(self._bundle.path(self.artifact))
-
-    def outputs(self, pixels: NDArray[np.uint8], expected: Outputs) -> Outputs:
-        """Return its outputs for images (B, 3, H, W), RGB uint8, whose shapes must be those of `expected`.
-
-        Raises:
-            ToolError: the runtime failed, or an output has another shape.
-        """
-        with naming(self.artifact.path):
-            preprocessing = self._bundle.manifest.preprocessing
-            return artifact_outputs(self.session, pixels, preprocessing, self.artifact.input.kind, expected)
-
-    @property
-    def key(self) -> bytes:
-        """Key of everything that its outputs depend on beside the image."""
-        return key("outputs", self.artifact.sha256, self.runtime, self._runtime.version(), platform.machine())
 
 
 @dataclass(frozen=True)
@@ -119,22 +81,32 @@ class Evaluation:
         images: to be run.
         cache: where results are looked up and kept; None computes all of them.
         npu: run the artifacts for it in its simulator, and no others; None runs all on their formats' runtimes.
+        workers: run the images; None does it in this process.
 
     Raises:
         RequestError: the NPU has no simulator, or the bundle no artifact for it.
         CheckpointError: the weights are not what the manifest says (when they are first needed).
     """
 
-    def __init__(self, bundle: Bundle, images: Dataset, cache: Cache | None = None, npu: Npu | None = None) -> None:
-        self.bundle, self.images, self._cache = bundle, images, cache
+    def __init__(
+        self,
+        bundle: Bundle,
+        images: Dataset,
+        cache: Cache | None = None,
+        npu: Npu | None = None,
+        workers: Workers | None = None,
+    ) -> None:
+        self.bundle, self.images, self._cache, self._workers = bundle, images, cache, workers
         self.candidates = _candidates(bundle, npu)
+        executed = [item for item in self.candidates if item.lack is None]
+        self._work = BundleWork(bundle, images, executed)
         self.task: Task = task_of(bundle.manifest)
         self._distance_bytes = distance_bytes(self.task.outputs)
 
-    @cached_property
+    @property
     def model(self) -> "nn.Module":
         """PyTorch's model, in evaluation mode; it is built on first use."""
-        return reference_model(self.bundle)
+        return self._work.model
 
     def reference(self, images: NDArray[np.float32]) -> Outputs:
         """Return PyTorch's outputs for normalized images (B, 3, H, W)."""
@@ -150,16 +122,13 @@ class Evaluation:
 
         Raises:
             DataError: an image cannot be used.
-            ToolError: a runtime failed.
+            MissingPartError: a worker has another environment than this process.
+            ToolError: a runtime failed, or the workers did.
         """
         progress.step("Loading the artifacts")
         failures = [tuple(self._weight_failures(item)) for item in self.candidates]
-        executed = [item for item in self.candidates if item.lack is None]
-        if self._cache is None:  # with a cache, a file is loaded only if it lacks a result
-            for item in executed:
-                item.session  # noqa: B018 - an unreadable file is reported before any image is run
-        progress.step(f"Comparing {counted(len(executed), 'artifact')} with PyTorch")
-        found = self._found(executed, progress)
+        progress.step(f"Comparing {counted(len(self._work.keys) - 1, 'artifact')} with PyTorch")
+        found = self._found(progress)
         labels = self.images.labels
         evidence = [item[self._distance_bytes :] for item in found[0]]
         lots = iter(found[1:])
@@ -170,32 +139,15 @@ class Evaluation:
         reference = self._compared(evidence, found[0], labels)
         return Results(reference, tuple(evidence), tuple(artifacts))
 
-    def _found(self, executed: Sequence[Candidate], progress: Progress) -> list[list[bytes]]:
+    def _found(self, progress: Progress) -> list[list[bytes]]:
         """Return distances and evidence of each image: PyTorch's, then those of each executed artifact."""
-        preprocessing = self.bundle.manifest.preprocessing
-        subjects = [Subject(key(self._reference_key), lambda lot: self._packed(lot, lot.prepared))]
-        subjects += [Subject(key(self._reference_key, item.key), self._runner(item)) for item in executed]
-        found: list[list[bytes]] = [[] for _ in subjects]
-        batches = results(
-            self.images,
-            preprocessing,
-            subjects,
-            self._cache,
-            lambda pixels: self.reference(preprocessing.normalize(pixels)),
-        )
-        for place, lots in batches:
-            for kept, new in zip(found, lots, strict=True):
-                kept += new
-            progress.advance(place.stop, len(self.images))
+        found: list[list[bytes]] = [[] for _ in self._work.keys]
+        with _threads_restored():
+            for place, lots in results(self._work, self._cache, self._workers):
+                for kept, new in zip(found, lots, strict=True):
+                    kept += new
+                progress.advance(place.stop, len(self.images))
         return found
-
-    def _runner(self, candidate: Candidate) -> Callable[[Lot], list[bytes]]:
-        return lambda lot: self._packed(lot, candidate.outputs(lot.pixels, lot.prepared))
-
-    def _packed(self, lot: Lot, found: Outputs) -> list[bytes]:
-        distances = image_distances(lot.prepared, found, self.task.outputs)
-        evidence = self.task.evidence(found, lot.prepared, lot.truths)
-        return [a + b for a, b in zip(distances, evidence, strict=True)]
 
     def _evaluated(
         self, candidate: Candidate, expected: Sequence[bytes], packed: Sequence[bytes] | None, failures: tuple[str, ...]
@@ -238,19 +190,6 @@ class Evaluation:
             self._cache.put(found)
         return found[name]
 
-    @property
-    def _reference_key(self) -> bytes:
-        manifest = self.bundle.manifest
-        return key(
-            "reference",
-            manifest.task,
-            manifest.scores,
-            manifest.weights.file_sha256,
-            __version__,
-            version("torch"),
-            platform.machine(),
-        )
-
 
 def _candidates(bundle: Bundle, npu: Npu | None) -> list[Candidate]:
     artifacts = bundle.manifest.artifacts
@@ -265,12 +204,13 @@ def _candidates(bundle: Bundle, npu: Npu | None) -> list[Candidate]:
     return found
 
 
-def reference_model(bundle: Bundle) -> "nn.Module":
-    """Return the model of a bundle's weights, in evaluation mode.
+@contextmanager
+def _threads_restored() -> Iterator[None]:
+    """Give PyTorch back the number of threads that it had: the work sets it to one."""
+    import torch
 
-    Raises:
-        CheckpointError: the weights cannot be used, or are not of the manifest's architecture.
-    """
-    from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
-
-    return build_model(load_checkpoint(bundle.weights_path, architecture=bundle.manifest.architecture))
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -5,14 +5,16 @@ from pathlib import Path
 
 from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Manifest
-from cloformer_deploy.data import Dataset, image_digest
+from cloformer_deploy.data import Dataset
 from cloformer_deploy.errors import BundleError
 from cloformer_deploy.npu import SIMULATED_IMAGES, Npu
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.tasks import task_of
-from cloformer_deploy.validation.cache import Cache, key
-from cloformer_deploy.validation.cached_inference import Subject, results
+from cloformer_deploy.validation.cache import Cache
+from cloformer_deploy.validation.cached_inference import results
+from cloformer_deploy.validation.digest_work import DigestWork
 from cloformer_deploy.validation.leakage import check_no_leakage
+from cloformer_deploy.validation.workers.base import Workers
 
 
 def opened(
@@ -22,6 +24,7 @@ def opened(
     progress: Progress,
     cache: Cache | None = None,
     npu: Npu | None = None,
+    workers: Workers | None = None,
 ) -> Dataset:
     """Check a bundle, and open the images that it is judged on.
 
@@ -33,6 +36,7 @@ def opened(
         progress: receives each step.
         cache: keeps the digests of images.
         npu: what simulates them, or None.
+        workers: read the images; None does it in this process.
 
     Raises:
         BundleError: the bundle is not as its manifest says, or lists no artifacts.
@@ -51,20 +55,21 @@ def opened(
     for warning in images.warnings:
         progress.warn(warning)
     if data is not None:  # the bundled images are of another split than those that calibration takes
-        _check_calibration(manifest, images, progress, cache)
+        _check_calibration(manifest, images, progress, cache, workers)
     return images
 
 
-def _check_calibration(manifest: Manifest, images: Dataset, progress: Progress, cache: Cache | None) -> None:
+def _check_calibration(
+    manifest: Manifest, images: Dataset, progress: Progress, cache: Cache | None, workers: Workers | None
+) -> None:
     """Read all images before anything is run: with leaked images the result would be useless."""
     calibrations = {item.sha256[:12]: item.images for item in manifest.calibrations}
     if not calibrations:
         return
     progress.step("Looking for images of the calibration set")
-    subject = Subject(key("digest"), lambda lot: [image_digest(image).encode() for image in lot.pixels])
 
     def digests() -> Iterator[str]:
-        for place, (found,) in results(images, manifest.preprocessing, [subject], cache):
+        for place, (found,) in results(DigestWork(images, manifest.preprocessing), cache, workers):
             yield from (digest.decode() for digest in found)
             progress.advance(place.stop, len(images))
 

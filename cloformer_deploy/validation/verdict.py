@@ -13,6 +13,7 @@ from cloformer_deploy.tasks import Comparison, Task
 from cloformer_deploy.validation.checks import against_pytorch, at_chance
 from cloformer_deploy.validation.evaluation import Evaluated, Evaluation
 from cloformer_deploy.validation.images import opened
+from cloformer_deploy.validation.workers.base import Workers
 
 Status = Literal["passed", "failed", "not_executed"]
 
@@ -81,7 +82,12 @@ class Validation:
 
 
 def validate(
-    bundle: Bundle, data: Path | None, max_images: int | None, progress: Progress, npu: Npu | None = None
+    bundle: Bundle,
+    data: Path | None,
+    max_images: int | None,
+    progress: Progress,
+    npu: Npu | None = None,
+    workers: Workers | None = None,
 ) -> Validation:
     """Compare every artifact with PyTorch over images.
 
@@ -93,15 +99,17 @@ def validate(
         max_images: see `validation.images.opened`.
         progress: receives each step.
         npu: see `Evaluation`.
+        workers: see there.
 
     Raises:
         BundleError: the bundle is not as its manifest says.
         RequestError: see `Evaluation`.
+        MissingPartError: a worker has another environment than this process.
         DataError: the images cannot be used, or some are in the calibration set of an artifact.
         ToolError: a runtime failed.
     """
-    images = opened(bundle, data, max_images, progress, npu=npu)
-    evaluation = Evaluation(bundle, images, npu=npu)
+    images = opened(bundle, data, max_images, progress, npu=npu, workers=workers)
+    evaluation = Evaluation(bundle, images, npu=npu, workers=workers)
     results, task = evaluation.run(progress), evaluation.task
     chance = at_chance(results.reference)
     if chance is not None:

@@ -18,7 +18,7 @@ from cloformer_deploy.data import probe_images
 from cloformer_deploy.export.pipeline import Export
 from cloformer_deploy.export.request import ExportRequest
 from cloformer_deploy.networks.cloformer import CUSTOM, configured
-from cloformer_deploy.validation.evaluation import reference_model
+from cloformer_deploy.validation.bundle_work import reference_model
 from tests.tasks.comparing import compared
 from tests.tiny import BLOCKS as TINY_BLOCKS
 from tests.tiny import TINY, as_trained

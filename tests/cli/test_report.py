@@ -117,7 +117,7 @@ def test_what_gate_ran_is_not_run_again(exported: CopyBundle, monkeypatch: pytes
         raise AssertionError("run again")
 
     monkeypatch.setattr("cloformer_deploy.backends.onnx.runtime.OnnxRuntime.open", refuse)
-    monkeypatch.setattr("cloformer_deploy.validation.evaluation.reference_outputs", refuse)
+    monkeypatch.setattr("cloformer_deploy.validation.bundle_work.reference_outputs", refuse)
     answer = reported(bundle)
     assert answer["passed"]
     assert [item["status"] for item in answer["artifacts"]] == ["passed", "passed"]

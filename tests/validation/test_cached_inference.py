@@ -1,6 +1,6 @@
 """Test that results are computed for the images that lack them, and are otherwise taken from the cache."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,32 +11,44 @@ from cloformer_deploy.data import Dataset, Preprocessing, open_folder
 from cloformer_deploy.errors import DataError
 from cloformer_deploy.tasks import Outputs
 from cloformer_deploy.validation.cache import Cache, key
-from cloformer_deploy.validation.cached_inference import BATCH_SIZE, Lot, Pixels, Subject, results
+from cloformer_deploy.validation.cached_inference import BATCH_SIZE, results
+from cloformer_deploy.validation.workers.base import Lot, Pixels
 
 PREPROCESSING = Preprocessing.published(32, 32)
 COUNT = 2 * BATCH_SIZE + 5
 
 
-class Counted:
-    """Subjects whose result is the sum of an image's pixels times a factor; counts the images they are run on."""
+class Sums:
+    """Work whose result is the sum of an image's pixels times a factor; counts the images it is run on."""
 
-    def __init__(self) -> None:
+    bundle = None
+
+    def __init__(self, images: Dataset, factors: Sequence[int], preprocessing: Preprocessing) -> None:
+        self.images, self.preprocessing, self._factors = images, preprocessing, factors
+        self.keys = [key("sum", str(factor)) for factor in factors]
         self.runs: list[int] = []
+        self.opened: set[int] = set()
         self.prepared = 0
+
+    def at(self, root: Path) -> "Sums":
+        return self
+
+    def environment(self) -> Mapping[str, str]:
+        return {}
+
+    def open(self, subjects: Sequence[int]) -> None:
+        self.opened |= set(subjects)
 
     def prepare(self, pixels: Pixels) -> Outputs:
         self.prepared += len(pixels)
         return {"sums": pixels.reshape(len(pixels), -1).sum(axis=1, dtype=np.float32)}
 
-    def subject(self, factor: int) -> Subject:
-        def run(lot: Lot) -> Sequence[bytes]:
-            pixels = lot.pixels
-            self.runs.append(len(pixels))
-            sums = pixels.reshape(len(pixels), -1).sum(axis=1, dtype=np.float32)
-            np.testing.assert_array_equal(sums, lot.prepared["sums"])
-            return [str(int(value) * factor).encode() for value in sums]
-
-        return Subject(key("sum", str(factor)), run)
+    def run(self, subject: int, lot: Lot) -> Sequence[bytes]:
+        assert subject in self.opened
+        self.runs.append(len(lot.pixels))
+        sums = lot.pixels.reshape(len(lot.pixels), -1).sum(axis=1, dtype=np.float32)
+        np.testing.assert_array_equal(sums, lot.prepared["sums"])
+        return [str(int(value) * self._factors[subject]).encode() for value in sums]
 
 
 @pytest.fixture
@@ -55,13 +67,11 @@ def images_of(folder: Path) -> Dataset:
 
 def run(
     images: Dataset, cache: Cache | None, factors: Sequence[int], preprocessing: Preprocessing = PREPROCESSING
-) -> tuple[list[list[bytes]], Counted]:
-    counted = Counted()
+) -> tuple[list[list[bytes]], Sums]:
+    counted = Sums(images, factors, preprocessing)
     found: list[list[bytes]] = [[] for _ in factors]
     places: list[int] = []
-    for place, lots in results(
-        images, preprocessing, [counted.subject(factor) for factor in factors], cache, counted.prepare
-    ):
+    for place, lots in results(counted, cache):
         places += place
         for kept, new in zip(found, lots, strict=True):
             kept += new
@@ -87,7 +97,7 @@ def test_a_second_run_computes_nothing(folder: Path, tmp_path: Path) -> None:
     first, _ = run(images, cache, [1, 3])
     found, counted = run(images, Cache(tmp_path / "cache"), [1, 3])
     assert found == first == [plain(images, 1), plain(images, 3)]
-    assert (counted.runs, counted.prepared) == ([], 0)
+    assert (counted.runs, counted.prepared, counted.opened) == ([], 0, set())
 
 
 def test_only_new_images_and_new_subjects_are_computed(folder: Path, tmp_path: Path) -> None:
@@ -98,6 +108,7 @@ def test_only_new_images_and_new_subjects_are_computed(folder: Path, tmp_path: P
     assert found == [plain(images, 1)]
     assert sum(counted.runs) == COUNT - len(some)
     found, counted = run(images, cache, [1, 2])
+    assert counted.opened == {1}
     assert found == [plain(images, 1), plain(images, 2)]
     assert sum(counted.runs) == COUNT
 

@@ -21,7 +21,7 @@ from cloformer_deploy.gate import DriftConfig, gate
 from cloformer_deploy.networks.cloformer import CloFormer
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.validation import validate
-from cloformer_deploy.validation.evaluation import reference_model
+from cloformer_deploy.validation.bundle_work import reference_model
 from tests.artifacts import artifact_of
 
 pytestmark = pytest.mark.integration

@@ -17,7 +17,7 @@ from cloformer_deploy.errors import MissingPartError, ToolError
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.tasks import TASKS
 from cloformer_deploy.validation import Validation, reference_outputs, validate
-from cloformer_deploy.validation.evaluation import reference_model
+from cloformer_deploy.validation.bundle_work import reference_model
 
 pytestmark = pytest.mark.integration
 TASK = TASKS["classification"]

@@ -23,7 +23,8 @@ from cloformer_deploy.tasks import Outputs
 
 if TYPE_CHECKING:
     from cloformer_deploy.gate import Gate
-    from cloformer_deploy.validation.evaluation import Candidate, Evaluation
+    from cloformer_deploy.validation.bundle_work import Candidate
+    from cloformer_deploy.validation.evaluation import Evaluation
 
 SHOWN = 4
 """Images that are shown: those on which the artifacts agree least with PyTorch."""

@@ -1,0 +1,236 @@
+"""Validation on many machines: images per second of each runtime, the overhead of Ray, and what 50,000 images cost.
+
+    python benchmarks/scale.py [BUNDLE] [--images N] [--output FILE]   # measures, writes JSON, prints the tables
+    python benchmarks/scale.py --table FILE                            # prints the tables of a JSON file, in Markdown
+
+BUNDLE is an export of all formats and precisions; without it one of the default weights is made. Images are rendered.
+The overhead compares whole runs, with the start of all workers, of the int8 files: on Ray, and in as many processes of
+Python's own `ProcessPoolExecutor`, one after the other, in turns. Both must find the same, byte by byte.
+"""
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks import latency
+from cloformer_deploy.backends.registry import BACKENDS, runtime_for
+from cloformer_deploy.bundle.bundle import Bundle
+from cloformer_deploy.data import Dataset, RenderedImages
+from cloformer_deploy.export.pipeline import export
+from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.progress import Silent
+from cloformer_deploy.system.cores import usable_cores
+from cloformer_deploy.validation.bundle_work import BundleWork, Candidate
+from cloformer_deploy.validation.cached_inference import BATCH_SIZE
+from cloformer_deploy.validation.digest_work import DigestWork
+from cloformer_deploy.validation.workers import RayWorkers
+from cloformer_deploy.validation.workers.base import Found, Shard, Work, load, run
+from cloformer_deploy.validation.workers.cluster import joined
+
+PRECISIONS = ("fp32", "fp16", "int8")
+TOTAL = 50_000
+MACHINES = (1, 2, 4, 8, 16, 32, 64)
+MOST_OVERHEAD = 1.10
+"""Largest time of a run on Ray over the same in processes."""
+REFERENCE, LOADING = "PyTorch", "loading"
+PACKAGES = ("torch", "onnxruntime", "ai-edge-litert", "coremltools", "ray")
+
+
+def shards_of(work: Work) -> Iterator[Shard]:
+    """Yield the shards of all images, for all subjects."""
+    for first in range(0, len(work.images), BATCH_SIZE):
+        indices = tuple(range(first, min(first + BATCH_SIZE, len(work.images))))
+        yield Shard(indices, tuple(tuple(range(len(indices))) for _ in work.keys))
+
+
+def work_of(bundle: Bundle, images: Dataset, precisions: Sequence[str]) -> BundleWork:
+    """Return the work of the artifacts of some precisions."""
+    chosen = tuple(item for item in bundle.manifest.artifacts if item.precision in precisions)
+    kept = Bundle(bundle.root.absolute(), bundle.manifest.model_copy(update={"artifacts": chosen}))
+    return BundleWork(kept, images, [Candidate(kept, item, runtime_for(item.format)) for item in chosen])
+
+
+def rates(bundle: Bundle, images: Dataset) -> list[dict[str, Any]]:
+    """Measure milliseconds per image of each part on one core; all parts in turn, batch by batch."""
+    work = work_of(bundle, images, PRECISIONS)
+    parts = [(item.format, item.precision, runtime_for(item.format).title) for item in bundle.manifest.artifacts]
+    names = [("", "", LOADING), ("", "fp32", REFERENCE), *(part for part in parts if part[1] in PRECISIONS)]
+    found: list[list[float]] = [[] for _ in names]
+    work.open(range(len(work.keys)))
+    for shard in shards_of(work):
+        start = time.perf_counter()
+        lot = load(work, shard)
+        loaded = time.perf_counter()
+        lot = replace(lot, prepared=work.prepare(lot.pixels))
+        prepared = time.perf_counter()
+        times = [loaded - start, prepared - loaded]
+        for subject in range(1, len(work.keys)):
+            begun = time.perf_counter()
+            run(work, shard, lot, subject)
+            times.append(time.perf_counter() - begun)
+        for kept, seconds in zip(found, times, strict=True):
+            kept.append(1000 * seconds / len(shard.indices))
+    return [
+        {"format": name[0], "precision": name[1], "title": name[2], "ms": statistics.median(every), "batches": every}
+        for name, every in zip(names, found, strict=True)
+    ]
+
+
+_work: BundleWork
+"""The work of a process of the pool."""
+
+
+def _start(work: BundleWork) -> None:
+    global _work
+    _work = work
+    work.open(range(len(work.keys)))
+
+
+def _one(shard: Shard) -> Found:
+    lot = load(_work, shard)
+    lot = replace(lot, prepared=_work.prepare(lot.pixels))
+    return [run(_work, shard, lot, subject) for subject in range(len(shard.wanted))]
+
+
+def in_processes(work: BundleWork) -> list[Found]:
+    """Return all results, computed by processes of Python's own pool."""
+    with ProcessPoolExecutor(usable_cores(), get_context("spawn"), _start, (work,)) as pool:
+        return list(pool.map(_one, shards_of(work)))
+
+
+def on_ray(work: Work) -> list[Found]:
+    """Return all results, computed by Ray on this machine."""
+    with joined(None, Silent()):
+        return list(RayWorkers(Silent()).map(work, shards_of(work)))
+
+
+def overhead(bundle: Bundle, count: int, rounds: int) -> dict[str, Any]:
+    """Measure seconds of whole runs, and compare what they find."""
+    seconds: dict[str, list[float]] = {"processes": [], "ray": []}
+    for index in range(rounds):
+        found = {}
+        for name in sorted(seconds, reverse=bool(index % 2)):
+            work = work_of(bundle, RenderedImages("test", range(count), labeled=True), ["int8"])
+            start = time.perf_counter()
+            found[name] = in_processes(work) if name == "processes" else on_ray(work)
+            seconds[name].append(time.perf_counter() - start)
+        if [list(map(list, item)) for item in found["ray"]] != [list(map(list, item)) for item in found["processes"]]:
+            raise SystemExit("Ray and processes found different results")
+    return {"images": count, "workers": usable_cores(), "seconds": seconds}
+
+
+def ceiling(images: Dataset, bundle: Bundle) -> float:
+    """Measure images per second that one driver can hand out and take back, by work that is nearly none."""
+    work = DigestWork(images, bundle.manifest.preprocessing)
+    with joined(None, Silent()):
+        workers = RayWorkers(Silent())
+        list(workers.map(work, shards_of(DigestWork(images.select(range(BATCH_SIZE)), work.preprocessing))))
+        start = time.perf_counter()
+        list(workers.map(work, shards_of(work)))
+        return len(images) / (time.perf_counter() - start)
+
+
+def tables(measured: Mapping[str, Any]) -> str:
+    """Return the page's tables in Markdown."""
+    return "\n\n".join([_rates_table(measured), _cost_table(measured)])
+
+
+def _rates_table(measured: Mapping[str, Any]) -> str:
+    rows = (
+        f"| {item['title']} | {item['precision']} | {item['ms']:.1f} | {1000 / item['ms']:.1f} |"
+        for item in measured["rates"]
+    )
+    return "\n".join(["| on one core | precision | ms per image | images/s |", "|---|---|---|---|", *rows])
+
+
+def _cost_table(measured: Mapping[str, Any]) -> str:
+    """Return hours of all precisions and formats, and what the hours go to."""
+    head = [f"{precision}, h" for precision in PRECISIONS]
+    lines = [f"| machines | {' | '.join(head)} | all in one run, h | core hours | bottleneck |", "|---" * 7 + "|"]
+    for machines in MACHINES:
+        every = [estimate(measured, [precision], machines) for precision in PRECISIONS]
+        whole = estimate(measured, PRECISIONS, machines)
+        cells = [*(f"{item['hours']:.2f}" for item in (*every, whole)), f"{whole['core_hours']:.1f}"]
+        lines.append(f"| {machines} | {' | '.join(cells)} | {whole['bottleneck']} |")
+    return "\n".join(lines)
+
+
+def estimate(measured: Mapping[str, Any], precisions: Sequence[str], machines: int) -> dict[str, Any]:
+    """Return hours that a run of `TOTAL` images takes on machines like the measured one, and its bottleneck."""
+    parts = {
+        f"{item['title']} {item['precision']}".strip(): item["ms"]
+        for item in measured["rates"]
+        if item["title"] in (LOADING, REFERENCE) or item["precision"] in precisions
+    }
+    cores = machines * measured["overhead"]["workers"]
+    computing = TOTAL * sum(parts.values()) / 1000 * max(1.0, ratio(measured))
+    handing_out = TOTAL / measured["ceiling_images_per_s"]
+    slowest = max(parts, key=lambda name: parts[name])
+    share = parts[slowest] / sum(parts.values())
+    driver = handing_out > computing / cores
+    return {
+        "hours": max(computing / cores, handing_out) / 3600,
+        "core_hours": max(computing, handing_out * cores) / 3600,
+        "bottleneck": "the driver" if driver else f"{slowest} ({share:.0%})",
+    }
+
+
+def ratio(measured: Mapping[str, Any]) -> float:
+    """Return the time of a run on Ray over that in processes: the median of rounds, each measured side by side."""
+    seconds: dict[str, list[float]] = measured["overhead"]["seconds"]
+    return statistics.median(a / b for a, b in zip(seconds["ray"], seconds["processes"], strict=True))
+
+
+def _exported(bundle: Path | None) -> AbstractContextManager[str]:
+    return tempfile.TemporaryDirectory() if bundle is None else nullcontext(str(bundle))
+
+
+def main(
+    bundle: Annotated[Path | None, typer.Argument(help="Export of all formats in fp32, fp16 and int8.")] = None,
+    images: Annotated[int, typer.Option(min=1, help="Images of each run that tells the overhead.")] = 1000,
+    batches: Annotated[int, typer.Option(min=1, help="Batches that tell the rates.")] = 12,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    output: Annotated[Path | None, typer.Option(help="Write the JSON here.")] = None,
+    from_file: Annotated[
+        Path | None, typer.Option("--table", help="Print this file's tables, and measure nothing.")
+    ] = None,
+) -> None:
+    """Measure, write, print. The exit code is 1 if Ray costs more than `MOST_OVERHEAD`."""
+    if from_file is not None:
+        print(tables(json.loads(from_file.read_text())))
+        return
+    with _exported(bundle) as folder:
+        root = Path(folder, "bundle") if bundle is None else bundle
+        if bundle is None:
+            export(ExportRequest(list(BACKENDS), PRECISIONS, output=root), Silent())
+        opened = Bundle.open(root)
+        measured: dict[str, Any] = {
+            "schema_version": 1,
+            "machine": latency.machine(),
+            "versions": {package: version(package) for package in PACKAGES},
+            "weights": opened.manifest.weights.name,
+            "rates": rates(opened, RenderedImages("test", range(batches * BATCH_SIZE), labeled=True)),
+            "overhead": overhead(opened, images, rounds),
+            "ceiling_images_per_s": ceiling(RenderedImages("test", range(2000), labeled=True), opened),
+        }
+    if output is not None:
+        output.write_text(json.dumps(measured, indent=1) + "\n")
+    print(tables(measured))
+    print(f"Ray takes {ratio(measured):.3f} times as long as processes; at most {MOST_OVERHEAD} is allowed")
+    if ratio(measured) > MOST_OVERHEAD:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
