@@ -24,8 +24,8 @@ from cloformer_deploy.backends.base import INPUT_NAME
 from cloformer_deploy.backends.coreai import process
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import Preprocessing, make_calibration, probe_images
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.pipeline import export
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.validation import validate
 

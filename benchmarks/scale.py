@@ -27,8 +27,8 @@ from benchmarks import latency
 from cloformer_deploy.backends.registry import BACKENDS, runtime_for
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import Dataset, RenderedImages
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.pipeline import export
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.system.cores import usable_cores
 from cloformer_deploy.validation.bundle_work import BundleWork, Candidate

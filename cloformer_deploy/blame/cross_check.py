@@ -25,7 +25,7 @@ from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.quantization import graph
-from cloformer_deploy.validation.evaluation import reference_model
+from cloformer_deploy.validation.bundle_work import reference_model
 
 if TYPE_CHECKING:
     from torch import fx, nn

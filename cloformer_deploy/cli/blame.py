@@ -37,7 +37,7 @@ def command(
 ) -> None:
     """Find the layers that cause a file's error, and those to exclude from quantization."""
     from cloformer_deploy.blame import check_outputs, investigate, locate
-    from cloformer_deploy.export.recipe_file import write_recipe
+    from cloformer_deploy.exporting.recipe_file import write_recipe
     from cloformer_deploy.report import blame_json, blame_tables, draw_blame
     from cloformer_deploy.report.overlay import blame_overlay, check_overlay, write_overlay
 

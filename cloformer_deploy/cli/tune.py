@@ -73,7 +73,7 @@ def command(
 ) -> None:
     """Search the choices that make the fastest file on a device within an accuracy limit; goes on where it stopped."""
     from cloformer_deploy.bench.devices import Options, open_device
-    from cloformer_deploy.export.request import ExportRequest, check_request
+    from cloformer_deploy.exporting.request import ExportRequest, check_request
     from cloformer_deploy.report.tune import tune_json, tune_tables
     from cloformer_deploy.tune import TuneRequest, tune
 

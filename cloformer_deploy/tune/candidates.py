@@ -10,9 +10,9 @@ from cloformer_deploy.backends.target import ArtifactKey
 from cloformer_deploy.backends.tuning import Tuning
 from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.errors import BundleError, ToolError
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.recipe_file import RecipeFile, write_recipe
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.pipeline import export
+from cloformer_deploy.exporting.recipe_file import RecipeFile, write_recipe
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.progress import Progress, Silent
 from cloformer_deploy.system.cores import usable_cores
 

@@ -18,9 +18,9 @@ from cloformer_deploy.data import open_calibration
 from cloformer_deploy.data.calibration import bundled_of
 from cloformer_deploy.data.calibration_making import first_images
 from cloformer_deploy.errors import CheckFailedError, RequestError, ToolError
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.recipe_file import Measured, RecipeFile, write_recipe
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.pipeline import export
+from cloformer_deploy.exporting.recipe_file import Measured, RecipeFile, write_recipe
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.quantization.alternatives import Alternative

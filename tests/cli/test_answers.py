@@ -35,7 +35,8 @@ def test_doctor() -> None:
     parts = {"extras": [PART], "runtimes": [PART], "devices": [PART]}
     fits(answer, {"schema_version": int, "tool_version": str, "python": str, "system": str, "weights": [str], **parts})
     assert answer["tool_version"] == __version__
-    assert [part["name"] for part in answer["extras"]] == ["base", "onnx", "coreml", "tflite", "coreai", "report", "ray"]
+    names = [part["name"] for part in answer["extras"]]
+    assert names == ["base", "onnx", "coreml", "tflite", "coreai", "report", "ray"]
     assert answer["weights"] == list(bundled_checkpoints())
     assert all(part["detail"] for kind in parts for part in answer[kind])
     assert all(part["remedy"] for kind in parts for part in answer[kind] if not part["ready"])

@@ -7,7 +7,7 @@ import pytest
 
 from cloformer_deploy.backends.registry import backend_of
 from cloformer_deploy.data import Preprocessing, make_calibration
-from cloformer_deploy.export.recipe_file import RecipeFile, write_recipe
+from cloformer_deploy.exporting.recipe_file import RecipeFile, write_recipe
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.weights.zoo import resolve_weights
 from tests.cli.command_line import EXPORT, FP32, CopyBundle, hide, invoke, parsed, read_manifest, spawn

@@ -7,9 +7,9 @@ import pytest
 
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import Preprocessing, make_calibration
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.recipe_file import RecipeFile, write_recipe
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.pipeline import export
+from cloformer_deploy.exporting.recipe_file import RecipeFile, write_recipe
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.weights.checkpoints import load_checkpoint
 from tests.once import made_once

@@ -18,8 +18,8 @@ from cloformer_deploy.bundle.bundle import Bundle, digest
 from cloformer_deploy.bundle.manifest import MANIFEST_NAME
 from cloformer_deploy.data import Preprocessing, make_calibration, probe_images
 from cloformer_deploy.errors import ToolError
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.pipeline import export
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.npu import npu_of
 from cloformer_deploy.progress import Silent
 from tests.cli.command_line import invoke, parsed

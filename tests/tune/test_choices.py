@@ -9,7 +9,7 @@ import pytest
 from cloformer_deploy.backends.registry import target_of
 from cloformer_deploy.backends.tuning import Tuning
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.export.recipe_file import RecipeFile, read_recipe, write_recipe
+from cloformer_deploy.exporting.recipe_file import RecipeFile, read_recipe, write_recipe
 from cloformer_deploy.networks.cloformer.lowering import REWRITES
 from cloformer_deploy.quantization.alternatives import ATTENTION, INTEGERS, NORMALIZATION, Alternative
 from cloformer_deploy.quantization.recipes import ALL

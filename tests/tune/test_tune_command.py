@@ -12,8 +12,8 @@ from cloformer_deploy.bench.devices.host import Host
 from cloformer_deploy.bench.protocol import Protocol
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.errors import RequestError, ToolError
-from cloformer_deploy.export.recipe_file import read_recipe
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.recipe_file import read_recipe
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.progress import Progress, Silent
 from cloformer_deploy.quantization.alternatives import Alternative
 from cloformer_deploy.tune import TuneRequest, measuring, search, tune

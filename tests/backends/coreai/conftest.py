@@ -7,8 +7,8 @@ import pytest
 
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import Preprocessing, make_calibration
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.pipeline import export
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.progress import Silent
 from tests.once import made_once
 from tests.tiny import SCENE_BOXES, SCENES, SCENES_SIZE, TRAINED, TRAINED_SIDE

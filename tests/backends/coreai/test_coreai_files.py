@@ -19,7 +19,7 @@ from cloformer_deploy.data import probe_images
 from cloformer_deploy.errors import BundleError, ToolError
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.validation import validate
-from cloformer_deploy.validation.evaluation import reference_model
+from cloformer_deploy.validation.bundle_work import reference_model
 from tests.artifacts import artifact_of
 from tests.blame.planting import plant, weight_of
 

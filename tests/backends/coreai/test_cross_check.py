@@ -10,7 +10,7 @@ from cloformer_deploy.bundle.bundle import Bundle, digest
 from cloformer_deploy.data import probe_images
 from cloformer_deploy.gate import DriftConfig, gate
 from cloformer_deploy.progress import Silent
-from cloformer_deploy.validation.evaluation import reference_model
+from cloformer_deploy.validation.bundle_work import reference_model
 from tests.artifacts import artifact_of
 from tests.blame.planting import plant, weight_of
 from tests.cli.command_line import invoke, parsed

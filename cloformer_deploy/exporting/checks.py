@@ -11,7 +11,7 @@ from cloformer_deploy.bundle import digest, size_bytes
 from cloformer_deploy.bundle.manifest import CompiledFile, NpuCheck
 from cloformer_deploy.data import probe_images
 from cloformer_deploy.errors import ToolError
-from cloformer_deploy.export.jobs import Check, Job
+from cloformer_deploy.exporting.jobs import Check, Job
 from cloformer_deploy.npu import Compiled, Npu, asked_by_export, npu_of
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.tasks import Outputs

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.export.recipe_file import RecipeFile, read_recipe, write_recipe
+from cloformer_deploy.exporting.recipe_file import RecipeFile, read_recipe, write_recipe
 
 EXCLUSIONS = RecipeFile(
     weights_sha256="0" * 64,
