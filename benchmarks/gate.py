@@ -29,8 +29,8 @@ from cloformer_deploy.backends.registry import BACKENDS, runtime_for
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import Preprocessing, RenderedImages, make_calibration
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.pipeline import export
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.gate.baseline import Baseline, BaselineArtifact, pack
 from cloformer_deploy.gate.checks import Current, Images, against_baseline
 from cloformer_deploy.gate.config import DriftConfig

@@ -21,8 +21,8 @@ import typer
 from benchmarks import latency, limits
 from benchmarks.int8 import opened
 from benchmarks.speedups import speedups
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.request import ExportRequest, Head
+from cloformer_deploy.exporting.pipeline import export
+from cloformer_deploy.exporting.request import ExportRequest, Head
 from cloformer_deploy.progress import Silent
 
 DENSE = ("xxs-scenes-segment", "xxs-scenes-detect")

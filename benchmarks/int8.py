@@ -30,8 +30,8 @@ from cloformer_deploy.backends.registry import BACKENDS, default_target, runtime
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import ImageSet, Preprocessing, RenderedImages, open_folder
 from cloformer_deploy.data.calibration_making import make_calibration
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.pipeline import export
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.networks import network_of
 from cloformer_deploy.networks.cloformer import VARIANTS
 from cloformer_deploy.progress import Silent

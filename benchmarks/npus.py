@@ -26,8 +26,8 @@ from cloformer_deploy.backends.registry import runtime_for
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import Preprocessing, open_folder
 from cloformer_deploy.data.calibration_making import make_calibration
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.pipeline import export
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.npu import NPUS
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.validation import validate

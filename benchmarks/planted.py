@@ -31,8 +31,8 @@ from cloformer_deploy.blame import Reexported, blame, reexport
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import Dataset, RenderedImages, RenderedScenes, make_calibration
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.pipeline import export
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.gate import DriftConfig, gate
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.system.files import replaced

@@ -20,8 +20,8 @@ from cloformer_deploy.backends.registry import BACKENDS, runtime_for
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import Dataset
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.pipeline import export
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.tasks import TASKS, Outputs
 from cloformer_deploy.tasks.boxes import Detections, detections

@@ -13,8 +13,8 @@ import typer
 
 from benchmarks.memory import peak_rss
 from cloformer_deploy.backends.registry import BACKENDS
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.pipeline import export
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.progress import Silent
 
 COUNTS = (100, 1000)

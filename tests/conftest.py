@@ -13,8 +13,8 @@ from torch import Tensor
 
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import Preprocessing, make_calibration
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.pipeline import export
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.networks.cloformer import configured, create_model
 from cloformer_deploy.progress import Silent
 from tests.once import made_once

@@ -16,8 +16,8 @@ import yaml
 from onnx import numpy_helper
 
 from cloformer_deploy.bundle import MANIFEST_NAME, Bundle, digest, size_bytes
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.pipeline import export
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.progress import Silent
 from tests.tiny import TRAINED, TRAINED_SIDE
 

@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 
 from cloformer_deploy.data import Preprocessing, make_calibration
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.pipeline import export
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.networks.cloformer import CloFormer
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.validation import validate

@@ -29,7 +29,7 @@ from cloformer_deploy.data.masks import FORM, has_masks
 from cloformer_deploy.data.rendered import CLASSES
 from cloformer_deploy.data.rendered.scenes import SCENE_CLASSES
 from cloformer_deploy.errors import CloformerDeployError, MissingPartError, RequestError
-from cloformer_deploy.export.labels import read_labels
+from cloformer_deploy.exporting.labels import read_labels
 from cloformer_deploy.networks.cloformer import CUSTOM, VARIANTS, Architecture
 from cloformer_deploy.networks.cloformer.heads import BODY
 from cloformer_deploy.system.cores import usable_cores

@@ -11,7 +11,7 @@ from benchmarks.latency import in_a_process, spec_of
 from cloformer_deploy.backends.registry import BACKENDS, lower
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
-from cloformer_deploy.export.jobs import Source
+from cloformer_deploy.exporting.jobs import Source
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.tasks import task_of
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint

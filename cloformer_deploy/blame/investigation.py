@@ -15,7 +15,7 @@ from cloformer_deploy.bundle import MANIFEST_NAME, Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import Dataset
 from cloformer_deploy.errors import BundleError, RequestError
-from cloformer_deploy.export.float_layers import ExcludedLayers
+from cloformer_deploy.exporting.float_layers import ExcludedLayers
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.packages import require
 from cloformer_deploy.tasks import task_of

@@ -11,7 +11,7 @@ from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import CalibrationSet, open_calibration
 from cloformer_deploy.data.calibration import bundled_of
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.export.jobs import Job, Source, registering_modules, run
+from cloformer_deploy.exporting.jobs import Job, Source, registering_modules, run
 from cloformer_deploy.networks import NETWORKS, Network
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.packages import installed_version, require

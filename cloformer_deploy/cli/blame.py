@@ -36,7 +36,7 @@ def command(
 ) -> None:
     """Find the layers that cause a file's error, and those to exclude from quantization."""
     from cloformer_deploy.blame import check_outputs, investigate
-    from cloformer_deploy.export.float_layers import write_excluded_layers
+    from cloformer_deploy.exporting.float_layers import write_excluded_layers
     from cloformer_deploy.report import blame_json, blame_tables, draw_blame
 
     check_outputs(plot, write_exclusions)

@@ -203,8 +203,8 @@ def command(
     height, width = parse_size(input_size)
     batch_size = parse_batch(batch)
 
-    from cloformer_deploy.export.pipeline import export
-    from cloformer_deploy.export.request import ExportRequest, Head
+    from cloformer_deploy.exporting.pipeline import export
+    from cloformer_deploy.exporting.request import ExportRequest, Head
     from cloformer_deploy.report import export_json, export_tables
     from cloformer_deploy.tasks.base import Scores
 

@@ -7,8 +7,8 @@ from cloformer_deploy.backends.registry import recipe_of
 from cloformer_deploy.tasks import task_of
 
 if TYPE_CHECKING:
-    from cloformer_deploy.export.jobs import Accuracy
-    from cloformer_deploy.export.pipeline import Export
+    from cloformer_deploy.exporting.jobs import Accuracy
+    from cloformer_deploy.exporting.pipeline import Export
 
 
 def accuracy_lines(made: "Export") -> Iterator[str]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cloformer_deploy.bundle import Bundle
     from cloformer_deploy.data import MadeCalibration
     from cloformer_deploy.doctor import Survey
-    from cloformer_deploy.export.pipeline import Export
+    from cloformer_deploy.exporting.pipeline import Export
     from cloformer_deploy.npu import Compiled
     from cloformer_deploy.tasks import Comparison
     from cloformer_deploy.validation import ArtifactVerdict, Validation

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cloformer_deploy.bundle import Bundle
     from cloformer_deploy.data import MadeCalibration
     from cloformer_deploy.doctor import Part, Survey
-    from cloformer_deploy.export.pipeline import Export
+    from cloformer_deploy.exporting.pipeline import Export
     from cloformer_deploy.validation import ArtifactVerdict, Validation
 
 _READY = Text("ready", style="green")

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cloformer_deploy.export.pipeline import Export, export
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.pipeline import Export, export
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.progress import Silent
 
 Exporter = Callable[[dict[str, Tensor], ExportRequest], Export]

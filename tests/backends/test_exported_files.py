@@ -16,8 +16,8 @@ from cloformer_deploy.backends.registry import BACKENDS, backend_of, default_tar
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import probe_images
 from cloformer_deploy.errors import BundleError
-from cloformer_deploy.export.pipeline import Export
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.pipeline import Export
+from cloformer_deploy.exporting.request import ExportRequest
 from tests.artifacts import artifact_of
 from tests.backends.conftest import OtherPython
 from tests.tasks.comparing import compared

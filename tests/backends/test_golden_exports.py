@@ -15,8 +15,8 @@ from cloformer_deploy.backends.registry import backend_of, runtime_for
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import probe_images
-from cloformer_deploy.export.pipeline import Export
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.pipeline import Export
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.networks.cloformer import CUSTOM, configured
 from cloformer_deploy.validation.evaluation import reference_model
 from tests.tasks.comparing import compared

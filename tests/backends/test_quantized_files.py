@@ -14,14 +14,14 @@ from cloformer_deploy.backends.tflite.file import load_model as load_tflite
 from cloformer_deploy.backends.tflite.placement import Placement, placement
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import Preprocessing, make_calibration, open_calibration, probe_images
-from cloformer_deploy.export.jobs import run
+from cloformer_deploy.exporting.jobs import run
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.quantization.preparation import CalibrationBatches, observed, prepared
 from cloformer_deploy.quantization.simulation import Simulation
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 from tests.artifacts import artifact_of
-from tests.export.small_jobs import job, source_of
+from tests.exporting.small_jobs import job, source_of
 from tests.tasks.comparing import compared
 from tests.tiny import TRAINED, tiny_checkpoint
 

@@ -15,7 +15,7 @@ from cloformer_deploy.data import Preprocessing, RenderedScenes
 from cloformer_deploy.data.masks import palette
 from cloformer_deploy.data.rendered import SCENE_CLASSES
 from cloformer_deploy.errors import ToolError
-from cloformer_deploy.export.checks import _check_category
+from cloformer_deploy.exporting.checks import _check_category
 from cloformer_deploy.tasks.segmentation import LOGITS, classes_of
 from tests.artifacts import artifact_of
 from tests.backends.conftest import OtherPython

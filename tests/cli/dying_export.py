@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cloformer_deploy.export.pipeline as pipeline
+import cloformer_deploy.exporting.pipeline as pipeline
 from cloformer_deploy.cli import main
-from cloformer_deploy.export.jobs import Check, Job
+from cloformer_deploy.exporting.jobs import Check, Job
 from cloformer_deploy.progress import Progress
 
 CHANGES = ("replace", "rename", "unlink", "rmdir", "mkdir")

@@ -7,7 +7,7 @@ import pytest
 
 from cloformer_deploy.backends.registry import backend_of
 from cloformer_deploy.data import Preprocessing, make_calibration
-from cloformer_deploy.export.float_layers import ExcludedLayers, write_excluded_layers
+from cloformer_deploy.exporting.float_layers import ExcludedLayers, write_excluded_layers
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.weights.zoo import resolve_weights
 from tests.cli.command_line import EXPORT, FP32, CopyBundle, hide, invoke, parsed, read_manifest, spawn

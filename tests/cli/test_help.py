@@ -32,7 +32,7 @@ HEAVY = (
     # Ours that load pydantic and numpy.
     "cloformer_deploy.data",
     "cloformer_deploy.bundle.manifest",
-    "cloformer_deploy.export.pipeline",
+    "cloformer_deploy.exporting.pipeline",
 )
 COMMANDS = {
     name: {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
@@ -111,7 +111,7 @@ def test_a_refused_request_waits_for_no_torch(tmp_path: Path) -> None:
     )
     code, modules = json.loads(done.stderr.splitlines()[-1])
     assert code == 2
-    assert "cloformer_deploy.export.pipeline" in modules
+    assert "cloformer_deploy.exporting.pipeline" in modules
     assert {"torch", "onnx", "onnxruntime", "coremltools", "litert_torch", "ai_edge_litert"} & set(modules) == set()
 
 

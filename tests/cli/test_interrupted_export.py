@@ -47,7 +47,7 @@ STEPS = {"conversion": "Converting to onnx", "verification": "Running onnx"}
 """The line on standard error when the command gets there; the commit is taken apart further down."""
 Start = Callable[..., "subprocess.Popen[str]"]
 
-WORKER, SIMPLIFIER = "cloformer_deploy.export.worker", "onnx.simplify"
+WORKER, SIMPLIFIER = "cloformer_deploy.exporting.worker", "onnx.simplify"
 """Parts of the command lines of the processes that an export starts."""
 
 

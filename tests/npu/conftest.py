@@ -7,9 +7,9 @@ import pytest
 
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import Preprocessing, make_calibration
-from cloformer_deploy.export.float_layers import ExcludedLayers, write_excluded_layers
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.float_layers import ExcludedLayers, write_excluded_layers
+from cloformer_deploy.exporting.pipeline import export
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.weights.checkpoints import load_checkpoint
 from tests.once import made_once

@@ -5,7 +5,7 @@ from typing import Any, cast
 import pytest
 
 from cloformer_deploy.backends.target import ArtifactKey
-from cloformer_deploy.export.checks import _npu_checks
+from cloformer_deploy.exporting.checks import _npu_checks
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.report.placement import npu_line
 from tests.cli.command_line import hide

@@ -15,7 +15,7 @@ from typing import IO
 
 import pytest
 
-from cloformer_deploy.export import jobs
+from cloformer_deploy.exporting import jobs
 from cloformer_deploy.system.subprocesses import Process, own_process
 
 ROOT_SOCKET = "root"
@@ -37,7 +37,7 @@ class WarmWorkers:
     @contextmanager
     def start(self, program: str, *, stdout: int, stderr: IO[str], environment: Mapping[str, str]) -> Iterator[Process]:
         """See `own_process`."""
-        assert program == "cloformer_deploy.export.worker"
+        assert program == "cloformer_deploy.exporting.worker"
         with self._lock:
             if self._root is None:
                 self._root = self._started()

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cloformer_deploy.export import worker
+from cloformer_deploy.exporting import worker
 from cloformer_deploy.system.packages import hidden
 from tests.warm import ROOT_SOCKET
 

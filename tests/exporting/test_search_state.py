@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cloformer_deploy.export.search_state import Evaluated, State, read_state, write_state
+from cloformer_deploy.exporting.search_state import Evaluated, State, read_state, write_state
 from cloformer_deploy.progress import Silent
 
 KEY = "a" * 64

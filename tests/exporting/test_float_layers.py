@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.export.float_layers import ExcludedLayers, read_excluded_layers, write_excluded_layers
+from cloformer_deploy.exporting.float_layers import ExcludedLayers, read_excluded_layers, write_excluded_layers
 
 EXCLUSIONS = ExcludedLayers(
     weights_sha256="0" * 64,

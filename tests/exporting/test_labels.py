@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.export.labels import read_labels
+from cloformer_deploy.exporting.labels import read_labels
 from cloformer_deploy.system.text import visible
 
 FAMILY, RIGHT_TO_LEFT, FIXED_SPACE = "👩\u200d👩\u200d👧", "\u200fשלם (2)", "guinea\u00a0pig"

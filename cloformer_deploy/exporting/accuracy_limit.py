@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cloformer_deploy.data import CalibrationSet, Dataset, image_digest
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.export.jobs import AccuracyLimit, Source
+from cloformer_deploy.exporting.jobs import AccuracyLimit, Source
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.quantization.search import DEFAULT_BUDGET, SMALLEST_BUDGET
 from cloformer_deploy.tasks import task_of

@@ -194,7 +194,7 @@ class _Workers:
     @contextlib.contextmanager
     def start(self, log: IO[str]) -> Iterator[Process]:
         with own_process(
-            "cloformer_deploy.export.worker", stdout=subprocess.PIPE, stderr=log, environment=self._environment
+            "cloformer_deploy.exporting.worker", stdout=subprocess.PIPE, stderr=log, environment=self._environment
         ) as worker:
             self._started.append(worker)
             if self._stopped:  # read after the append, as `stop` sets it before it reads the list

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.pipeline import export
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.progress import Silent
 
 ONNX = ExportRequest(("onnx",))

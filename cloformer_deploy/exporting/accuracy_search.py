@@ -16,8 +16,8 @@ from cloformer_deploy.backends.registry import BACKENDS, recipe_of, runtime_for
 from cloformer_deploy.bundle import digest
 from cloformer_deploy.data import Batch
 from cloformer_deploy.errors import CheckFailedError, ToolError
-from cloformer_deploy.export.jobs import Accuracy, AccuracyLimit, Job
-from cloformer_deploy.export.search_state import Evaluated, read_state, write_state
+from cloformer_deploy.exporting.jobs import Accuracy, AccuracyLimit, Job
+from cloformer_deploy.exporting.search_state import Evaluated, read_state, write_state
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.quantization.search import Trial, largest_cost, search

@@ -21,7 +21,7 @@ from cloformer_deploy.report.html.pictures import SHOWN
 from cloformer_deploy.validation import validate
 from tests.artifacts import artifact_of
 from tests.blame.planting import plant, weight_of
-from tests.export.spoiling import edited, with_one
+from tests.exporting.spoiling import edited, with_one
 from tests.tiny import SCENES_SIZE
 
 pytestmark = pytest.mark.integration

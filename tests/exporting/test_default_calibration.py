@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from cloformer_deploy.data import open_calibration
-from cloformer_deploy.export import pipeline
-from cloformer_deploy.export.jobs import Job
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting import pipeline
+from cloformer_deploy.exporting.jobs import Job
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.progress import Progress, Silent
 
 

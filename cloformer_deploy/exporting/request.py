@@ -12,7 +12,7 @@ from cloformer_deploy.backends.options import Options
 from cloformer_deploy.backends.registry import BACKENDS, all_precisions, default_target, target_of
 from cloformer_deploy.backends.target import Target
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.export.accuracy_limit import check_limit
+from cloformer_deploy.exporting.accuracy_limit import check_limit
 from cloformer_deploy.quantization.search import DEFAULT_BUDGET
 from cloformer_deploy.tasks.base import Scores
 

@@ -8,11 +8,11 @@ import psutil
 import pytest
 
 from cloformer_deploy.errors import RequestError, ToolError
-from cloformer_deploy.export import jobs
-from cloformer_deploy.export.jobs import Source, run
+from cloformer_deploy.exporting import jobs
+from cloformer_deploy.exporting.jobs import Source, run
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.system.subprocesses import own_process
-from tests.export.small_jobs import job, source_of
+from tests.exporting.small_jobs import job, source_of
 from tests.tiny import tiny_checkpoint
 
 pytestmark = pytest.mark.integration
@@ -30,7 +30,7 @@ def _cold_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def workers() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "cloformer_deploy.export.worker" in child.cmdline()]
+    return [child for child in psutil.Process().children() if "cloformer_deploy.exporting.worker" in child.cmdline()]
 
 
 def test_one_that_fails_ends_the_others_at_once(source: Source, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from cloformer_deploy import __version__
 from cloformer_deploy.backends.registry import BACKENDS
 from cloformer_deploy.data import Preprocessing
-from cloformer_deploy.export.jobs import Job, Source
+from cloformer_deploy.exporting.jobs import Job, Source
 from cloformer_deploy.weights.checkpoints import Checkpoint, save_checkpoint
 
 

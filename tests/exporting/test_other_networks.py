@@ -18,8 +18,8 @@ from cloformer_deploy.bundle.bundle import Bundle, digest
 from cloformer_deploy.data import Preprocessing, make_calibration, probe_images
 from cloformer_deploy.data.rendered import render
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.pipeline import export
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.gate import DriftConfig, gate
 from cloformer_deploy.networks.base import Color
 from cloformer_deploy.progress import Silent

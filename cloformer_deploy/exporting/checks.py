@@ -10,7 +10,7 @@ from cloformer_deploy.backends.target import FLOATS, ArtifactKey
 from cloformer_deploy.bundle.manifest import NpuCheck
 from cloformer_deploy.data import probe_images
 from cloformer_deploy.errors import ToolError
-from cloformer_deploy.export.jobs import Check, Job
+from cloformer_deploy.exporting.jobs import Check, Job
 from cloformer_deploy.npu import Compiled, Npu, asked_by_export
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.tasks import Outputs

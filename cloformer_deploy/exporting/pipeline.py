@@ -25,11 +25,11 @@ from cloformer_deploy.data import CalibrationSet, Preprocessing, open_calibratio
 from cloformer_deploy.data.calibration import BUNDLED, fitting_bundled, rendered_calibration
 from cloformer_deploy.data.preprocessing import color_of
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.export.accuracy_limit import accuracy_limit, state_path
-from cloformer_deploy.export.float_layers import ExcludedLayers, check_fit, read_excluded_layers
-from cloformer_deploy.export.jobs import AccuracyLimit, Check, Job, Source, registering_modules, run
-from cloformer_deploy.export.labels import read_labels
-from cloformer_deploy.export.request import ExportRequest, check_request
+from cloformer_deploy.exporting.accuracy_limit import accuracy_limit, state_path
+from cloformer_deploy.exporting.float_layers import ExcludedLayers, check_fit, read_excluded_layers
+from cloformer_deploy.exporting.jobs import AccuracyLimit, Check, Job, Source, registering_modules, run
+from cloformer_deploy.exporting.labels import read_labels
+from cloformer_deploy.exporting.request import ExportRequest, check_request
 from cloformer_deploy.networks import configuration_keys
 from cloformer_deploy.networks.base import PUBLISHED_COLOR
 from cloformer_deploy.progress import Progress

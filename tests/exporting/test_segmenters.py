@@ -16,8 +16,8 @@ from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import probe_images
 from cloformer_deploy.data.rendered import render_scene
 from cloformer_deploy.data.rendered.writing import write_masks
-from cloformer_deploy.export.pipeline import export
-from cloformer_deploy.export.request import ExportRequest
+from cloformer_deploy.exporting.pipeline import export
+from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.gate import DriftConfig, gate
 from cloformer_deploy.gate.judge import Cell
 from cloformer_deploy.progress import Silent
@@ -26,7 +26,7 @@ from cloformer_deploy.report.html.pictures import SHOWN
 from cloformer_deploy.validation import validate
 from tests.artifacts import artifact_of
 from tests.blame.planting import plant, weight_of
-from tests.export.spoiling import edited, with_one
+from tests.exporting.spoiling import edited, with_one
 from tests.tiny import SCENES, SCENES_SIZE
 
 pytestmark = pytest.mark.integration

@@ -1,4 +1,4 @@
-"""The process that runs one conversion job: `python -m cloformer_deploy.export.worker`.
+"""The process that runs one conversion job: `python -m cloformer_deploy.exporting.worker`.
 
 One line of JSON on standard input is the job; lines of JSON on standard output are its events. Converters print to
 standard error.
@@ -19,8 +19,8 @@ from cloformer_deploy.backends.registry import BACKENDS, lower, target_of
 from cloformer_deploy.backends.target import FLOATS
 from cloformer_deploy.data import open_calibration
 from cloformer_deploy.errors import CloformerDeployError, ToolError
-from cloformer_deploy.export.checks import check_file
-from cloformer_deploy.export.jobs import Accuracy, Job
+from cloformer_deploy.exporting.checks import check_file
+from cloformer_deploy.exporting.jobs import Accuracy, Job
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.subprocesses import end_with_parent
@@ -152,7 +152,7 @@ class _Conversion:
             made = preparation.prepared(base, images, [exclusion_pattern(self.network, name) for name in names])
             self._write(self._spec(made.model, made), {precision: path})
             return
-        from cloformer_deploy.export.accuracy_search import AccuracySearch
+        from cloformer_deploy.exporting.accuracy_search import AccuracySearch
 
         def write(excluded: Sequence[str], candidate: Path) -> ExportSpec:
             patterns = [exclusion_pattern(self.network, block) for block in excluded]
