@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cloformer_deploy.networks.cloformer.attention import CloAttention
     from cloformer_deploy.networks.cloformer.classifier import create_model
+    from cloformer_deploy.own.export import export
     from cloformer_deploy.own.prepare import prepare
 
 __version__ = "0.1.0"
 
-__all__ = ["CloAttention", "__version__", "create_model", "prepare"]
+__all__ = ["CloAttention", "__version__", "create_model", "export", "prepare"]
 
 # Imported on first use: importing the package imports neither torch nor a converter.
 _PLACES = {
     "CloAttention": "networks.cloformer.attention",
     "create_model": "networks.cloformer.classifier",
+    "export": "own.export",
     "prepare": "own.prepare",
 }
 

@@ -5,7 +5,7 @@ line's choices, `doctor`, the manifest and the documentation read the registry.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from cloformer_deploy.backends.base import Backend, Runtime
 from cloformer_deploy.backends.coreml.format import CoreMLBackend
@@ -17,8 +17,6 @@ from cloformer_deploy.quantization.recipes import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
-
-    _Model = TypeVar("_Model", bound=nn.Module)
 
 BACKENDS: dict[str, Backend] = {item.name: item for item in (OnnxBackend(), CoreMLBackend(), TFLiteBackend())}
 
@@ -74,7 +72,7 @@ def runtime_for(format_name: str) -> Runtime:
     return next((runtime for runtime in runtimes if runtime.missing() is None), runtimes[-1])
 
 
-def lower(model: "_Model", format_name: str, target_name: str, *, integer: bool = False) -> "_Model":
+def lower(model: "nn.Module", format_name: str, target_name: str, *, integer: bool = False) -> "nn.Module":
     """Return a copy of a model with a target's rewrites, in evaluation mode.
 
     Args:
@@ -86,6 +84,6 @@ def lower(model: "_Model", format_name: str, target_name: str, *, integer: bool 
     from cloformer_deploy import lowering
     from cloformer_deploy.networks import network_of
 
-    target, known = target_of(format_name, target_name), network_of(model).rewrites
-    names = target.integer_rewrites if integer else target.rewrites
-    return lowering.lower(model, [known[name] for name in names if name in known])
+    target, network = target_of(format_name, target_name), network_of(model)
+    names, known = target.integer_rewrites if integer else target.rewrites, network.rewrites
+    return lowering.lower(network.rewritable(model), [known[name] for name in names if name in known])

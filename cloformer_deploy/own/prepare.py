@@ -14,7 +14,13 @@ from cloformer_deploy.backends.target import Target
 from cloformer_deploy.errors import RequestError, UnsupportedModelError
 from cloformer_deploy.networks.cloformer.attention import CloAttention
 from cloformer_deploy.networks.cloformer.finding import ratio_db
-from cloformer_deploy.networks.program.preparation import TITLES, LeftAlone, Replaced, replace_clo_modules
+from cloformer_deploy.networks.program.preparation import (
+    TITLES,
+    LeftAlone,
+    Replaced,
+    carry_attributes,
+    replace_clo_modules,
+)
 from cloformer_deploy.networks.program.rewrites import REWRITES, fold, pairs
 from cloformer_deploy.networks.program.tracing import check_example, run, traced
 from cloformer_deploy.networks.program.tree import tree_of
@@ -86,6 +92,10 @@ def prepare(model: nn.Module, target: str, example: Tensor) -> Report:
     expected = run(trial, example)
     found = replace_clo_modules(trial, example)
     applied, skipped = _rewritten(trial, wanted, example)
+    now = dict(trial.named_modules())
+    for path, module in model.named_modules():
+        if path in now:
+            carry_attributes(module, now[path])
     report = Report(
         target=f"{format_name} for {wanted.name}",
         changed=False,
@@ -103,18 +113,8 @@ def prepare(model: nn.Module, target: str, example: Tensor) -> Report:
         return _changed(
             report, reason=f"the rewritten network differs: SQNR {ratio:.0f} dB, the least is {LEAST_DB:.0f}"
         )
-    _carry_attributes(model, trial)
     vars(model).update(vars(trial))
     return _changed(report, changed=True)
-
-
-def _carry_attributes(before: nn.Module, after: nn.Module) -> None:
-    """Give modules that replace others the attributes that their surroundings put on those, such as a number."""
-    now = dict(after.named_modules())
-    for path, module in before.named_modules():
-        for name, value in vars(module).items() if path in now else ():
-            if name not in vars(now[path]) and not isinstance(value, (Tensor, nn.Module)):
-                vars(now[path])[name] = copy.copy(value)
 
 
 def _changed(report: Report, **values: Any) -> Report:
@@ -142,7 +142,7 @@ def _rewritten(model: nn.Module, target: Target, example: Tensor) -> tuple[list[
         before = _outline(model)
         if name == "fold_batch_norm":
             try:
-                fold(model, pairs(tree_of(traced(model, example, any_batch=False))))
+                fold(model, pairs(tree_of(traced(model, example, any_batch=False))), kept=True)
             except UnsupportedModelError as error:
                 skipped.append(f"{name}: {error.message}")
         else:

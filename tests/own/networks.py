@@ -47,7 +47,7 @@ class YoloNeck(nn.Module):
         self.stem = nn.Sequential(ConvUnit(3, 16, stride=2), ConvUnit(16, 32, stride=2))
         self.down = nn.ModuleList([ConvUnit(32, 48, stride=2), ConvUnit(48, 64, stride=2), ConvUnit(64, 96, stride=2)])
         self.attention = nn.ModuleList(
-            [PluginAttention(64, 4, (3, 1), (3,), 2), PluginAttention(96, 6, (2, 2, 2), (3, 7), 1)]
+            [PluginAttention(64, 4, (3, 1), (3,), 2), PluginAttention(96, 6, (2, 2, 2), (3, 5), 1)]
         )
         self.reduce = nn.ModuleList([ConvUnit(96, 64, 1), ConvUnit(64, 48, 1)])
         self.merge = nn.ModuleList([ConvUnit(128, 64), ConvUnit(96, 48)])

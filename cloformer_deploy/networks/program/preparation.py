@@ -1,5 +1,6 @@
 """Replace the Clo modules of any network by ours, each after its equality was proven on an example."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -144,10 +145,18 @@ def _is_own_activation(module: nn.Module) -> bool:
 
 def put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Replace a module wherever it stands."""
+    carry_attributes(old, new)
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):  # named_children leaves a second name of a module out
             if child is old:
                 parent.add_module(name, new)
+
+
+def carry_attributes(old: nn.Module, new: nn.Module) -> None:
+    """Give a module the attributes that the surroundings of another put on it, such as Ultralytics' `f` and `i`."""
+    for name, value in vars(old).items():
+        if name not in vars(new) and not isinstance(value, (Tensor, nn.Module)):
+            new.__dict__[name] = copy.copy(value)
 
 
 def _told(ours: nn.Module) -> str:

@@ -73,14 +73,36 @@ def pairs(tree: nn.Module) -> Iterator[tuple[str, str]]:
                 yield first, second
 
 
-def fold(model: nn.Module, found: Iterator[tuple[str, str]]) -> None:
-    """Fold BatchNorm into convolutions, by the paths of both, in place; other modules at these paths are left alone."""
+class FoldedBatchNorm(nn.BatchNorm2d):
+    """A BatchNorm that was folded: it returns its input, and its numbers say the same to whatever folds it again.
+
+    Exporters such as Ultralytics' look for the BatchNorm at its place, and fold it themselves.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__(norm.num_features, norm.eps)
+        self.running_var = torch.full((norm.num_features,), 1 - norm.eps)
+        self.eval()
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that torch gave it
+        """Return the input."""
+        return input
+
+
+def fold(model: nn.Module, found: Iterator[tuple[str, str]], *, kept: bool = False) -> None:
+    """Fold BatchNorm into convolutions, in place; other modules at these paths are left alone.
+
+    Args:
+        model: in evaluation mode.
+        found: paths of convolutions and of the BatchNorms behind them.
+        kept: leave a `FoldedBatchNorm` behind, where an exporter may look for one; else nothing.
+    """
     for first, second in list(found):
         modules = dict(model.named_modules(remove_duplicate=False))
         conv, norm = modules.get(first), modules.get(second)
         if type(conv) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats:
             model.set_submodule(first, fuse_conv_bn_eval(conv, norm))
-            model.set_submodule(second, nn.Identity())
+            model.set_submodule(second, FoldedBatchNorm(norm) if kept else nn.Identity())
 
 
 def fold_batch_norm(model: nn.Module) -> None:

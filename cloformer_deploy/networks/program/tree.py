@@ -17,6 +17,27 @@ from torch.export import ExportedProgram
 ATEN = torch.ops.aten
 
 
+def image_shape(program: ExportedProgram) -> tuple[int, int, int]:
+    """Return channels, height and width of a program's image.
+
+    Raises:
+        ValueError: its input is no image batch of one size and float32.
+    """
+    (name,) = program.graph_signature.user_inputs
+    (value,) = (node.meta["val"] for node in program.graph.nodes if node.name == name)
+    fixed = isinstance(value, Tensor) and value.dim() == 4 and all(type(side) is int for side in value.shape[1:])
+    if not fixed or value.dtype != torch.float32:
+        raise ValueError(f"it takes {value}, not a float32 image batch (B, C, H, W) of one size")
+    channels, height, width = (int(side) for side in value.shape[1:])
+    return channels, height, width
+
+
+def output_shapes(program: ExportedProgram) -> list[tuple[Any, ...]]:
+    """Return the shapes of a program's outputs; a dynamic side is a SymInt."""
+    (output,) = (node for node in program.graph.nodes if node.op == "output")
+    return [tuple(item.meta["val"].shape) for item in output.args[0]]
+
+
 def tree_of(program: ExportedProgram) -> nn.Module:
     """Return the modules of a program of one image batch, whose batch size is dynamic, in evaluation mode.
 
@@ -50,6 +71,8 @@ def _graph_module(module: Any) -> nn.Module:
     for node in reversed(list(graph.nodes)):
         if node.op in ("call_function", "get_attr") and not node.users:  # all are functional
             graph.erase_node(node)
+        if node.op == "get_attr" and node.users and not hasattr(root, str(node.target)):  # a constant
+            root.register_buffer(str(node.target), getattr(module, str(node.target)))
     made = fx.GraphModule(root, graph)
     for name, child in root.named_children():  # those that only hold others, such as lists, are in no graph
         if not hasattr(made, name):

@@ -52,4 +52,6 @@ def test_they_compute_what_torch_does(tmp_path: Path) -> None:
     found = Program.load(tmp_path / "all.mlpackage").run({"x": x.numpy()})
     with torch.no_grad():
         for index, (name, layer) in enumerate(LAYERS.items()):
-            np.testing.assert_allclose(found[f"y{index}"], layer(x).numpy(), rtol=0, atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(
+                np.asarray(found[f"y{index}"]), layer(x).numpy(), rtol=0, atol=1e-5, err_msg=name
+            )
