@@ -5,7 +5,7 @@ line's choices, `doctor`, the manifest and the documentation read the registry.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from cloformer_deploy.backends.base import Backend, Runtime
 from cloformer_deploy.backends.coreml.format import CoreMLBackend
@@ -17,6 +17,8 @@ from cloformer_deploy.quantization.recipes import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
+
+    _Model = TypeVar("_Model", bound=nn.Module)
 
 BACKENDS: dict[str, Backend] = {item.name: item for item in (OnnxBackend(), CoreMLBackend(), TFLiteBackend())}
 
@@ -72,7 +74,7 @@ def runtime_for(format_name: str) -> Runtime:
     return next((runtime for runtime in runtimes if runtime.missing() is None), runtimes[-1])
 
 
-def lower(model: "nn.Module", format_name: str, target_name: str, *, integer: bool = False) -> "nn.Module":
+def lower(model: "_Model", format_name: str, target_name: str, *, integer: bool = False) -> "_Model":
     """Return a copy of a model with a target's rewrites, in evaluation mode.
 
     Args:
@@ -86,4 +88,5 @@ def lower(model: "nn.Module", format_name: str, target_name: str, *, integer: bo
 
     target, network = target_of(format_name, target_name), network_of(model)
     names, known = target.integer_rewrites if integer else target.rewrites, network.rewrites
-    return lowering.lower(network.rewritable(model), [known[name] for name in names if name in known])
+    rewritable = cast("_Model", network.rewritable(model))
+    return lowering.lower(rewritable, [known[name] for name in names if name in known])

@@ -177,6 +177,7 @@ def _of_program(path: Path, variant: str | None, *, headless: bool) -> Checkpoin
             raise ValueError(f"it has {len(shapes)} outputs and {len(said.outputs)} names")
         interface = tuple((name, len(shape)) for name, shape in zip(said.outputs, shapes, strict=True))
         classes = class_count(said.task, said.outputs, shapes)
+        data = programs.functional(data, said)
         architecture = {"in_chans": channels, "num_classes": classes, "outputs": interface}
         NETWORKS[PROGRAM].check(CUSTOM, architecture)
         for name, tensor in program.state_dict.items():

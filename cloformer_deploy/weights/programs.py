@@ -13,7 +13,6 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 import torch
@@ -71,13 +70,16 @@ def saved(program: ExportedProgram, about: About) -> bytes:
     return checked(buffer.getvalue())
 
 
-def is_program(data: bytes) -> bool:
-    """Tell whether bytes are an archive of `torch.export.save`."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return any(PurePosixPath(name).name == "archive_format" for name in archive.namelist())
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        return False
+def functional(data: bytes, names: About) -> bytes:
+    """Return a checked archive with the program in functional form, as `networks.program.tree` takes it."""
+    program = loaded(data)
+    targets = [node.target for node in program.graph.nodes if node.op == "call_function"]
+    schemas = [target._schema for target in targets if hasattr(target, "_schema")]
+    if not any(schema.is_mutable or schema.name == "aten::batch_norm" for schema in schemas):
+        return data
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return saved(program.run_decompositions({}), names)
 
 
 def about(data: bytes) -> About | None:

@@ -21,11 +21,15 @@ def image_shape(program: ExportedProgram) -> tuple[int, int, int]:
     """Return channels, height and width of a program's image.
 
     Raises:
-        ValueError: its input is no image batch of one size and float32.
+        ValueError: its input is no float32 batch of any number of images of one size.
     """
     (name,) = program.graph_signature.user_inputs
     (value,) = (node.meta["val"] for node in program.graph.nodes if node.name == name)
     fixed = isinstance(value, Tensor) and value.dim() == 4 and all(type(side) is int for side in value.shape[1:])
+    if fixed and type(value.shape[0]) is int:
+        raise ValueError(
+            f"its batch size is fixed to {value.shape[0]}: export it with dynamic_shapes=({{0: Dim('batch')}},)"
+        )
     if not fixed or value.dtype != torch.float32:
         raise ValueError(f"it takes {value}, not a float32 image batch (B, C, H, W) of one size")
     channels, height, width = (int(side) for side in value.shape[1:])
