@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import platform
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LONGEST = "test_reference_weights.py"
 """The file that takes the longest: its tests evaluate 1,000 images each."""
 
+OtherPython = Callable[[str], Path]
 GoldenStateDict = Callable[..., dict[str, Tensor]]
 
 
@@ -48,6 +51,25 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
     started = Processes(str(tmp_path))
     yield started
     started.end()
+
+
+@pytest.fixture(scope="session")
+def other_python() -> OtherPython:
+    """`other_python("tflite-runtime")`: the Python of the environment that holds a runtime (`make test` builds it).
+
+    Its requirements are in `tests/requirements-*.txt`.
+    """
+
+    def find(name: str) -> Path:
+        python = ROOT / f".venv-{name}" / "bin" / "python"
+        if not python.exists():
+            # Some wheels are Linux's; there, a continuous integration without them has failed to install them.
+            if os.environ.get("CI") and platform.system() == "Linux":
+                pytest.fail(f"the environment of {name} is missing, which `make test` builds")
+            pytest.skip(f"needs the environment of {name}, which `make test` builds")
+        return python
+
+    return find
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import math
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
@@ -33,8 +34,8 @@ _CONFIGS = {
 _SAMPLES = "data/sample_inputs/model.pt"
 _FIXED = {"archive_format": b"pt2", "archive_version": b"0", ".data/version": b"3\n", "byteorder": b"little"}
 _DAMAGED = (
-    *(zipfile.BadZipFile, NotImplementedError, ValueError, KeyError, TypeError, AttributeError, IndexError),
-    *(RecursionError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OverflowError, RecursionError, SyntaxError),
+    *(ValueError, KeyError, TypeError, AttributeError, IndexError),
 )
 """What damaged archives and JSON raise on the way."""
 OutputName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
@@ -118,16 +119,7 @@ def checked(data: bytes) -> bytes:
             return _checked(archive, len(data))
     except CheckpointError:
         raise
-    except (
-        zipfile.BadZipFile,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        RecursionError,
-        SyntaxError,
-    ) as error:
+    except _DAMAGED as error:
         raise CheckpointError(
             f"the program is truncated or damaged ({clipped(f'{type(error).__name__}: {error}')})", AGAIN
         ) from error

@@ -15,7 +15,7 @@ from cloformer_deploy.data import Preprocessing, RenderedScenes
 from cloformer_deploy.data.rendered import CLASSES
 from cloformer_deploy.tasks.boxes import detections
 from tests.artifacts import artifact_of
-from tests.backends.conftest import OtherPython
+from tests.conftest import OtherPython
 from tests.tiny import SCENES_SIZE
 
 pytestmark = pytest.mark.integration

@@ -19,7 +19,7 @@ from cloformer_deploy.errors import BundleError
 from cloformer_deploy.exporting.pipeline import Export
 from cloformer_deploy.exporting.request import ExportRequest
 from tests.artifacts import artifact_of
-from tests.backends.conftest import OtherPython
+from tests.conftest import OtherPython
 from tests.tasks.comparing import compared
 from tests.tiny import TINY, as_trained
 

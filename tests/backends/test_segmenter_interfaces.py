@@ -18,9 +18,9 @@ from cloformer_deploy.errors import ToolError
 from cloformer_deploy.exporting.checks import _check_category
 from cloformer_deploy.tasks.segmentation import LOGITS, classes_of
 from tests.artifacts import artifact_of
-from tests.backends.conftest import OtherPython
 from tests.backends.specs import spec
 from tests.backends.tiny_models import tiny_model
+from tests.conftest import OtherPython
 from tests.tiny import SCENES_SIZE
 
 pytestmark = pytest.mark.integration

@@ -130,6 +130,20 @@ class CloResNet(nn.Module):
         return self.fc(embedding), embedding
 
 
+class Around(nn.Module):
+    """A network that holds one module between two convolutions."""
+
+    def __init__(self, inner: nn.Module, channels: int = 64) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, channels, 3, 4, 1)
+        self.inner = inner
+        self.last = nn.Conv2d(channels, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(self.inner(self.first(x)))
+        return out
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"neck": YoloNeck, "unet": UNet, "resnet": CloResNet}
 SIDE = 64
 

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from cloformer_deploy import prepare
 from cloformer_deploy.networks.cloformer.finding import ratio_db
-from tests.own.networks import NETWORKS, example, network
+from tests.own.networks import example, network
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]  # the converters' own warnings
 
@@ -88,8 +88,14 @@ EXPORTERS: dict[str, tuple[str, Callable[[nn.Module, Path], Arrays]]] = {
 }
 
 
-@pytest.mark.parametrize("exporter", EXPORTERS)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "exporter"),
+    [
+        ("neck", "coreml-trace"),
+        *(("unet", "coreml-trace"), ("unet", "tflite")),
+        *(("resnet", "onnx"), ("resnet", "coreml-export")),
+    ],
+)
 def test_files_of_prepared_networks_run_and_compute_the_same(name: str, exporter: str, tmp_path: Path) -> None:
     target, made = EXPORTERS[exporter]
     model = network(name)
@@ -103,7 +109,6 @@ def test_files_of_prepared_networks_run_and_compute_the_same(name: str, exporter
         assert max(ratio_db(theirs, item) for item in fitting) >= LEAST_DB
 
 
-@pytest.mark.parametrize("name", ["neck"])
-def test_as_written_coremltools_takes_none_of_them_by_trace(name: str, tmp_path: Path) -> None:
+def test_as_written_coremltools_does_not_take_the_trace(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"pythonop|0-dimensional|not implemented"):
-        core_ml_by_trace(network(name), tmp_path)
+        core_ml_by_trace(network("neck"), tmp_path)

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from cloformer_deploy import prepare
 from cloformer_deploy.backends.registry import BACKENDS
 from cloformer_deploy.errors import RequestError, UnsupportedModelError
-from cloformer_deploy.networks.cloformer import CloAttention, create_model
+from cloformer_deploy.networks.cloformer import CloAttention
 from cloformer_deploy.networks.cloformer.body import CloBlock
 from tests.own import copies
 from tests.own.copies import SWISHES, FunctionSwish, PluginAttention, PluginBlock
-from tests.own.networks import NETWORKS, example, network, trained
+from tests.own.networks import Around, example, network, trained
+from tests.tiny import TINY, as_trained
 
 CLO = {
     "neck": {"attention.0": "attention", "attention.1": "attention"},
@@ -27,28 +28,13 @@ CLO = {
 }  # fmt: skip
 
 
-class Around(nn.Module):
-    """A network that holds one module between two convolutions."""
-
-    def __init__(self, inner: nn.Module, channels: int = 64) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(3, channels, 3, 4, 1)
-        self.inner = inner
-        self.last = nn.Conv2d(channels, 4, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.last(self.inner(self.first(x)))
-        return out
-
-
 def ranks(model: nn.Module) -> int:
     program = torch.export.export(model, (example(),))
     values = [node.meta.get("val") for node in program.graph.nodes if node.op == "call_function"]
     return max(value.dim() for value in values if isinstance(value, Tensor))
 
 
-@pytest.mark.parametrize("target", ["onnx", "coreml", "tflite"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(("name", "target"), [("neck", "coreml"), ("unet", "tflite"), ("resnet", "onnx")])
 def test_everything_of_three_networks_is_found_and_rewritten(name: str, target: str) -> None:
     model, before = network(name), network(name)
     report = prepare(model, target, example())
@@ -71,13 +57,14 @@ def test_everything_of_three_networks_is_found_and_rewritten(name: str, target: 
 
 @pytest.mark.parametrize("target", [target for item in BACKENDS.values() for target in item.targets if target != "cpu"])
 def test_targets_are_taken_by_their_own_name(target: str) -> None:
-    report = prepare(network("resnet"), target, example())
+    report = prepare(Around(PluginAttention(64, 4, (3, 1), (3,))).eval(), target, example())
     assert report.changed
     assert report.target.endswith(f" for {target}")
 
 
-@pytest.mark.parametrize("act", SWISHES)
-@pytest.mark.parametrize("split", [(3, 1), (4, 0), (4,), (1, 1, 2)])
+@pytest.mark.parametrize(
+    ("act", "split"), [*zip(SWISHES * 2, [(3, 1), (4, 0), (4,), (1, 1, 2), (2, 2), (0, 4)], strict=True)]
+)
 def test_heads_windows_and_silu_of_any_form_are_recognized(act: Any, split: tuple[int, ...]) -> None:
     model = Around(PluginAttention(64, 4, split, (3, 5)[: len(split) - 1], 2, act=act)).eval()
     report = prepare(model, "coreml", example())
@@ -163,7 +150,7 @@ def test_a_down_sampling_block_and_a_shared_one() -> None:
 
 
 def test_our_own_classifier_can_be_prepared() -> None:
-    model = trained(create_model("xxs", 10))
+    model = as_trained(TINY, seed=0)
     with torch.no_grad():
         expected = model(example())
         assert prepare(model, "tflite", example()).changed

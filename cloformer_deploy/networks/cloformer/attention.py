@@ -124,7 +124,12 @@ class CloAttention(nn.Module):
         self.proj = nn.Conv2d(dim, dim, 1, bias=qkv_bias)
         self.attn_drop = nn.Dropout(attn_drop)
         self.proj_drop = nn.Dropout(proj_drop)
-        self.register_load_state_dict_pre_hook(_take_bias)  # type: ignore[no-untyped-call]
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:
+        """Load what `load_state_dict` gives, after giving the projection a bias where the weights have one."""
+        if self.proj.bias is None and f"{prefix}proj.bias" in state_dict:
+            self.proj.bias = nn.Parameter(self.proj.weight.new_zeros(self.proj.out_channels))
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def local_branch(self, x: Tensor, index: int) -> Tensor:
         """Compute AttnConv of local group `index`: (B, dim, H, W) to (B, m, H, W)."""
@@ -158,10 +163,3 @@ class CloAttention(nn.Module):
             branches.append(self.global_branch(x))
         out: Tensor = self.proj_drop(self.proj(torch.cat(branches, dim=1)))
         return out
-
-
-def _take_bias(attention: nn.Module, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:  # noqa: ARG001
-    """Give the projection a bias where the weights that are about to be loaded have one."""
-    proj = attention.get_submodule("proj")
-    if isinstance(proj, nn.Conv2d) and proj.bias is None and f"{prefix}proj.bias" in state_dict:
-        proj.bias = nn.Parameter(proj.weight.new_zeros(proj.out_channels))

@@ -155,7 +155,7 @@ def put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
 def carry_attributes(old: nn.Module, new: nn.Module) -> None:
     """Give a module the attributes that the surroundings of another put on it, such as Ultralytics' `f` and `i`."""
     for name, value in vars(old).items():
-        if name not in vars(new) and not isinstance(value, (Tensor, nn.Module)):
+        if name[:1] != "_" and name not in vars(new) and not isinstance(value, (Tensor, nn.Module)):
             new.__dict__[name] = copy.copy(value)
 
 

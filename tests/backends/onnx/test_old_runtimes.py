@@ -24,8 +24,8 @@ from cloformer_deploy.backends.registry import runtime_for
 from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.data import Preprocessing, probe_images
 from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
-from tests.backends.conftest import OtherPython
 from tests.cli.command_line import spawn
+from tests.conftest import OtherPython
 from tests.tasks.comparing import compared
 from tests.tiny import TRAINED, TRAINED_SIDE
 

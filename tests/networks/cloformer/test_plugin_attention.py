@@ -43,6 +43,13 @@ def test_a_projection_without_bias_is_refused_where_ours_has_one() -> None:
         CloAttention(64, 4, (3, 1), (3,)).load_state_dict(theirs.state_dict())
 
 
+def test_the_layer_can_be_saved_whole(tmp_path: Path) -> None:
+    layer = CloAttention(64, 4, (3, 1), (3,)).eval()
+    torch.save(layer, tmp_path / "layer.pth")
+    again = torch.load(tmp_path / "layer.pth", weights_only=False)
+    assert torch.equal(again(image()), layer(image()))
+
+
 def by_trace(layer: CloAttention) -> NDArray[Any]:
     import coremltools as ct
 
