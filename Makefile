@@ -3,9 +3,9 @@
 MAKEFLAGS += --jobs=2
 PYTHON ?= python3.11
 VENV ?= .venv
-# Runtimes of devices and apps, and a viewer, which need other packages than ours: the tests keep each in an environment of its own,
-# made of the requirements file of its name.
-OTHER_RUNTIMES = tflite-runtime onnxruntime-1.16 onnxruntime-1.17 mediapipe model-explorer
+# Runtimes of devices and apps, a viewer and an exporter, which need other packages than ours: the tests keep each in an
+# environment of its own, made of the requirements file of its name.
+OTHER_RUNTIMES = tflite-runtime onnxruntime-1.16 onnxruntime-1.17 mediapipe model-explorer ultralytics
 OTHER_VENVS = $(OTHER_RUNTIMES:%=.venv-%)
 # Programs of Debian that the device tests run: adb and adbd, ssh and sshd, an emulated ARM64 board.
 DEVICE_PARTS ?= .device-parts

@@ -4,6 +4,7 @@
     ├── CheckFailedError       1  a check (validation, gate) failed
     ├── RequestError           2  the request or its input is wrong
     │   ├── CheckpointError       a weights file cannot be used
+    │   ├── UnsupportedModelError a network of one's own cannot be traced, or has another interface than one image
     │   ├── DataError             an image, a folder of images or a calibration set cannot be used
     │   └── BundleError           a bundle or one of its artifacts cannot be used
     ├── MissingPartError       3  a part of the environment is missing
@@ -49,6 +50,10 @@ class RequestError(CloformerDeployError):
 
 class CheckpointError(RequestError):
     """A weights file cannot be used."""
+
+
+class UnsupportedModelError(RequestError):
+    """A network of one's own cannot be traced, or takes and returns something else than one image batch and tensors."""
 
 
 class DataError(RequestError):

@@ -5,7 +5,7 @@ line's choices, `doctor`, the manifest and the documentation read the registry.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from cloformer_deploy.backends.base import Backend, Runtime
 from cloformer_deploy.backends.coreai.format import CoreAIBackend
@@ -94,6 +94,7 @@ def lower_for(model: "_Model", target: Target, *, integer: bool = False) -> "_Mo
     from cloformer_deploy import lowering
     from cloformer_deploy.networks import network_of
 
-    known = network_of(model).rewrites
-    names = target.integer_rewrites if integer else target.rewrites
-    return lowering.lower(model, [known[name] for name in names if name in known])
+    network = network_of(model)
+    names, known = target.integer_rewrites if integer else target.rewrites, network.rewrites
+    rewritable = cast("_Model", network.rewritable(model))
+    return lowering.lower(rewritable, [known[name] for name in names if name in known])

@@ -3,6 +3,7 @@
 DIR/manifest.json                         what is here, with checksums
 DIR/cloformer_{variant}-{precision}...    the artifacts (`manifest.artifact_name`)
 DIR/weights-{checksum}.safetensors        the weights in one canonical form: the reference of every comparison
+DIR/weights-{checksum}.pt2                the same of a network of one's own: its program of torch.export
 """
 
 import hashlib

@@ -208,7 +208,7 @@ class Manifest(Strict):
         if self.network not in NETWORKS:
             raise ValueError(f"unknown network {self.network!r}")
         NETWORKS[self.network].check(self.variant, self.architecture)
-        if self.labels is None and (self.num_classes == 0) != (self.task == "features"):
+        if self.labels is None and (self.num_classes == 0) != (self.task in ("features", "tensors")):
             raise ValueError(f"{self.num_classes} classes do not fit the task {self.task!r}")
         if self.labels is not None and len(self.labels) != self.num_classes:
             raise ValueError(f"{len(self.labels)} labels for {self.num_classes} classes")
@@ -218,9 +218,9 @@ class Manifest(Strict):
         return self
 
 
-def weights_name(file_sha256: str) -> str:
+def weights_name(file_sha256: str, suffix: str = ".safetensors") -> str:
     """Return the name of the copy of the weights: after its checksum, so that no copy replaces one still listed."""
-    return f"weights-{file_sha256[:12]}.safetensors"
+    return f"weights-{file_sha256[:12]}{suffix}"
 
 
 def artifact_name(variant: str, precision: str, target: str, default_target: str, suffix: str) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import ValidationError
+
 from cloformer_deploy import __version__
 from cloformer_deploy.backends.base import CATEGORY_NAME
 from cloformer_deploy.backends.registry import BACKENDS, default_target
@@ -32,15 +34,17 @@ from cloformer_deploy.exporting.recipe_file import RecipeFile, check_fit, read_r
 from cloformer_deploy.exporting.request import ExportRequest, check_request
 from cloformer_deploy.networks import configuration_keys
 from cloformer_deploy.networks.base import PUBLISHED_COLOR
+from cloformer_deploy.networks.program.network import SUFFIX
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.files import reachable
 from cloformer_deploy.system.packages import installed_version, require
+from cloformer_deploy.system.schema import first_error
 from cloformer_deploy.tasks import TASKS, takes_sigmoid, task_of
 from cloformer_deploy.weights.configuration import read_configuration
 from cloformer_deploy.weights.zoo import bundled_checkpoints, resolve_weights
 
 if TYPE_CHECKING:
-    from cloformer_deploy.weights.checkpoints import Checkpoint
+    from cloformer_deploy.weights.checkpoints import Checkpoint, Program
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,10 @@ def export(request: ExportRequest, progress: Progress) -> Export:
 def _preprocessing(request: ExportRequest, checkpoint: "Checkpoint") -> tuple[Preprocessing, tuple[str, ...]]:
     """Return the preprocessing, and what is assumed of it and of the network."""
     color, margin = color_of(checkpoint.channels), TASKS[checkpoint.task].margin
-    found = Preprocessing.published(request.height, request.width, color, margin=margin)
+    size = (request.height, request.width) if checkpoint.program is None else checkpoint.program.size
+    found = Preprocessing.published(*size, color, margin=margin)
+    if checkpoint.program is not None:
+        return _of_program(checkpoint.program, found)
     if found.color == PUBLISHED_COLOR:
         return found, checkpoint.assumed
     for name in request.formats if request.input_kind == "image" else ():
@@ -130,6 +137,16 @@ def _preprocessing(request: ExportRequest, checkpoint: "Checkpoint") -> tuple[Pr
             )
     sentence = f"{found.color} images with mean {list(found.mean)} and deviation {list(found.std)}"
     return found, (*checkpoint.assumed, sentence)
+
+
+def _of_program(program: "Program", found: Preprocessing) -> tuple[Preprocessing, tuple[str, ...]]:
+    """Return the preprocessing of a network of one's own, and what is assumed of it."""
+    if program.mean is None or program.std is None:
+        return found, (f"{found.color} images with mean {list(found.mean)} and deviation {list(found.std)}",)
+    try:
+        return Preprocessing.model_validate(found.model_dump() | {"mean": program.mean, "std": program.std}), ()
+    except ValidationError as error:
+        raise RequestError(f"the normalization cannot be used: {first_error(error)}", "give mean and std") from error
 
 
 def _head(
@@ -153,7 +170,7 @@ def _head(
         weights=Weights(
             name=checkpoint.name,
             sha256=checkpoint.sha256,
-            file=weights_name(copy_sha256),
+            file=weights_name(copy_sha256, SUFFIX if checkpoint.program is not None else ".safetensors"),
             file_sha256=copy_sha256,
         ),
         preprocessing=preprocessing,

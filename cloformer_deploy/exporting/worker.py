@@ -127,7 +127,7 @@ class _Conversion:
 
     def _quantize(self, precision: str) -> None:
         """Write a quantized file, under the job's accuracy limit if its activations become integers."""
-        from cloformer_deploy.quantization import preparation
+        from cloformer_deploy.quantization import graph, preparation
         from cloformer_deploy.quantization.sensitivity import check_exclusions, exclusion_pattern
 
         job = self.job
@@ -146,12 +146,16 @@ class _Conversion:
         names = job.excluded_layers.get(precision, ())
         if names:
             # before minutes of calibration
-            outline = preparation.unequalized(self.reference, rewrites, job.source.preprocessing.shape)
+            outline = preparation.unequalized(self.reference, self.network, rewrites, job.source.preprocessing.shape)
             check_exclusions(self.network, outline, recipe, names)
         if job.observed is not None:
             base = preparation.load_observed(job.observed, recipe, job.source.preprocessing.shape)
         else:
             base = preparation.observed(self.reference, self.network, rewrites, recipe, images)
+        floats = graph.unknown(base.traced)
+        if floats:
+            told = ", ".join(f"{name} ({count})" for name, count in floats.items())
+            self.events.warn(f"{job.format} {precision}: operators that no recipe knows stay float: {told}")
         if job.limit is None:
             made = preparation.prepared(base, images, [exclusion_pattern(self.network, name) for name in names])
             self._write(self._spec(made.model, made), {precision: path})

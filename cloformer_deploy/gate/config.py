@@ -42,6 +42,7 @@ class Limits(_Part):
     Attributes:
         agreement: least agreement with PyTorch, 0..1.
         sqnr_db: least signal-to-noise ratio of the outputs, dB.
+        cosine_min: least cosine of any output of any image; None asks for none.
         drop_pp: largest fall of the task's metric against PyTorch, percentage points; unused without a metric.
         regression_pp: largest fall of the metric (without labels, of the agreement) against the baseline, percentage
             points.
@@ -56,6 +57,7 @@ class Limits(_Part):
 
     agreement: Share
     sqnr_db: float
+    cosine_min: float | None = None
     drop_pp: Positive = 0.0
     regression_pp: Positive = 0.5
     regression_db: Positive = 3.0
@@ -70,6 +72,7 @@ class Limits(_Part):
 class _Given(_Part):
     agreement: Share | None = None
     sqnr_db: float | None = None
+    cosine_min: float | None = None
     drop_pp: Positive | None = None
     regression_pp: Positive | None = None
     regression_db: Positive | None = None

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cloformer_deploy.lowering.shapes import sizes
+
 MAX_TAPS = 25
 
 
@@ -27,9 +29,9 @@ class RowSplitConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pad once, and give each part the rows it reads."""
-        padded = functional.pad(x, self.padding)
+        padded, shown = functional.pad(x, self.padding), sizes(x)[2]
         seen = [
-            padded[:, :, first : first + x.shape[2] + height - 1]
+            padded[:, :, first : first + shown + height - 1]
             for first, height in zip(self.first_rows, self.heights, strict=True)
         ]
         out: Tensor = self.parts[0](seen[0])
@@ -39,13 +41,25 @@ class RowSplitConv(nn.Module):
 
 
 def split_large_depthwise_kernels(model: nn.Module) -> None:
-    """Replace every depthwise convolution of more than `MAX_TAPS` taps, in place; all of them have stride 1."""
+    """Replace every depthwise convolution of more than `MAX_TAPS` taps that keeps the size of its input, in place."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if not isinstance(child, nn.Conv2d) or child.groups != child.in_channels:
                 continue
-            if child.weight[0].numel() > MAX_TAPS:
+            if child.weight[0].numel() > MAX_TAPS and _keeps_size(child):
                 setattr(parent, name, RowSplitConv(child))
+
+
+def _keeps_size(conv: nn.Conv2d) -> bool:
+    """Tell whether a convolution has stride 1 and is padded with zeros to the size of its input."""
+    rows, columns = conv.kernel_size
+    plain = conv.stride == conv.dilation == (1, 1) and conv.out_channels == conv.in_channels
+    return (
+        plain
+        and conv.padding_mode == "zeros"
+        and rows % 2 == columns % 2 == 1
+        and (conv.padding == (rows // 2, columns // 2))
+    )
 
 
 def _rows(conv: nn.Conv2d, first: int, count: int) -> nn.Conv2d:

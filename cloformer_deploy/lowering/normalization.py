@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from cloformer_deploy.lowering.shapes import sizes
+
 Form = Literal["reciprocal_root", "float16", "division"]
 """The division by the deviation: as a product with its reciprocal; the same with an eps that float16 can
 represent; or as a division. In the simulator of Hexagon the 8-bit reciprocal of 0.392 is 1.211, its division is
@@ -23,7 +25,7 @@ NORMAL_IN_FLOAT16 = 1e-4
 
 def spatial_mean(x: Tensor, longest_sum: int = LONGEST_SUM) -> Tensor:
     """Return the mean of each channel, (B, C, H, W) to (B, C, 1, 1), of at most `longest_sum` terms in one step."""
-    if x.shape[2] * x.shape[3] > longest_sum:
+    if math.prod(sizes(x)[2:]) > longest_sum:
         return x.mean(dim=3, keepdim=True).mean(dim=2, keepdim=True)
     return x.mean(dim=(2, 3), keepdim=True)
 

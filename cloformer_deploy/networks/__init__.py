@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from cloformer_deploy.networks.base import Network
 from cloformer_deploy.networks.cloformer.network import CloFormerNetwork
+from cloformer_deploy.networks.program.network import ProgramNetwork
 
 if TYPE_CHECKING:
     from torch import nn
 
-NETWORKS: dict[str, Network] = {item.name: item for item in (CloFormerNetwork(),)}
+_FAMILIES: tuple[Network, ...] = (CloFormerNetwork(), ProgramNetwork())
+NETWORKS: dict[str, Network] = {item.name: item for item in _FAMILIES}
 
 __all__ = ["NETWORKS", "Network", "all_variants", "configuration_keys", "network_of"]
 

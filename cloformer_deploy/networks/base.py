@@ -177,6 +177,10 @@ class Network(Protocol):
         """
         ...
 
+    def rewritable(self, model: "nn.Module") -> "nn.Module":
+        """Return a copy of a model in the form that the rewrites apply to; it computes the same."""
+        ...
+
     def scale_pairs(self, model: "nn.Module") -> Iterator[ScalePair]:
         """Yield what channel equalization may balance in a model whose BatchNorm is folded."""
         ...

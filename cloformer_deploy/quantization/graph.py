@@ -35,6 +35,13 @@ KINDS: Mapping[Any, str] = {
     ATEN.avg_pool2d.default: "pool",
     ATEN.upsample_bilinear2d.vec: "resize",
     ATEN.alias.default: "layout",
+    ATEN.clone.default: "layout",
+    ATEN.view.default: "layout",
+    ATEN._unsafe_view.default: "layout",
+    ATEN.unbind.int: "layout",
+    ATEN.unsqueeze.default: "layout",
+    ATEN.squeeze.dims: "layout",
+    ATEN.split_with_sizes.default: "layout",
     ATEN.pad.default: "layout",
     ATEN.slice.Tensor: "layout",
     ATEN.reshape.default: "layout",
@@ -51,7 +58,7 @@ makes numbers between those it reads, and has one scale too, as TFLite requires.
 
 An operator that is not listed is `other`.
 """
-NORMALIZATIONS = ("GroupNorm", "TwoStepNorm", "PooledNorm")
+NORMALIZATIONS = ("GroupNorm", "TwoStepNorm", "PooledNorm", "GroupedNorm")
 DEPTHWISE = "depthwise"
 
 
@@ -67,6 +74,17 @@ def kind(node: fx.Node) -> str:
     if found == "conv" and len(node.args) > 6 and node.args[6] != 1:
         return DEPTHWISE
     return found
+
+
+def unknown(module: fx.GraphModule) -> dict[str, int]:
+    """Return the operators of floats that no recipe knows, and that stay float therefore, with their counts."""
+    found: dict[str, int] = {}
+    for node in module.graph.nodes:
+        if node.op == "call_function" and kind(node) == "other" and _is_float(node):
+            inside = is_normalization(node) or is_attention(node)
+            name = str(node.target).removeprefix("aten.").partition(".")[0]
+            found[name] = found.get(name, 0) + (not inside)
+    return {name: count for name, count in found.items() if count}
 
 
 def is_normalization(node: fx.Node) -> bool:

@@ -139,7 +139,7 @@ def observed(
         images: the calibration set.
     """
     shape = images.preprocessing.shape
-    model = copy.deepcopy(reference)
+    model = network.rewritable(reference)
     fold_batch_norm(model)
     equalize(network, model, images("Equalizing channels"))
     lowered = lower(model, rewrites)
@@ -150,9 +150,11 @@ def observed(
     return Observed(lowered, traced, seen, recipe, shape)
 
 
-def unequalized(reference: nn.Module, rewrites: Sequence[Rewrite], shape: tuple[int, int, int]) -> fx.GraphModule:
+def unequalized(
+    reference: nn.Module, network: Network, rewrites: Sequence[Rewrite], shape: tuple[int, int, int]
+) -> fx.GraphModule:
     """Return the graph that `observed` traces, with the same operators and names, without reading any image."""
-    model = copy.deepcopy(reference)
+    model = network.rewritable(reference)
     fold_batch_norm(model)
     return graph.trace(lower(model, rewrites), *shape)
 
@@ -174,12 +176,25 @@ def prepared(base: Observed, images: CalibrationBatches, excluded_layers: Collec
         warnings.simplefilter("ignore", FutureWarning)  # of copies of a graph's own signature
         model, traced = copy.deepcopy((base.model, base.traced))  # together, so that they go on sharing parameters
     chosen = plan(traced, base.recipe, base.seen, excluded_layers)
+    seen = base.seen
     if leave_out_maxima(model, traced, chosen):
-        traced = graph.trace(model, *base.shape)
-        chosen = plan(traced, base.recipe, base.seen, excluded_layers)
+        shorter = graph.trace(model, *base.shape)
+        seen = _renamed(seen, traced, shorter)
+        traced, chosen = shorter, plan(shorter, base.recipe, seen, excluded_layers)
     hold_biases(traced, chosen)
     correct_biases(traced, chosen, images("Correcting biases"))
-    return Prepared(model, traced, chosen, base.seen)
+    return Prepared(model, traced, chosen, seen)
+
+
+def _renamed(seen: Mapping[str, Histogram], before: fx.GraphModule, after: fx.GraphModule) -> dict[str, Histogram]:
+    """Return histograms by the names of nodes in a graph that has some nodes fewer: torch counts names anew."""
+    found = {}
+    left = iter(before.graph.nodes)
+    for node in after.graph.nodes:
+        same = next(item for item in left if item.target == node.target or item.op == node.op == "placeholder")
+        if same.name in seen:
+            found[node.name] = seen[same.name]
+    return found
 
 
 def weights_only(lowered: nn.Module, recipe: Recipe) -> Prepared:

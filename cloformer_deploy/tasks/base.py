@@ -147,7 +147,8 @@ class Task(Protocol):
     def thresholds(self, precision: str) -> Mapping[str, float]:
         """Return the limits of artifacts of a precision.
 
-        Keys: `agreement` (at least, 0..1), `sqnr_db` (at least), and with a metric `drop_pp` (at most).
+        Keys: `agreement` (at least, 0..1), `sqnr_db` (at least), with a metric `drop_pp` (at most), and of some tasks
+        `cosine_min` (at least).
         """
         ...
 

@@ -159,8 +159,10 @@ def reference_model(bundle: Bundle) -> "nn.Module":
     """Return the model of a bundle's weights, in evaluation mode.
 
     Raises:
-        CheckpointError: the weights cannot be used, or are not of the manifest's architecture.
+        BundleError: the weights are not those of the manifest, by their checksum.
+        CheckpointError: they cannot be used, or are not of the manifest's architecture.
     """
     from cloformer_deploy.weights.checkpoints import build_model, load_checkpoint
 
+    bundle.verify_weights()
     return build_model(load_checkpoint(bundle.weights_path, architecture=bundle.manifest.architecture))

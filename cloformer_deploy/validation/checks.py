@@ -45,7 +45,7 @@ def against_pytorch(
 
     Args:
         found: the artifact's comparison.
-        limits: `agreement`, `sqnr_db`, and with a metric `drop_pp` (see `Task.thresholds`).
+        limits: `agreement`, `sqnr_db`, with a metric `drop_pp` (see `Task.thresholds`), perhaps `cosine_min`.
         metric_title: the metric in prose.
         reference_non_finite: images on which PyTorch itself gives NaN or infinity.
     """
@@ -60,6 +60,9 @@ def against_pytorch(
     if found.sqnr_db is not None and found.sqnr_ci95_db is not None:
         text = f"SQNR {found.sqnr_db:.1f} dB"
         yield at_least("sqnr_db", found.sqnr_db, limits["sqnr_db"], found.sqnr_ci95_db, found.n, text)
+    if found.cosine_min is not None and limits.get("cosine_min") is not None:
+        text, sure = f"lowest cosine {found.cosine_min:.6f}", (found.cosine_min, found.cosine_min)
+        yield at_least("cosine_min", found.cosine_min, limits["cosine_min"], sure, found.n, text)
     if found.drop_pp is not None and found.drop_ci95_pp is not None:
         text = f"{metric_title} {moved(found.drop_pp)} PyTorch's: {found.drop_detail}"
         yield at_most("drop_pp", found.drop_pp, limits["drop_pp"], found.drop_ci95_pp, found.n, text)

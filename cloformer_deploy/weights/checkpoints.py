@@ -19,16 +19,37 @@ from torch import Tensor, nn
 from cloformer_deploy.errors import CheckpointError
 from cloformer_deploy.networks import NETWORKS, all_variants
 from cloformer_deploy.networks.base import Network
+from cloformer_deploy.networks.program.network import CUSTOM, PROGRAM, SUFFIX, ProgramNetwork
+from cloformer_deploy.networks.program.tasks import class_count
+from cloformer_deploy.networks.program.tree import image_shape, output_shapes
 from cloformer_deploy.system.files import naming, replaced
 from cloformer_deploy.system.text import clipped, listed, visible
-from cloformer_deploy.weights.files import Parsed, safetensors_bytes
+from cloformer_deploy.weights import programs
+from cloformer_deploy.weights.files import Parsed, read, safetensors_bytes
 from cloformer_deploy.weights.finding import Found, configurations, outline, state_dicts, tensor_names
+from cloformer_deploy.weights.program_graphs import AGAIN
 from cloformer_deploy.weights.records import Record, TensorRecord
 from cloformer_deploy.weights.sources import open_source
 from cloformer_deploy.weights.torch_files import COPY_AGAIN, GIVE_WEIGHTS, SAVE_AGAIN
 
 _COUNTER = ".num_batches_tracked"
 _WEIGHT_DTYPES = ("float32", "float16", "bfloat16", "float64")
+
+
+@dataclass(frozen=True)
+class Program:
+    """A network of one's own.
+
+    Attributes:
+        data: archive that `programs.checked` gave.
+        size: height and width of its image.
+        mean, std: normalization of the image, one value a channel; None where the file does not say it.
+    """
+
+    data: bytes
+    size: tuple[int, int]
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
 
 
 @dataclass(frozen=True)
@@ -49,7 +70,8 @@ class Checkpoint:
         trained_labels: labels of the file, also where the head is left out.
         notes: sentences on where in the file the weights were found, and on what was left out.
         state_dict: all entries of the network's state dict, in its order; float32 (counters: int64), contiguous and
-            finite.
+            finite. Empty where there is a program.
+        program: the graph and the weights of a network of one's own; None of a known family.
 
     Raises:
         CheckpointError: the number of labels differs from the number of classes, or a label occurs twice.
@@ -68,6 +90,7 @@ class Checkpoint:
     trained_labels: tuple[str, ...] | None = field(default=None, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
     state_dict: dict[str, Tensor] = field(repr=False, compare=False, kw_only=True)
+    program: Program | None = field(default=None, repr=False, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels) != self.num_classes:
@@ -102,6 +125,8 @@ def load_checkpoint(
     if variant is not None and variant not in all_variants():
         raise CheckpointError(f"there is no variant {variant!r}", f"choose one of {', '.join(all_variants())}")
     with naming(path):
+        if path.suffix == SUFFIX:
+            return _of_program(path, variant, headless=headless)
         opened = open_source(path)
         parsed = opened.parsed
         network, source = _source(parsed)
@@ -135,8 +160,56 @@ def load_checkpoint(
         )
 
 
+def _of_program(path: Path, variant: str | None, *, headless: bool) -> Checkpoint:
+    """Read a program of `torch.export`, whose file says nothing that has to be believed: it is checked throughout."""
+    original = read(path)
+    data = programs.checked(original)
+    program, said = programs.loaded(data), programs.about(data)
+    if variant not in (None, CUSTOM) or headless:
+        raise CheckpointError("this is a program, which has no variants and no head", "leave both options out")
+    try:
+        channels, height, width = image_shape(program)
+        shapes = output_shapes(program)
+        if said is None:
+            names = ("output",) if len(shapes) == 1 else tuple(f"output_{index}" for index in range(len(shapes)))
+            said = programs.About(outputs=names)
+        if len(said.outputs) != len(shapes):
+            raise ValueError(f"it has {len(shapes)} outputs and {len(said.outputs)} names")
+        interface = tuple((name, len(shape)) for name, shape in zip(said.outputs, shapes, strict=True))
+        classes = class_count(said.task, said.outputs, shapes)
+        data = programs.functional(data, said)
+        architecture = {"in_chans": channels, "num_classes": classes, "outputs": interface}
+        NETWORKS[PROGRAM].check(CUSTOM, architecture)
+        for name, tensor in program.state_dict.items():
+            if tensor.is_floating_point():
+                _usable_shape(name, tensor, len(data))
+                _converted(name, tensor)
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(f"the program cannot be used: {error}", AGAIN) from error
+    return Checkpoint(
+        visible(path.stem),
+        hashlib.sha256(original).hexdigest(),
+        CUSTOM,
+        classes,
+        said.labels,
+        PROGRAM,
+        said.task,
+        channels,
+        architecture=architecture,
+        trained_labels=said.labels,
+        state_dict={},
+        program=Program(data, (height, width), said.mean, said.std),
+    )
+
+
+def _model_of(data: bytes) -> nn.Module:
+    return ProgramNetwork().model_of(programs.loaded(programs.checked(data)))
+
+
 def build_model(checkpoint: Checkpoint) -> nn.Module:
     """Return the network with a copy of the checkpoint's weights, in evaluation mode, on the CPU."""
+    if checkpoint.program is not None:
+        return _model_of(checkpoint.program.data)
     copy = {name: tensor.clone() for name, tensor in checkpoint.state_dict.items()}
     return _built(checkpoint.network, checkpoint.architecture, copy)
 
@@ -151,6 +224,8 @@ def build_from_copy(path: Path, network: str, architecture: Mapping[str, Any]) -
         network: `Checkpoint.network`.
         architecture: `Checkpoint.architecture`.
     """
+    if network == PROGRAM:
+        return _model_of(path.read_bytes())
     return _built(network, architecture, safetensors.torch.load_file(path))
 
 
@@ -166,8 +241,10 @@ def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:
     """Return a checkpoint as a safetensors file, with `task`, `labels` and `architecture` (JSON) in its metadata.
 
     An architecture of which something is assumed is left out, so that the file does not state it. Equal checkpoints
-    give equal bytes.
+    give equal bytes. A program is returned as it is.
     """
+    if checkpoint.program is not None:
+        return checkpoint.program.data
     metadata = {"format": "pt", "task": checkpoint.task}
     if not checkpoint.assumed:
         metadata |= {"variant": checkpoint.variant, "architecture": json.dumps(dict(checkpoint.architecture))}

@@ -34,6 +34,23 @@ def weights(data: bytes, folder: Path) -> None:
     load_checkpoint(path)
 
 
+def programs(data: bytes, folder: Path) -> None:
+    """Read a program of `torch.export`. Bytes after `json:` are the graph of the archive in the corpus."""
+    if data.startswith(b"json:"):
+        data = _with_graph(data[5:])
+    path = folder / "program.pt2"
+    path.write_bytes(data)
+    load_checkpoint(path)
+
+
+def _with_graph(graph: bytes) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(CORPUS / "programs" / "valid.pt2") as old, zipfile.ZipFile(made, "w") as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, graph if entry.filename.endswith("models/model.json") else old.read(entry))
+    return made.getvalue()
+
+
 def _archive(pickled: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
@@ -97,7 +114,7 @@ def onnx(data: bytes, folder: Path) -> None:
 
 
 TARGETS: dict[str, Target] = {
-    item.__name__: item for item in (manifests, calibration, weights, onnx, mlpackage, tflite)
+    item.__name__: item for item in (manifests, calibration, weights, programs, onnx, mlpackage, tflite)
 }
 
 

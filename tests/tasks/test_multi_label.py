@@ -1,6 +1,8 @@
 """Multi-label scores: absolute logits, and the decision on every class."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ Logits = NDArray[np.float32]
 
 class Described:
     task = "classification"
+    architecture: Mapping[str, Any] = {}
 
     def __init__(self, scores: Scores) -> None:
         self.scores: Scores = scores

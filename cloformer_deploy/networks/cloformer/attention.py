@@ -1,9 +1,12 @@
 """Clo attention: local AttnConv branches beside one global branch (arXiv 2303.17803)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from cloformer_deploy.lowering.shapes import sizes
 
 
 class AttnMap(nn.Module):
@@ -42,19 +45,21 @@ class GlobalAttention(nn.Module):
         Heads are a separate axis of 4-D tensors throughout: a fifth dimension costs a converter's
         correctness (litert-torch) and the Neural Engine.
         """
-        batch, channels = q.shape[:2]
+        shape = sizes(q)
+        batch, channels = shape[:2]
         queries = q.reshape(batch, self.heads, channels // self.heads, -1)
         keys, values = kv.reshape(batch, 2 * self.heads, channels // self.heads, -1).chunk(2, dim=1)
         weights = self.drop((queries.transpose(2, 3) @ keys).softmax(dim=-1))
         attended: Tensor = (weights @ values.transpose(2, 3)).transpose(2, 3)
-        return attended.reshape(q.shape)
+        return attended.reshape(shape)
 
 
 class CloAttention(nn.Module):
     """Attention with shared and context-aware local weights, and global attention on pooled keys.
 
     The heads are divided by `group_split`: one local group for each entry of `kernel_sizes`, then
-    the global group. A group of 0 heads is left out. Works on its own as a plug-in layer.
+    the global group. A group of 0 heads is left out. Works on its own as a plug-in layer: it takes the arguments and
+    the weights of the published one, and every converter takes it as it is.
 
     Args:
         dim: input and output channels; a multiple of `num_heads`.
@@ -64,7 +69,8 @@ class CloAttention(nn.Module):
         window_size: side of the average pooling before the global keys and values; 1 pools nothing.
         attn_drop: dropout on the gates and on the softmax, in training.
         proj_drop: dropout on the output, in training.
-        qkv_bias: the convolutions that compute q, k and v, and the projection, have a bias.
+        qkv_bias: the convolutions that compute q, k and v, and the projection, have a bias. Copies of the layer differ
+            in the projection: it has a bias wherever the weights that are loaded have one.
 
     Raises:
         ValueError: the arguments contradict one another.
@@ -119,6 +125,12 @@ class CloAttention(nn.Module):
         self.attn_drop = nn.Dropout(attn_drop)
         self.proj_drop = nn.Dropout(proj_drop)
 
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:
+        """Load what `load_state_dict` gives, after giving the projection a bias where the weights have one."""
+        if self.proj.bias is None and f"{prefix}proj.bias" in state_dict:
+            self.proj.bias = nn.Parameter(self.proj.weight.new_zeros(self.proj.out_channels))
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
     def local_branch(self, x: Tensor, index: int) -> Tensor:
         """Compute AttnConv of local group `index`: (B, dim, H, W) to (B, m, H, W)."""
         qkv = self.convs[index](self.qkvs[index](x))
@@ -143,7 +155,7 @@ class CloAttention(nn.Module):
         Raises:
             ValueError: H or W is not a multiple of `window_size`.
         """
-        height, width = x.shape[-2:]
+        height, width = sizes(x)[-2:]
         if self.global_heads and (height % self.window_size or width % self.window_size):
             raise ValueError(f"height {height} and width {width} must be multiples of window_size {self.window_size}")
         branches = [self.local_branch(x, index) for index in range(len(self.local_dims))]

@@ -96,6 +96,16 @@ class CloBlock(nn.Module):
             )
         self.mlp: nn.Module = ConvFFN(dim, architecture.hidden(stage), out_dim, kernel, stride)
 
+    @classmethod
+    def of(
+        cls, norm1: nn.Module, norm2: nn.Module, attn: CloAttention, mlp: nn.Module, downsample: nn.Module
+    ) -> "CloBlock":
+        """Return a block of parts that exist already."""
+        block = cls.__new__(cls)
+        nn.Module.__init__(block)
+        block.norm1, block.attn, block.norm2, block.downsample, block.mlp = norm1, attn, norm2, downsample, mlp
+        return block
+
     def attend(self, x: Tensor) -> Tensor:
         """Compute the first half: x + attention, (B, C, H, W) to the same shape."""
         out: Tensor = x + self.attn(self.norm1(x))

@@ -1,5 +1,6 @@
 """CloFormer as a `Network`: its weights, its rewrites, and the names of its blocks."""
 
+import copy
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -116,6 +117,10 @@ class CloFormerNetwork:
         """See `Network.build`."""
         return network(parsed(architecture))
 
+    def rewritable(self, model: "nn.Module") -> "nn.Module":
+        """See `Network.rewritable`."""
+        return copy.deepcopy(model)
+
     def scale_pairs(self, model: "nn.Module") -> Iterator[ScalePair]:
         """See `Network.scale_pairs`."""
         from cloformer_deploy.networks.cloformer.body import CloFormerBody
@@ -123,7 +128,7 @@ class CloFormerNetwork:
         for block in cast(CloFormerBody, model).blocks:
             ffn = cast("ConvFFN", block.mlp)
             yield Balanced(ffn.dwconv, ffn.fc2)
-            yield from _attention_pairs(block.attn)
+            yield from attention_pairs(block.attn)
 
     def mistakes(self, model: "nn.Module") -> Iterator[tuple[str, "nn.Module"]]:
         """See `Network.mistakes`: the alignment of a dense head's upsampling."""
@@ -159,7 +164,17 @@ class CloFormerNetwork:
         return path
 
 
-def _attention_pairs(attention: "CloAttention") -> Iterator[ScalePair]:
+def of_attention(path: str, modules: Collection[str]) -> str:
+    """Return the module of a `CloAttention` outside a block that a module of its branches stands for; else the path."""
+    for pattern, name in _BRANCHES:
+        found = re.sub(pattern, name.removeprefix(".attn"), path)
+        if found != path and found in modules:
+            return found
+    return path
+
+
+def attention_pairs(attention: "CloAttention") -> Iterator[ScalePair]:
+    """Yield what equalization may balance in an attention."""
     first = 0
     parts = zip(attention.qkvs, attention.convs, attention.act_blocks, attention.local_dims, strict=True)
     for qkv, depthwise, gate, width in parts:

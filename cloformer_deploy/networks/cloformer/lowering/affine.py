@@ -12,26 +12,33 @@ from typing import cast
 import torch
 from torch import nn
 
-from cloformer_deploy.networks.cloformer.body import CloFormerBody, ConvFFN
+from cloformer_deploy.networks.cloformer.body import CloBlock, CloFormerBody, ConvFFN
 from cloformer_deploy.networks.cloformer.lowering.head import affine_readers
 
 
-def fold_group_norm_affine(model: CloFormerBody) -> None:
-    """Fold every GroupNorm's scale and shift but the stem's, in place.
+def fold_group_norm_affine(model: nn.Module) -> None:
+    """Fold every GroupNorm's scale and shift but the stem's, in place; of a network that is no CloFormer, its blocks'.
 
     Each GroupNorm becomes one without parameters; the convolutions that read its output get a bias if they had none.
     """
-    for block in model.blocks:
+    for block in [module for module in model.modules() if isinstance(module, CloBlock)]:
         attention = block.attn
         projections = [cast(nn.Conv2d, conv) for conv in attention.qkvs]
         if attention.global_heads:
             projections += [attention.global_q, attention.global_kv]
         block.norm1 = _folded(cast(nn.GroupNorm, block.norm1), projections)
         block.norm2 = _folded(cast(nn.GroupNorm, block.norm2), [cast(ConvFFN, block.mlp).fc1])
+    if not isinstance(model, CloFormerBody):
+        return
     for name, readers in affine_readers(model):
         setattr(model, name, _folded(cast(nn.GroupNorm, model.get_submodule(name)), readers))
     stem = cast(nn.GroupNorm, model.patch_embed.layernorm)
-    model.patch_embed.layernorm = nn.Sequential(_without_affine(stem), _scale_and_shift(stem))
+    model.patch_embed.layernorm = without_affine(stem)
+
+
+def without_affine(norm: nn.GroupNorm) -> nn.Sequential:
+    """Return a GroupNorm as one without scale and shift, and a depthwise 1x1 convolution behind it that has them."""
+    return nn.Sequential(_without_affine(norm), _scale_and_shift(norm))
 
 
 def _folded(norm: nn.GroupNorm, readers: Sequence[nn.Conv2d | nn.Linear]) -> nn.GroupNorm:

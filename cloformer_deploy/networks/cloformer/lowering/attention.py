@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from cloformer_deploy.lowering.shapes import sizes
 from cloformer_deploy.lowering.softmax import MaximumSubtracted
 from cloformer_deploy.networks.cloformer.attention import CloAttention, GlobalAttention
 
@@ -26,13 +27,14 @@ class KeysFirstAttention(GlobalAttention):
 
     def forward(self, q: Tensor, kv: Tensor) -> Tensor:
         """See `GlobalAttention.forward`."""
-        batch, channels = q.shape[:2]
+        shape = sizes(q)
+        batch, channels = shape[:2]
         queries = q.reshape(batch, self.heads, channels // self.heads, -1)
         keys, values = kv.reshape(batch, 2 * self.heads, channels // self.heads, -1).chunk(2, dim=1)
         logits = keys.transpose(2, 3) @ queries
         weights = torch.exp(logits - logits.amax(dim=2, keepdim=True))
-        sums = weights.new_ones(1, self.heads, 1, weights.shape[2]) @ weights
-        return (values @ weights / sums).reshape(q.shape)
+        sums = weights.new_ones(1, self.heads, 1, sizes(weights)[2]) @ weights
+        return (values @ weights / sums).reshape(shape)
 
 
 class ChannelsLastAttention(GlobalAttention):
@@ -45,7 +47,7 @@ class ChannelsLastAttention(GlobalAttention):
 
     def forward(self, q: Tensor, kv: Tensor) -> Tensor:
         """See `GlobalAttention.forward`."""
-        batch, channels, height, width = q.shape
+        batch, channels, height, width = sizes(q)
         queries = self._per_head(q, self.heads)
         keys, values = self._per_head(kv, 2 * self.heads).chunk(2, dim=1)
         if self.heads == 1 and height * width % 2 == 0:
@@ -62,7 +64,7 @@ class ChannelsLastAttention(GlobalAttention):
     @staticmethod
     def _per_head(x: Tensor, heads: int) -> Tensor:
         """Map (B, C, H, W) to (B, heads, H W, C / heads)."""
-        batch, channels, height, width = x.shape
+        batch, channels, height, width = sizes(x)
         rows = x.permute(0, 2, 3, 1)
         if heads == 1:
             return rows.reshape(batch, 1, height * width, channels)
@@ -87,8 +89,8 @@ class BlockwiseAttention(ChannelsLastAttention):
 
     def forward(self, q: Tensor, kv: Tensor) -> Tensor:
         """See `GlobalAttention.forward`."""
-        batch, channels, height, width = q.shape
-        queries, keys = height * width, kv.shape[2] * kv.shape[3]
+        batch, channels, height, width = sizes(q)
+        queries, keys = height * width, math.prod(sizes(kv)[2:])
         count = min(math.ceil(self.heads * queries * keys / BLOCK_LOGITS), self.heads)
         if count == 1 and (self.heads > 1 or queries * keys <= BLOCK_LOGITS):
             return super().forward(q, kv)
@@ -108,19 +110,21 @@ class BlockwiseAttention(ChannelsLastAttention):
 
     def _heads(self, queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
         """Attend with several heads at once: (B, 1, N, C), (B, 1, K, C) twice, to (B, 1, N, C)."""
-        shape = (queries.shape[0], -1, heads, queries.shape[3] // heads)
+        whole = sizes(queries)
+        shape = (whole[0], -1, heads, whole[3] // heads)
         q, k, v = (part.reshape(shape).transpose(1, 2) for part in (queries, keys, values))
-        return self._weighted(q @ k.transpose(2, 3), v).transpose(1, 2).reshape(queries.shape)
+        return self._weighted(q @ k.transpose(2, 3), v).transpose(1, 2).reshape(whole)
 
     def _head(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Attend with one head: (B, 1, N, C), (B, 1, K, C) twice, to (B, 1, N, C)."""
-        batch, _, count, channels = queries.shape
+        whole = sizes(queries)
+        batch, _, count, channels = whole
         rows = count // PARTS
-        block = _block(rows, keys.shape[2])
+        block = _block(rows, sizes(keys)[2])
         parts = queries.reshape(batch, PARTS, rows, channels)
         turned, repeated = (torch.cat([part] * PARTS, dim=1) for part in (keys.transpose(2, 3), values))
         blocks = (parts[:, :, row : row + block] for row in range(0, rows, block))
-        return torch.cat([self._weighted(part @ turned, repeated) for part in blocks], dim=2).reshape(queries.shape)
+        return torch.cat([self._weighted(part @ turned, repeated) for part in blocks], dim=2).reshape(whole)
 
 
 def _block(rows: int, keys: int) -> int:
@@ -139,11 +143,12 @@ class HeadByHeadAttention(GlobalAttention):
 
     def forward(self, q: Tensor, kv: Tensor) -> Tensor:
         """See `GlobalAttention.forward`."""
-        width = q.shape[1] // self.heads
-        queries = torch.split(q.reshape(*q.shape[:2], 1, -1), width, dim=1)
-        k, v = kv.reshape(*kv.shape[:2], 1, -1).chunk(2, dim=1)
+        shape = sizes(q)
+        width = shape[1] // self.heads
+        queries = torch.split(q.reshape(*shape[:2], 1, -1), width, dim=1)
+        k, v = kv.reshape(*sizes(kv)[:2], 1, -1).chunk(2, dim=1)
         keys, values = torch.split(k.transpose(1, 3), width, dim=3), torch.split(v, width, dim=1)
-        return torch.cat([_attend(*head) for head in zip(queries, keys, values, strict=True)], dim=1).reshape(q.shape)
+        return torch.cat([_attend(*head) for head in zip(queries, keys, values, strict=True)], dim=1).reshape(shape)
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cloformer_deploy.lowering.convolutions import by_input_channels, by_output_channels
 from cloformer_deploy.networks.cloformer.attention import CloAttention
-from cloformer_deploy.networks.cloformer.body import CloBlock, CloFormerBody, CloLayer
+from cloformer_deploy.networks.cloformer.body import CloBlock
 
 
 class LocalBranch(nn.Module):
@@ -72,12 +72,31 @@ class BranchSumBlock(CloBlock):
         return x
 
 
-def separate_branches(model: CloFormerBody) -> None:
-    """Replace every `CloBlock`, in place; the attention's scales must be folded already."""
-    for layer in model.layers:
-        blocks = cast(CloLayer, layer).blocks
-        for index, block in enumerate(blocks):
-            blocks[index] = BranchSumBlock(cast(CloBlock, block))
+class BranchSum(nn.Module):
+    """A `CloAttention` outside a `CloBlock` as a sum of branches; (B, dim, H, W) to the same shape."""
+
+    def __init__(self, attention: CloAttention) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(_branches(attention))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sum the branches."""
+        out: Tensor = self.branches[0](x)
+        for branch in self.branches[1:]:
+            out = out + branch(x)
+        return out
+
+
+def separate_branches(model: nn.Module) -> None:
+    """Replace every `CloBlock`, and every `CloAttention` outside one, in place; scales must be folded already."""
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, CloBlock):
+                setattr(parent, name, BranchSumBlock(child))
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, CloAttention):
+                setattr(parent, name, BranchSum(child))
 
 
 def _branches(attention: CloAttention) -> Iterator[nn.Module]:

@@ -5,13 +5,11 @@ channels of a pixel before the next pixel: 25 taps of 128 channels (12.8 kB) and
 first-level cache of 32 kB, those of 512 channels do not.
 """
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
 from cloformer_deploy.lowering.convolutions import by_input_channels, by_output_channels
-from cloformer_deploy.networks.cloformer.body import CloFormerBody, ConvFFN
+from cloformer_deploy.networks.cloformer.body import ConvFFN
 
 MAX_CHANNELS = 128
 MAX_CONCATENATED = 4
@@ -44,9 +42,9 @@ class GroupedConvFFN(nn.Module):
         return out
 
 
-def group_hidden_channels(model: CloFormerBody) -> None:
+def group_hidden_channels(model: nn.Module) -> None:
     """Replace every `ConvFFN` of more than `MAX_CHANNELS` hidden channels, in place."""
-    for block in model.blocks:
-        ffn = cast(ConvFFN, block.mlp)
-        if ffn.fc1.out_channels > MAX_CHANNELS:
-            block.mlp = GroupedConvFFN(ffn)
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, ConvFFN) and child.fc1.out_channels > MAX_CHANNELS:
+                setattr(parent, name, GroupedConvFFN(child))

@@ -119,6 +119,48 @@ def relu(x: Tensor) -> Tensor:
     return functional.relu(x)
 
 
+@operator("relu6")
+def relu6(x: Tensor) -> Tensor:
+    """Return x between 0 and 6."""
+    return functional.relu6(x)
+
+
+@operator("leaky_relu")
+def leaky_relu(x: Tensor, alpha: float = 0.01) -> Tensor:
+    """Return x, but alpha * x where it is negative."""
+    return functional.leaky_relu(x, alpha)
+
+
+@operator("thresholded_relu")
+def thresholded_relu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    """Return x, but 0 where it is smaller than alpha."""
+    return torch.where(x >= alpha, x, torch.zeros_like(x))
+
+
+@operator("elu")
+def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    """Return x, but alpha * (exp(x) - 1) where it is negative."""
+    return functional.elu(x, alpha)
+
+
+@operator("softplus")
+def softplus(x: Tensor) -> Tensor:
+    """Return log(1 + exp(x))."""
+    return functional.softplus(x)
+
+
+@operator("sigmoid_hard")
+def sigmoid_hard(x: Tensor, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
+    """Return alpha * x + beta, between 0 and 1."""
+    return torch.clamp(alpha * x + beta, 0, 1)
+
+
+@operator("abs")
+def absolute(x: Tensor) -> Tensor:
+    """Return x without its sign."""
+    return torch.abs(x)
+
+
 @operator("gelu")
 def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
     """Return the Gaussian error linear unit of x.

@@ -13,6 +13,7 @@ from torch.nn import functional
 from cloformer_deploy.backends.coreml.interpreter.ops.registry import operator
 
 _CONV = (functional.conv1d, functional.conv2d, functional.conv3d)
+_CONV_TRANSPOSE = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)
 _AVG_POOL = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)
 _MAX_POOL = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)
 
@@ -76,6 +77,49 @@ def conv(
     kernel = [(size - 1) * gap + 1 for size, gap in zip(weight.shape[2:], dilations, strict=True)]
     x, padding = _pad(x, _pairs(pad_type, pad, x.shape[2:], kernel, strides))
     out: Tensor = _CONV[x.ndim - 3](x, weight, bias, strides, padding, dilations, groups)
+    return out
+
+
+@operator("conv_transpose")
+def conv_transpose(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    pad: tuple[int, ...] | None = None,
+    output_shape: tuple[int, ...] | None = None,
+    pad_type: str = "valid",
+    strides: tuple[int, ...] | None = None,
+    dilations: tuple[int, ...] | None = None,
+    groups: int = 1,
+) -> Tensor:
+    """Spread x over windows of weight, which are summed where they overlap.
+
+    Args:
+        x: (N, C_in, *D), D being 1 to 3 spatial axes.
+        weight: (C_in, C_out / groups, *K).
+        bias: (C_out,); 0 by default.
+        pad: for "custom": what is cut off before and after each spatial axis.
+        output_shape: the size of each axis of the result; not supported with "same".
+        pad_type: "valid" or "custom".
+        strides: one per spatial axis; 1 by default.
+        dilations: one per spatial axis; 1 by default.
+        groups: the number of groups that the channels are divided into.
+
+    Returns:
+        (N, C_out, *D_out).
+
+    Raises:
+        ValueError: the padding is of another type, or the result has another shape than is said.
+    """
+    ones = (1,) * (x.ndim - 2)
+    if pad_type not in ("valid", "custom"):
+        raise ValueError(f"conv_transpose with pad_type {pad_type!r} is not supported")
+    out: Tensor = _CONV_TRANSPOSE[x.ndim - 3](x, weight, bias, strides or ones, 0, 0, groups, dilations or ones)
+    cut = pad if pad is not None and pad_type == "custom" else (0, 0) * len(ones)
+    for axis, (before, after) in enumerate(zip(cut[::2], cut[1::2], strict=True), start=2):
+        out = out.narrow(axis, before, out.shape[axis] - before - after)
+    if output_shape is not None and tuple(output_shape) != tuple(out.shape):
+        raise ValueError(f"conv_transpose gives {tuple(out.shape)}, not {output_shape}")
     return out
 
 

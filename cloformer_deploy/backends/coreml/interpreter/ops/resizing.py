@@ -44,6 +44,14 @@ def upsample_bilinear(
     return x
 
 
+@operator("crop", rounded=False)
+def crop(x: Tensor, crop_height: tuple[int, ...], crop_width: tuple[int, ...]) -> Tensor:
+    """Return x, (..., rows, columns), without the first and last rows and columns that the pairs count."""
+    for axis, (before, after) in ((-2, crop_height), (-1, crop_width)):
+        x = x.narrow(axis, before, x.shape[axis] - before - after)
+    return x
+
+
 def _interpolated(x: Tensor, axis: int, count: int, *, corners: bool, centered: bool) -> Tensor:
     size = x.shape[axis]
     places = torch.arange(count, dtype=torch.float64)
