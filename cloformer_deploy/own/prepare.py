@@ -125,7 +125,7 @@ def _target(name: str) -> tuple[str, Target]:
     if name in BACKENDS:
         return name, target_of(name, default_target(name))
     found = [(item.name, item.targets[name]) for item in BACKENDS.values() if name in item.targets]
-    if len(found) != 1:
+    if len({target.rewrites for _, target in found}) != 1:  # Core ML and Core AI want the same of `ane`
         known = [target for item in BACKENDS.values() for target in item.targets if target != "cpu"]
         raise RequestError(
             f"there is no target {name!r} of one format", f"choose from {', '.join([*BACKENDS, *known])}"

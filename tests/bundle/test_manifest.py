@@ -105,7 +105,7 @@ def test_the_fields_are_those_of_the_contract() -> None:
     } == set(FIELDS["architecture"])  # fmt: skip
     assert set(FIELDS["artifacts"][0]) == {
         "path", "format", "precision", "target", "sha256", "bytes", "input", "outputs", "options",
-        "created_with", "calibration", "excluded_layers", "npus",
+        "created_with", "calibration", "excluded_layers", "tuning", "npus",
     }  # fmt: skip
     assert FIELDS["artifacts"][0]["outputs"] == [{"name": "logits", "shape": ["batch", 3], "dtype": "float32"}]
     assert FIELDS["artifacts"][0]["options"] == {"opset": 20}

@@ -46,7 +46,7 @@ OPTIONS = {
         *("--recipe", "--calibration", "--architecture", "--head", "--scores", "--integer-io", "--compile-for"),
     ),
     "calibrate": ("IMAGES", "--count", "--seed", "--input-size", "--color", "--whole", "--output", "--json"),
-    "validate": ("BUNDLE", "--data", "--limit", "--device", "--json"),
+    "validate": ("BUNDLE", "--data", "--limit", "--device", "--cross-check", "--workers", "--json"),
     "bench": (
         *("[BUNDLE]", "--device", "--threads", "--cores", "--mlperf", "--python", "--adb", "--benchmark-binary"),
         *("--download", "--timeout", "--end-to-end", "--json"),
@@ -57,7 +57,7 @@ OPTIONS = {
     ),
     "gate": (
         *("BUNDLE", "--data", "--limit", "--device", "--config", "--baseline", "--update-baseline"),
-        *("--baseline-bundle", "--junit", "--summary", "--cache", "--no-cache", "--json"),
+        *("--baseline-bundle", "--junit", "--summary", "--cache", "--no-cache", "--workers", "--json"),
     ),
     "blame": ("ARTIFACT", "--data", "--limit", "--calibration", "--plot", "--write-exclusions", "--overlay", "--json"),
     "inspect": ("ARTIFACT|BUNDLE", "--placement", "--overlay", "--json"),
