@@ -46,7 +46,7 @@ OPTIONS = {
         *("--recipe", "--calibration", "--architecture", "--head", "--scores", "--integer-io"),
     ),
     "calibrate": ("IMAGES", "--count", "--seed", "--input-size", "--color", "--whole", "--output", "--json"),
-    "validate": ("BUNDLE", "--data", "--limit", "--device", "--json"),
+    "validate": ("BUNDLE", "--data", "--limit", "--device", "--json", "--cross-check"),
     "bench": (
         *("[BUNDLE]", "--device", "--threads", "--cores", "--mlperf", "--python", "--adb", "--benchmark-binary"),
         *("--download", "--timeout", "--json"),
