@@ -49,15 +49,16 @@ class Witnessed:
         node: its name in the traced model.
         layer: path of its module.
         kind: kind of its operator, as in `graph.KINDS`.
-        coreml_db: SQNR of the error that it adds in this package's interpreter of Core ML, dB.
+        coreml_db: SQNR of the error that it adds in this package's interpreter of Core ML, dB; None where no tensor
+            of the file has its values.
         coreai_db: the same in Apple's interpreter.
     """
 
     node: str
     layer: str
     kind: str
-    coreml_db: float
-    coreai_db: float
+    coreml_db: float | None
+    coreai_db: float | None
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class CrossCheck:
         n: number of images.
         nodes: number of nodes whose tensors are known in both.
         worst: the node with the largest error of each kind of operator, by the lesser SQNR.
-        faults: nodes that add more than rounding in one of them.
+        faults: nodes that add more than rounding in one of them, up to the first that only one of them has: behind it
+            all follows from its values.
     """
 
     precision: str
@@ -129,10 +131,16 @@ def _compared(
     images = preprocessing.normalize(pixels)
     both = [_errors(item.format, bundle.path(item), traced, images, progress) for item in files]
     rows = list(_rows(traced, *both))
-    worst = {row.kind: row for row in sorted(rows, key=_least, reverse=True)}
+    known = [row for row in rows if None not in (row.coreml_db, row.coreai_db)]
+    worst = {row.kind: row for row in sorted(known, key=_least, reverse=True)}
     limits = LEAST_DB[first.precision]
-    faults = [row for row in rows if not _least(row) >= limits.get(row.kind, limits[""])]
-    return CrossCheck(first.precision, len(pixels), len(rows), tuple(worst.values()), tuple(faults))
+    faults = []
+    for row in rows:
+        if not _least(row) >= limits.get(row.kind, limits[""]):
+            faults.append(row)
+        if row not in known:
+            break
+    return CrossCheck(first.precision, len(pixels), len(known), tuple(worst.values()), tuple(faults))
 
 
 def _errors(
@@ -154,12 +162,11 @@ def _errors(
 
 def _rows(traced: "fx.GraphModule", ours: Errors, theirs: Errors) -> Iterator[Witnessed]:
     for node in traced.graph.nodes:
-        if node.name in ours and node.name in theirs:
-            figures = ours[node.name].sqnr_db, theirs[node.name].sqnr_db
+        if node.name in ours or node.name in theirs:
+            figures = [errors[node.name].sqnr_db if node.name in errors else None for errors in (ours, theirs)]
             yield Witnessed(node.name, graph.path(node), graph.kind(node), *figures)
 
 
 def _least(row: Witnessed) -> float:
-    """Return the lesser of both SQNRs; one that is not a number is the least of all."""
-    both = (row.coreml_db, row.coreai_db)
-    return -math.inf if any(math.isnan(value) for value in both) else min(both)
+    """Return the lesser of both SQNRs; one that is not known, or not a number, is the least of all."""
+    return min(-math.inf if value is None or math.isnan(value) else value for value in (row.coreml_db, row.coreai_db))

@@ -1,5 +1,6 @@
 """The comparison of two interpreters, on a terminal and in JSON."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -22,15 +23,20 @@ def cross_check_tables(found: "Sequence[CrossCheck]") -> Rendered:
         columns = (f"{item.precision}: kind", "worst node in", "Core ML, dB", "Core AI, dB")
         table = new_table(*columns, numeric=(2, 3))
         for row in item.worst:
-            add_row(table, row.kind, row.layer or row.node, f"{row.coreml_db:.1f}", f"{row.coreai_db:.1f}")
+            add_row(table, row.kind, row.layer or row.node, _db(row.coreml_db), _db(row.coreai_db))
         yield table
-        faults = "none adds more than rounding" if not item.faults else f"{len(item.faults)} add more than rounding"
+        faults = "none adds more than rounding" if not item.faults else f"more than rounding in {len(item.faults)}"
         images = counted(item.n, "image")
         yield f"{item.precision}: {item.nodes} nodes in both interpreters on {images}; {faults}."
         yield from (f"{item.precision}: {_fault(row)}" for row in item.faults)
 
 
 def _fault(row: "Witnessed") -> str:
-    wrong = "Core ML's" if row.coreml_db < row.coreai_db else "Core AI's"
-    figures = f"{row.coreml_db:.1f} dB in Core ML, {row.coreai_db:.1f} dB in Core AI"
+    ours, theirs = (-math.inf if value is None else value for value in (row.coreml_db, row.coreai_db))
+    wrong = "Core ML's" if ours < theirs else "Core AI's"
+    figures = f"{_db(row.coreml_db)} dB in Core ML, {_db(row.coreai_db)} dB in Core AI"
     return f"{row.layer or row.node} ({row.node}, {row.kind}): {wrong} is wrong: {figures}"
+
+
+def _db(value: float | None) -> str:
+    return "none" if value is None else f"{value:.1f}"
