@@ -3,10 +3,10 @@
     python benchmarks/scale.py [BUNDLE] [--images N] [--output FILE]   # measures, writes JSON, prints the tables
     python benchmarks/scale.py --table FILE                            # prints the tables of a JSON file, in Markdown
 
-BUNDLE is an export of all formats and precisions; without it one of the default weights is made. Images are rendered. Rates are processor time of one core, which a busy machine does not
-stretch.
-The overhead compares whole runs, with the start of all workers, of the int8 files: on Ray, and in as many processes of
-Python's own `ProcessPoolExecutor`, one after the other, in turns. Both must find the same, byte by byte.
+BUNDLE is an export of all formats and precisions; without it one of the default weights is made. Images are rendered.
+Rates are processor time of one core, which a busy machine does not stretch. The overhead compares whole runs, with the
+start of all workers, of the int8 files: on Ray, and in as many processes of Python's own `ProcessPoolExecutor`, one
+after the other, in turns. Both must find the same, byte by byte.
 """
 
 import json

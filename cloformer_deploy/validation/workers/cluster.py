@@ -50,20 +50,24 @@ def joined(address: str | None, progress: Progress) -> Iterator[None]:
             progress.step("Starting Ray on this machine")
             token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}  # else Ray keeps one in the home folder
             with tempfile.TemporaryDirectory(prefix="ray-", dir=_SHORT_FOLDER) as folder, _environment(token):
-                own = {"num_cpus": usable_cores(), "object_store_memory": _OBJECT_STORE_BYTES, "_temp_dir": folder}
-                told = ("Ray cannot be started on this machine", "see what ray start --head says")
-                with _session(*told, address="local", _node_ip_address="127.0.0.1", **own):
+                own = {
+                    "address": "local",
+                    "num_cpus": usable_cores(),
+                    "object_store_memory": _OBJECT_STORE_BYTES,
+                    "_node_ip_address": "127.0.0.1",
+                    "_temp_dir": folder,
+                }
+                with _session("Ray cannot be started on this machine", "see what ray start --head says", own):
                     yield
         else:
             progress.step(f"Joining the Ray cluster at {address}")
             _check(address)
-            told = (f"the Ray cluster at {address} cannot be joined", _JOIN)
-            with _session(*told, address=address):
+            with _session(f"the Ray cluster at {address} cannot be joined", _JOIN, {"address": address}):
                 yield
 
 
 @contextmanager
-def _session(problem: str, hint: str, **options: Any) -> Iterator[None]:
+def _session(problem: str, hint: str, options: Mapping[str, Any]) -> Iterator[None]:
     import ray
 
     own_thread = threading.current_thread() is threading.main_thread()
