@@ -27,6 +27,7 @@ HEAVY = (
     "onnxruntime",
     "onnxscript",
     "onnxsim",
+    "ray",
     "safetensors",
     "torch",
     # Ours that load pydantic and numpy.
@@ -46,13 +47,13 @@ OPTIONS = {
         *("--recipe", "--calibration", "--architecture", "--head", "--scores", "--integer-io", "--compile-for"),
     ),
     "calibrate": ("IMAGES", "--count", "--seed", "--input-size", "--color", "--whole", "--output", "--json"),
-    "validate": ("BUNDLE", "--data", "--limit", "--device", "--json"),
+    "validate": ("BUNDLE", "--data", "--limit", "--device", "--workers", "--json"),
     "bench": (
         *("[BUNDLE]", "--device", "--threads", "--cores", "--mlperf", "--python", "--adb", "--benchmark-binary"),
         *("--download", "--timeout", "--json"),
     ),
     "gate": (
-        *("BUNDLE", "--data", "--limit", "--device", "--config", "--baseline", "--update-baseline"),
+        *("BUNDLE", "--data", "--limit", "--device", "--workers", "--config", "--baseline", "--update-baseline"),
         *("--baseline-bundle", "--junit", "--summary", "--cache", "--no-cache", "--json"),
     ),
     "blame": ("ARTIFACT", "--data", "--limit", "--calibration", "--plot", "--write-exclusions", "--overlay", "--json"),
