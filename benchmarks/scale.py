@@ -1,14 +1,16 @@
-"""Validation on many machines: images per second of each runtime, the overhead of Ray, and what 50,000 images cost.
+"""Validation on many machines: processor time of each runtime, the overhead of Ray, and what 50,000 images cost.
 
     python benchmarks/scale.py [BUNDLE] [--images N] [--output FILE]   # measures, writes JSON, prints the tables
     python benchmarks/scale.py --table FILE                            # prints the tables of a JSON file, in Markdown
 
 BUNDLE is an export of all formats and precisions; without it one of the default weights is made. Images are rendered.
-The overhead compares whole runs, with the start of all workers, of the int8 files: on Ray, and in as many processes of
-Python's own `ProcessPoolExecutor`, one after the other, in turns. Both must find the same, byte by byte.
+Rates are processor time of one core, which a busy machine does not stretch. The overhead compares whole runs, with the
+start of all workers, of the int8 files: on Ray, and in as many processes of Python's own `ProcessPoolExecutor`, one
+after the other, in turns. Both must find the same, byte by byte.
 """
 
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -21,12 +23,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
+from PIL import Image
 
 from benchmarks import latency
 from cloformer_deploy.backends.registry import BACKENDS, runtime_for
 from cloformer_deploy.bundle.bundle import Bundle
-from cloformer_deploy.data import Dataset, RenderedImages
+from cloformer_deploy.data import Dataset, ImageFolder, RenderedImages
 from cloformer_deploy.exporting.pipeline import export
 from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.progress import Silent
@@ -44,14 +48,16 @@ MACHINES = (1, 2, 4, 8, 16, 32, 64)
 MOST_OVERHEAD = 1.10
 """Largest time of a run on Ray over the same in processes."""
 REFERENCE, LOADING = "PyTorch", "loading"
+HANDED_OUT = 8000
+"""Images that tell what a driver can do."""
 PACKAGES = ("torch", "onnxruntime", "ai-edge-litert", "coremltools", "ray")
 
 
-def shards_of(work: Work) -> Iterator[Shard]:
+def shards_of(images: Dataset, subjects: int) -> Iterator[Shard]:
     """Yield the shards of all images, for all subjects."""
-    for first in range(0, len(work.images), BATCH_SIZE):
-        indices = tuple(range(first, min(first + BATCH_SIZE, len(work.images))))
-        yield Shard(indices, tuple(tuple(range(len(indices))) for _ in work.keys))
+    for first in range(0, len(images), BATCH_SIZE):
+        indices = tuple(range(first, min(first + BATCH_SIZE, len(images))))
+        yield Shard(indices, (tuple(range(len(indices))),) * subjects)
 
 
 def work_of(bundle: Bundle, images: Dataset, precisions: Sequence[str]) -> BundleWork:
@@ -62,27 +68,28 @@ def work_of(bundle: Bundle, images: Dataset, precisions: Sequence[str]) -> Bundl
 
 
 def rates(bundle: Bundle, images: Dataset) -> list[dict[str, Any]]:
-    """Measure milliseconds per image of each part on one core; all parts in turn, batch by batch."""
+    """Measure processor time per image of each part, which takes one core, ms; all parts in turn, batch by batch."""
     work = work_of(bundle, images, PRECISIONS)
     parts = [(item.format, item.precision, runtime_for(item.format).title) for item in bundle.manifest.artifacts]
     names = [("", "", LOADING), ("", "fp32", REFERENCE), *(part for part in parts if part[1] in PRECISIONS)]
     found: list[list[float]] = [[] for _ in names]
+    torch.set_num_threads(1)
     work.open(range(len(work.keys)))
-    for shard in shards_of(work):
-        start = time.perf_counter()
+    for shard in shards_of(work.images, len(work.keys)):
+        start = time.process_time()
         lot = load(work, shard)
-        loaded = time.perf_counter()
+        loaded = time.process_time()
         lot = replace(lot, prepared=work.prepare(lot.pixels))
-        prepared = time.perf_counter()
+        prepared = time.process_time()
         times = [loaded - start, prepared - loaded]
         for subject in range(1, len(work.keys)):
-            begun = time.perf_counter()
+            begun = time.process_time()
             run(work, shard, lot, subject)
-            times.append(time.perf_counter() - begun)
+            times.append(time.process_time() - begun)
         for kept, seconds in zip(found, times, strict=True):
             kept.append(1000 * seconds / len(shard.indices))
     return [
-        {"format": name[0], "precision": name[1], "title": name[2], "ms": statistics.median(every), "batches": every}
+        {"format": name[0], "precision": name[1], "title": name[2], "ms": round(statistics.median(every), 2)}
         for name, every in zip(names, found, strict=True)
     ]
 
@@ -104,15 +111,16 @@ def _one(shard: Shard) -> Found:
 
 
 def in_processes(work: BundleWork) -> list[Found]:
-    """Return all results, computed by processes of Python's own pool."""
+    """Return all results, computed by processes of Python's own pool, with one thread each, as Ray has it."""
+    os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(usable_cores(), get_context("spawn"), _start, (work,)) as pool:
-        return list(pool.map(_one, shards_of(work)))
+        return list(pool.map(_one, shards_of(work.images, len(work.keys))))
 
 
 def on_ray(work: Work) -> list[Found]:
     """Return all results, computed by Ray on this machine."""
     with joined(None, Silent()):
-        return list(RayWorkers(Silent()).map(work, shards_of(work)))
+        return list(RayWorkers(Silent()).map(work, shards_of(work.images, len(work.keys))))
 
 
 def overhead(bundle: Bundle, count: int, rounds: int) -> dict[str, Any]:
@@ -124,21 +132,27 @@ def overhead(bundle: Bundle, count: int, rounds: int) -> dict[str, Any]:
             work = work_of(bundle, RenderedImages("test", range(count), labeled=True), ["int8"])
             start = time.perf_counter()
             found[name] = in_processes(work) if name == "processes" else on_ray(work)
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(round(time.perf_counter() - start, 2))
         if [list(map(list, item)) for item in found["ray"]] != [list(map(list, item)) for item in found["processes"]]:
             raise SystemExit("Ray and processes found different results")
     return {"images": count, "workers": usable_cores(), "seconds": seconds}
 
 
-def ceiling(images: Dataset, bundle: Bundle) -> float:
-    """Measure images per second that one driver can hand out and take back, by work that is nearly none."""
-    work = DigestWork(images, bundle.manifest.preprocessing)
-    with joined(None, Silent()):
-        workers = RayWorkers(Silent())
-        list(workers.map(work, shards_of(DigestWork(images.select(range(BATCH_SIZE)), work.preprocessing))))
-        start = time.perf_counter()
-        list(workers.map(work, shards_of(work)))
-        return len(images) / (time.perf_counter() - start)
+def ceiling(bundle: Bundle) -> float:
+    """Measure images per second that one core of the driver can hand out and take back.
+
+    The work is nearly none, so that the driver's own processor time shows: it reads and hashes each image's file.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "image.jpg")
+        preprocessing = bundle.manifest.preprocessing
+        pixels = RenderedImages("test", range(1), labeled=True).load(0, preprocessing)
+        Image.fromarray(pixels.transpose(1, 2, 0)).save(path, quality=95)
+        images = ImageFolder(Path(folder), (path,) * HANDED_OUT, None)
+        with joined(None, Silent()):
+            start = time.process_time()
+            list(RayWorkers(Silent()).map(DigestWork(images, preprocessing), shards_of(images, 1)))
+            return round(HANDED_OUT / (time.process_time() - start))
 
 
 def tables(measured: Mapping[str, Any]) -> str:
@@ -222,7 +236,7 @@ def main(
             "weights": opened.manifest.weights.name,
             "rates": rates(opened, RenderedImages("test", range(batches * BATCH_SIZE), labeled=True)),
             "overhead": overhead(opened, images, rounds),
-            "ceiling_images_per_s": ceiling(RenderedImages("test", range(2000), labeled=True), opened),
+            "ceiling_images_per_s": ceiling(opened),
         }
     if output is not None:
         output.write_text(json.dumps(measured, indent=1) + "\n")

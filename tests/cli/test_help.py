@@ -27,6 +27,7 @@ HEAVY = (
     "onnxruntime",
     "onnxscript",
     "onnxsim",
+    "ray",
     "safetensors",
     "torch",
     # Ours that load pydantic and numpy.

@@ -23,6 +23,7 @@ _OBJECT_STORE_BYTES = 256 * 2**20
 """Memory for what is sent to workers on this machine; these see every file."""
 _ANSWERS_WITHIN_S = 10.0
 _SHORT_FOLDER = "/tmp"  # noqa: S108 - names of sockets must be short; the folder in it is private
+_JOIN = "make this machine a node of the cluster: ray start --address=HOST:PORT, with the same Python and Ray"
 _RAY_PRINTS = "ray_listen_error_messages"
 _QUIET = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
 
@@ -49,18 +50,24 @@ def joined(address: str | None, progress: Progress) -> Iterator[None]:
             progress.step("Starting Ray on this machine")
             token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}  # else Ray keeps one in the home folder
             with tempfile.TemporaryDirectory(prefix="ray-", dir=_SHORT_FOLDER) as folder, _environment(token):
-                own = {"num_cpus": usable_cores(), "object_store_memory": _OBJECT_STORE_BYTES, "_temp_dir": folder}
-                with _session("here", address="local", _node_ip_address="127.0.0.1", **own):
+                own = {
+                    "address": "local",
+                    "num_cpus": usable_cores(),
+                    "object_store_memory": _OBJECT_STORE_BYTES,
+                    "_node_ip_address": "127.0.0.1",
+                    "_temp_dir": folder,
+                }
+                with _session("Ray cannot be started on this machine", "see what ray start --head says", own):
                     yield
         else:
             progress.step(f"Joining the Ray cluster at {address}")
             _check(address)
-            with _session(f"at {address}", address=address):
+            with _session(f"the Ray cluster at {address} cannot be joined", _JOIN, {"address": address}):
                 yield
 
 
 @contextmanager
-def _session(where: str, **options: Any) -> Iterator[None]:
+def _session(problem: str, hint: str, options: Mapping[str, Any]) -> Iterator[None]:
     import ray
 
     own_thread = threading.current_thread() is threading.main_thread()
@@ -68,9 +75,8 @@ def _session(where: str, **options: Any) -> Iterator[None]:
     try:
         ray.init(**options, **_QUIET)
     except Exception as error:  # from ConnectionError to plain Exception
-        reason = " ".join(str(error).split())
-        hint = "make this machine a node of the cluster: ray start --address=HOST:PORT, with the same Python and Ray"
-        raise ToolError(f"the Ray cluster {where} cannot be joined: {reason}", hint) from error
+        ray.shutdown()
+        raise ToolError(f"{problem}: {' '.join(str(error).split())}", hint) from error
     if own_thread:
         signal.signal(signal.SIGTERM, on_termination)  # Ray sets its own
     try:

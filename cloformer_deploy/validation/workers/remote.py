@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from cloformer_deploy.errors import BundleError, CloformerDeployError, DataError
+from cloformer_deploy.errors import BundleError, CloformerDeployError, DataError, ToolError
 from cloformer_deploy.validation.workers.base import Found, Lot, Shard, Work, load, run
 
 
@@ -164,10 +164,11 @@ def _copied(folder: Path, files: Mapping[str, Any]) -> Path:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(ray.get(content))
             making.rename(folder)
-        except OSError:
+        except OSError as error:
             shutil.rmtree(making)
             if not folder.exists():  # else another process was first
-                raise
+                hint = "make room there, or let the node see the bundle at its own path"
+                raise ToolError(f"the bundle's files cannot be copied to {folder}: {error}", hint) from error
     return folder
 
 
