@@ -72,6 +72,7 @@ benchmarks: install
 	$(BIN)/python benchmarks/heads.py
 	$(BIN)/python benchmarks/suppression.py
 	$(BIN)/python benchmarks/gate.py
+	$(BIN)/python benchmarks/prepared.py
 
 $(PEERS_VENV)/.installed: benchmarks/requirements-peers.txt
 	$(PYTHON) -m venv $(PEERS_VENV)
