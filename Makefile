@@ -73,6 +73,8 @@ benchmarks: install
 	$(BIN)/python benchmarks/suppression.py
 	$(BIN)/python benchmarks/gate.py
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/prepared.py
+	$(BIN)/python benchmarks/everyday.py
 
 $(PEERS_VENV)/.installed: benchmarks/requirements-peers.txt
 	$(PYTHON) -m venv $(PEERS_VENV)

@@ -124,6 +124,25 @@ def result(name: str, runtime: str, found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def table(content: Mapping[str, Any]) -> str:
+    """Return the results in Markdown."""
+    lines = ["| network | runtime | as written, ms | prepared, ms | times as fast |", "|---|---|---|---|---|"]
+    for item in content["results"]:
+        cells = [
+            f"{value:.2f}" if value is not None else "does not run"
+            for value in (item["written_ms"], item["prepared_ms"])
+        ]
+        ratio = f"{item['speedup']:.2f}" if item["speedup"] is not None else "-"
+        lines.append(f"| {item['network']} | {item['runtime']} | {cells[0]} | {cells[1]} | {ratio} |")
+    protocol = content["protocol"]
+    conditions = (
+        f"{latency.circumstances(content)} {protocol['side']} x {protocol['side']} px, batch 1, one thread; medians of "
+        f"{protocol['repeats']} repeats of {protocol['rounds']} rounds, interleaved (`benchmarks/prepared.py`)."
+    )
+    lines += ["", conditions]
+    return "\n".join(lines)
+
+
 def main(
     output: Annotated[Path, typer.Option(help="The file to write.")] = Path("benchmarks/results/prepared.json"),
     repeats: Annotated[int, typer.Option(help="Times that all files are opened anew.")] = 5,
@@ -142,6 +161,7 @@ def main(
     versions = {package: version(package) for package in latency.PACKAGES}
     content = {"machine": latency.machine(), "versions": versions, "protocol": protocol, "results": results}
     output.write_text(json.dumps(content, indent=1) + "\n")
+    print(table(content))
     slow = [item for item in results if item["speedup"] is not None and item["speedup"] < LOWEST]
     if slow:
         raise SystemExit(f"slower than as written: {slow}")

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cloformer_deploy.data import Preprocessing, make_calibration
+from cloformer_deploy.data.preprocessing import color_of
 from cloformer_deploy.errors import UnsupportedModelError
 from cloformer_deploy.exporting import pipeline
 from cloformer_deploy.exporting.pipeline import Export
@@ -14,7 +16,11 @@ from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.networks.program.network import SUFFIX
 from cloformer_deploy.networks.program.tracing import ONE_IMAGE, check_example, named_tensors, run, traced
 from cloformer_deploy.progress import Progress, Silent
+from cloformer_deploy.tasks import TASKS
 from cloformer_deploy.weights.programs import About, saved
+
+CALIBRATION_IMAGES = 256
+"""Images that are taken of a folder, as many as `calibrate` takes."""
 
 
 def export(
@@ -53,7 +59,8 @@ def export(
         mean: subtracted from each channel of pixels from 0 to 1; None assumes ImageNet's, and says so.
         std: divides each channel after that; None likewise.
         target: of each format; None is each format's default.
-        calibration: file that `calibrate` wrote; integer activations need one.
+        calibration: folder of images like those the network is for, or a file that `calibrate` wrote; integer
+            activations need one.
         overwrite: replace what stands at `output`.
         options: options of formats, such as `ios`.
         progress: receives each step; None is silent.
@@ -84,12 +91,29 @@ def export(
             precisions=tuple(precisions),
             weights=str(path),
             target=target,
-            calibration=Path(calibration) if calibration is not None else None,
+            calibration=_calibration(calibration, task, example, Path(folder), progress),
             output=Path(output),
             overwrite=overwrite,
             options=dict(options or {}),
         )
         return pipeline.export(request, progress)
+
+
+def _calibration(given: str | Path | None, task: str, example: Tensor, folder: Path, progress: Progress) -> Path | None:
+    """Return the file of a calibration set; of a folder of images it is made, as `calibrate` makes it."""
+    if given is None or not Path(given).is_dir():
+        return None if given is None else Path(given)
+    channels, height, width = example.shape[1:]
+    margin = task not in TASKS or TASKS[task].margin
+    preprocessing = Preprocessing.published(height, width, color_of(channels), margin=margin)
+    path = folder / "calibration.safetensors"
+    made = make_calibration(str(given), CALIBRATION_IMAGES, 0, preprocessing, path, progress)
+    whole = "" if margin else " --whole"
+    progress.step(
+        f"Calibrating on {made.calibration.n} images; blame takes the same set: cloformer-deploy calibrate {given} "
+        f"--input-size {height}x{width}{whole} --output FILE"
+    )
+    return path
 
 
 def _names(model: nn.Module, example: Tensor, task: str, given: Sequence[str] | None) -> tuple[str, ...]:

@@ -136,7 +136,7 @@ def test_a_reference_of_another_checksum_is_refused(copied: Path) -> None:
 def test_int8_of_a_folder_of_images(images: Path, tmp_path: Path) -> None:
     calibration = tmp_path / "calibration.safetensors"
     preprocessing = Preprocessing.published(SIDE, SIDE, margin=False)
-    make_calibration(str(images), 16, 0, preprocessing, calibration, Silent())
+    make_calibration(str(images), 256, 0, preprocessing, calibration, Silent())
     said: list[str] = []
 
     class Telling(Silent):
@@ -150,7 +150,7 @@ def test_int8_of_a_folder_of_images(images: Path, tmp_path: Path) -> None:
         tmp_path / "bundle",
         formats=("onnx",),
         precisions=("int8",),
-        calibration=calibration,
+        calibration=images,
         progress=Telling(),
     )
     assert made.checks["cloformer_custom-int8.onnx"].sqnr_db >= LEAST_INT8_DB

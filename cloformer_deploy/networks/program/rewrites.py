@@ -17,6 +17,7 @@ from cloformer_deploy.networks.base import Rewrite
 from cloformer_deploy.networks.cloformer.lowering import REWRITES as OF_CLOFORMER
 from cloformer_deploy.networks.cloformer.lowering.affine import without_affine
 from cloformer_deploy.networks.cloformer.lowering.normalization import SMALL_MAP
+from cloformer_deploy.networks.program.tree import BATCH_NORM
 
 _SHARED = (
     "fold_scales",
@@ -65,9 +66,11 @@ def pairs(tree: nn.Module) -> Iterator[tuple[str, str]]:
             before = node.args[0] if node.op == "call_module" and len(node.args) == 1 else None
             if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
                 continue
-            names = str(before.target), str(node.target)
+            names = [str(before.target), str(node.target)]
             conv, norm = (module.get_submodule(name) for name in names)
             once = calls[names[0]] == calls[names[1]] == 1
+            if isinstance(norm, fx.GraphModule) and _begins_with_batch_norm(norm):
+                names[1], norm = f"{names[1]}.{BATCH_NORM}", norm.get_submodule(BATCH_NORM)
             if once and isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 first, second = (f"{path}.{name}" if path else name for name in names)
                 yield first, second
@@ -87,6 +90,11 @@ class FoldedBatchNorm(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that torch gave it
         """Return the input."""
         return input
+
+
+def _begins_with_batch_norm(module: fx.GraphModule) -> bool:
+    (given, *others) = [node for node in module.graph.nodes if node.op == "placeholder"]
+    return not others and [(user.op, user.target) for user in given.users] == [("call_module", BATCH_NORM)]
 
 
 def fold(model: nn.Module, found: Iterator[tuple[str, str]], *, kept: bool = False) -> None:

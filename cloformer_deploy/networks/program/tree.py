@@ -15,6 +15,8 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 ATEN = torch.ops.aten
+BATCH_NORM = "batch_norm_of_module"
+"""Name of a BatchNorm that was part of a larger module."""
 
 
 def image_shape(program: ExportedProgram) -> tuple[int, int, int]:
@@ -75,6 +77,7 @@ def _graph_module(module: Any) -> nn.Module:
     for node in reversed(list(graph.nodes)):
         if node.op in ("call_function", "get_attr") and not node.users:  # all are functional
             graph.erase_node(node)
+        _separate_batch_norm(root, module, node)
         if node.op == "get_attr" and node.users and not hasattr(root, str(node.target)):  # a constant
             root.register_buffer(str(node.target), getattr(module, str(node.target)))
     made = fx.GraphModule(root, graph)
@@ -82,6 +85,22 @@ def _graph_module(module: Any) -> nn.Module:
         if not hasattr(made, name):
             made.add_module(name, child)
     return made
+
+
+def _separate_batch_norm(root: nn.Module, module: Any, node: fx.Node) -> None:
+    """Make a BatchNorm that its module computes together with other operators a module of its own, below it."""
+    if node.op != "call_function" or node.target is not ATEN._native_batch_norm_legit_no_training.default:
+        return
+    norm = _batch_norm(module, _arguments(node))
+    results = list(node.users)
+    if norm is None or [user.target for user in results] != [operator.getitem] or hasattr(root, BATCH_NORM):
+        return
+    root.add_module(BATCH_NORM, norm)
+    with node.graph.inserting_before(node):
+        called = node.graph.call_module(BATCH_NORM, (node.args[0],))
+    results[0].replace_all_uses_with(called)
+    for unused in (results[0], node):
+        node.graph.erase_node(unused)
 
 
 def _return_tuple(made: fx.GraphModule) -> None:

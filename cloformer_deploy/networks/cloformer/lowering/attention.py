@@ -15,6 +15,8 @@ BLOCK_LOGITS = 40_000
 """Most attention logits that `BlockwiseAttention` computes at once. Softmax has them in 32 bits, and an on-chip memory
 of 384 KB, which compilers for Ethos-U assume, holds two such tensors."""
 PARTS = 4
+MOST_KEYS = 64
+"""Most keys that `KeysFirstAttention` is faster with in ONNX Runtime: with 196 it is slower, with 784 four times."""
 
 
 class KeysFirstAttention(GlobalAttention):
@@ -22,11 +24,14 @@ class KeysFirstAttention(GlobalAttention):
 
     The softmax, whose kernel wants the keys last, is written out. Its sums are a product with ones, which is faster
     than ReduceSum over that axis; its division comes after the product with the values, which has dim_head rows
-    instead of one for every key. There are ones for each head: OpenCV's product does not repeat those of one.
+    instead of one for every key. There are ones for each head: OpenCV's product does not repeat those of one. Of more
+    than `MOST_KEYS` keys the softmax over the last axis is faster, and the form is that of `GlobalAttention`.
     """
 
     def forward(self, q: Tensor, kv: Tensor) -> Tensor:
         """See `GlobalAttention.forward`."""
+        if math.prod(sizes(kv)[2:]) > MOST_KEYS:
+            return super().forward(q, kv)
         shape = sizes(q)
         batch, channels = shape[:2]
         queries = q.reshape(batch, self.heads, channels // self.heads, -1)
