@@ -14,12 +14,13 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cloformer_deploy.backends.coreai.program import CONSTANT, Operation, Program, Value
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,56 +30,10 @@ MAIN = "main"
 PROGRAM_FILE = "main.mlirb"
 FILES = frozenset({PROGRAM_FILE, "main.hash", "metadata.json"})
 """Files of an asset that nothing was compiled into."""
-CONSTANT = "constant"
 _FLOATS = {"f16": np.float16, "f32": np.float32}
 _ROOT = "coreai."
 _CALLED = re.compile(r"@(\w+?)(_composite)?_[a-z]{8}>")
 """A composite operation in the name of its graph, which ends in eight letters by chance."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """A tensor of a program: its name, shape, and dtype (float16, float32, int8, uint6, bool, ...)."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-
-@dataclass(frozen=True, eq=False)
-class Operation:
-    """An operation of a program.
-
-    Attributes:
-        type: in the dialect, without its prefixes; of a composite operation the composite's name.
-        inputs: names of the tensors that it reads.
-        outputs: the tensors that it makes, named by type and number, such as conv2d_3 or split_2_1.
-        constant: its value (of `CONSTANT` only), as stored: integers of fewer than 8 bits are packed bytes.
-    """
-
-    type: str
-    inputs: tuple[str, ...]
-    outputs: tuple[Value, ...]
-    constant: NDArray[Any] | None
-
-
-@dataclass(frozen=True, eq=False)
-class Program:
-    """The function of an asset.
-
-    Attributes:
-        inputs: by the names of the interface.
-        outputs: the same.
-        results: name in the program of each output, in their order.
-        operations: in order.
-        metadata: the file's own key-value pairs that are text.
-    """
-
-    inputs: tuple[Value, ...]
-    outputs: tuple[Value, ...]
-    results: tuple[str, ...]
-    operations: tuple[Operation, ...]
-    metadata: Mapping[str, str]
 
 
 def convert(

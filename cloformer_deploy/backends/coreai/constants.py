@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloformer_deploy.backends.coreai.api import CONSTANT, Operation, Program
+from cloformer_deploy.backends.coreai.program import CONSTANT, Operation, Program
 from cloformer_deploy.backends.coreml.interpreter.constants import unpack_bits
 from cloformer_deploy.backends.coreml.interpreter.rounding import Compressed
 from cloformer_deploy.errors import BundleError

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from cloformer_deploy.backends import metadata
 from cloformer_deploy.backends.coreai import process
-from cloformer_deploy.backends.coreai.api import CONSTANT, Operation, Program
 from cloformer_deploy.backends.coreai.constants import LOOKED_UP, SCALED, numbers, stored
+from cloformer_deploy.backends.coreai.program import CONSTANT, Operation, Program
 from cloformer_deploy.backends.description import Description, GraphSummary, QuantizedTensor, TensorInfo
 from cloformer_deploy.backends.quantized_tensors import clipped_shares, in_palette, on_grid
 from cloformer_deploy.errors import BundleError

@@ -7,7 +7,7 @@ function of a `_Graph` that yields names of tensors, and an entry in `LINTS`.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cloformer_deploy.backends.coreai.api import Operation, Program, Value
+from cloformer_deploy.backends.coreai.program import Operation, Program, Value
 from cloformer_deploy.backends.description import Section
 
 ARGMAX = "argmax has been silently wrong on Apple's accelerators (apple/coreai-torch 116)"

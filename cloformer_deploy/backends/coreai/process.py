@@ -18,7 +18,7 @@ from cloformer_deploy.system.subprocesses import silent_pool
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cloformer_deploy.backends.coreai.api import Program
+    from cloformer_deploy.backends.coreai.program import Program
 
 MODULES = ("coreai", "coreai_torch")
 EXTRA = "coreai"

@@ -16,6 +16,7 @@ from torch import Tensor, fx
 from cloformer_deploy.backends.base import ExportSpec
 from cloformer_deploy.backends.coreai import api
 from cloformer_deploy.backends.coreai.constants import stored
+from cloformer_deploy.backends.coreai.program import Program
 from cloformer_deploy.backends.coreml.palettes import palette
 from cloformer_deploy.backends.coreml.quantize import SMALLEST_PALETTE, SMALLEST_SCALE
 from cloformer_deploy.errors import ToolError
@@ -43,7 +44,7 @@ def quantized(spec: ExportSpec, prepared: "Prepared") -> tuple[fx.GraphModule, S
     return rewriter.run(), rewriter.rounded
 
 
-def clipped(program: api.Program, prepared: "Prepared", rounded: Sequence[str]) -> dict[str, float]:
+def clipped(program: Program, prepared: "Prepared", rounded: Sequence[str]) -> dict[str, float]:
     """Return the clipped share (0..1) of each tensor that a converted program quantizes, by its name there.
 
     Args:

@@ -17,7 +17,7 @@ class CoreAITensors:
     """Apple's interpreter, which returns every tensor. See `TensorReader`."""
 
     def __init__(self, path: Path) -> None:
-        from cloformer_deploy.backends.coreai.api import CONSTANT
+        from cloformer_deploy.backends.coreai.program import CONSTANT
 
         program = process.read(path)
         self.batch: int | None = program.inputs[0].shape[0]

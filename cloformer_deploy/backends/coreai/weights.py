@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloformer_deploy.backends.coreai.api import Program
 from cloformer_deploy.backends.coreai.constants import Dense, dense
+from cloformer_deploy.backends.coreai.program import Program
 
 FLOAT32_TOLERANCE = 1e-6
 """Tolerance relative to a tensor's largest absolute value."""

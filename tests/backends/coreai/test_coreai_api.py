@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cloformer_deploy.backends.coreai import api, process
-from cloformer_deploy.backends.coreai.api import Value
 from cloformer_deploy.backends.coreai.constants import dense, stored
+from cloformer_deploy.backends.coreai.program import CONSTANT, Value
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.integration
@@ -87,7 +87,7 @@ def test_a_program_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert program.inputs == (Value("image", (1, 3, 6, 8), "float32"),)
     assert program.outputs == (Value("y", (1, 5), "float32"),)
     assert program.metadata == {"key": "ä"}
-    computed = [item for item in program.operations if item.type != api.CONSTANT]
+    computed = [item for item in program.operations if item.type != CONSTANT]
     kinds = [item.type for item in computed]
     assert kinds == ["pad", "pad", "conv2d", "add", "reduce_mean", "reshape", "transpose", "batch_matmul", "add"]
     assert program.results == (computed[-1].outputs[0].name,) == ("add_1",)
