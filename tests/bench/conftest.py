@@ -10,7 +10,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from cloformer_deploy import __version__
-from cloformer_deploy.backends.base import Opener
+from cloformer_deploy.backends.device_opener import Opener
 from cloformer_deploy.backends.onnx.format import OnnxBackend
 from cloformer_deploy.backends.registry import BACKENDS, backend_of, default_target
 from cloformer_deploy.bundle import Bundle, BundleWriter, digest, size_bytes

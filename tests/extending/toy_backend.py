@@ -84,7 +84,8 @@ class ToyBackend:
     graph_keys = None
 
     def __init__(self) -> None:
-        from cloformer_deploy.backends.base import Opener, Runtime
+        from cloformer_deploy.backends.base import Runtime
+        from cloformer_deploy.backends.device_opener import Opener
         from cloformer_deploy.backends.target import FOLDS, Target
 
         self.targets: Mapping[str, Target] = {"cpu": Target("cpu", FOLDS, FOLDS, {})}

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cloformer_deploy.backends import metadata
-from cloformer_deploy.backends.base import INPUT_NAME, ExportSpec, Opener, Runtime, Suppression, TensorReader
+from cloformer_deploy.backends.base import INPUT_NAME, ExportSpec, Runtime, Suppression, TensorReader
 from cloformer_deploy.backends.coreai import process
 from cloformer_deploy.backends.coreai.runtime import CoreAI, CoreAIInterpreter
 from cloformer_deploy.backends.coreai.targets import TARGETS
 from cloformer_deploy.backends.description import Description, Section
+from cloformer_deploy.backends.device_opener import Opener
 from cloformer_deploy.backends.target import Target
 from cloformer_deploy.networks.base import COLORS
 from cloformer_deploy.progress import Progress

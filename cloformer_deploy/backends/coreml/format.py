@@ -11,7 +11,6 @@ from cloformer_deploy.backends.base import (
     CATEGORY_NAME,
     INPUT_NAME,
     ExportSpec,
-    Opener,
     Runtime,
     Suppression,
     TensorReader,
@@ -19,6 +18,7 @@ from cloformer_deploy.backends.base import (
 from cloformer_deploy.backends.coreml.runtime import CoreML, CoreMLInterpreter
 from cloformer_deploy.backends.coreml.targets import TARGETS
 from cloformer_deploy.backends.description import Description, Section
+from cloformer_deploy.backends.device_opener import Opener
 from cloformer_deploy.backends.target import FLOATS, Target
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.progress import Progress

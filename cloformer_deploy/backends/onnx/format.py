@@ -12,12 +12,12 @@ from cloformer_deploy.backends.base import (
     DETECTIONS,
     INPUT_NAME,
     ExportSpec,
-    Opener,
     Runtime,
     Suppression,
     TensorReader,
 )
 from cloformer_deploy.backends.description import Description, GraphKeys, Section
+from cloformer_deploy.backends.device_opener import Opener
 from cloformer_deploy.backends.onnx.file import refuse_other_files
 from cloformer_deploy.backends.onnx.runtime import OnnxRuntime
 from cloformer_deploy.backends.onnx.targets import TARGETS

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cloformer_deploy.backends import metadata
-from cloformer_deploy.backends.base import INPUT_NAME, ExportSpec, Opener, Runtime, Suppression, TensorReader
+from cloformer_deploy.backends.base import INPUT_NAME, ExportSpec, Runtime, Suppression, TensorReader
 from cloformer_deploy.backends.description import Description, GraphKeys, Section
+from cloformer_deploy.backends.device_opener import Opener
 from cloformer_deploy.backends.target import Target
 from cloformer_deploy.backends.tflite import mediapipe
 from cloformer_deploy.backends.tflite.runtime import LiteRT
