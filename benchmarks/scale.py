@@ -190,13 +190,13 @@ def _rates_table(measured: Mapping[str, Any]) -> str:
 
 
 def _cost_table(measured: Mapping[str, Any]) -> str:
-    """Return hours of all precisions and formats, and what the hours go to."""
-    head = [f"{precision}, h" for precision in PRECISIONS]
-    lines = [f"| machines | {' | '.join(head)} | all in one run, h | core hours | bottleneck |", "|---" * 7 + "|"]
+    """Return minutes of all precisions and formats, and what they go to."""
+    head = [f"{precision}, min" for precision in PRECISIONS]
+    lines = [f"| machines | {' | '.join(head)} | all in one run, min | core hours | bottleneck |", "|---" * 7 + "|"]
     for machines in MACHINES:
         every = [estimate(measured, [precision], machines) for precision in PRECISIONS]
         whole = estimate(measured, PRECISIONS, machines)
-        cells = [*(f"{item['hours']:.2f}" for item in (*every, whole)), f"{whole['core_hours']:.1f}"]
+        cells = [*(f"{60 * item['hours']:.1f}" for item in (*every, whole)), f"{whole['core_hours']:.1f}"]
         lines.append(f"| {machines} | {' | '.join(cells)} | {whole['bottleneck']} |")
     return "\n".join(lines)
 
@@ -211,11 +211,12 @@ def estimate(measured: Mapping[str, Any], precisions: Sequence[str], machines: i
     cores = machines * measured["overhead"]["workers"]
     computing = TOTAL * sum(parts.values()) / 1000 * max(1.0, ratio(measured))
     handing_out = TOTAL / measured["ceiling_images_per_s"]
+    started = statistics.median([run["first_s"] for run in measured["overhead"]["runs"]["ray"]]) / cores * machines
     slowest = max(parts, key=lambda name: parts[name])
     share = parts[slowest] / sum(parts.values())
     driver = handing_out > computing / cores
     return {
-        "hours": max(computing / cores, handing_out) / 3600,
+        "hours": (started + max(computing / cores, handing_out)) / 3600,
         "core_hours": max(computing, handing_out * cores) / 3600,
         "bottleneck": "the driver" if driver else f"{slowest} ({share:.0%})",
     }
