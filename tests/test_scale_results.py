@@ -28,7 +28,8 @@ def made(ceiling: float = 1e9, ray: float = 100.0) -> dict[str, Any]:
 
 
 def test_the_page_is_the_measurement_s() -> None:
-    assert tables(MEASURED) in (ROOT / "docs" / "scale.md").read_text()
+    page = (ROOT / "docs" / "scale.md").read_text()
+    assert [table for table in tables(MEASURED).split("\n\n") if table not in page] == []
 
 
 def test_every_runtime_and_precision_was_measured() -> None:
