@@ -87,9 +87,8 @@ def answer(task: bytes, assignment: Sequence[Any], files: Mapping[str, Any] | No
 
 def _answer(task: Task, assignment: Sequence[Any], files: Mapping[str, Any] | None) -> Answer:
     given = _Held.get(task.run, assignment)
-    environment = given.work.environment()
-    if environment != given.environment:
-        return Answer(environment=environment)
+    if _Held.environment != given.environment:
+        return Answer(environment=_Held.environment)
     if task.shard is None:
         return Answer(found=[])
     work = _Held.placed(given, files)
@@ -107,6 +106,7 @@ class _Held:
     """The one run that this process works for."""
 
     assignment: Assignment | None = None
+    environment: Mapping[str, str] | None = None
     work: Work | None = None
 
     @classmethod
@@ -118,7 +118,8 @@ class _Held:
             found: Assignment = pickle.loads(ray.get(assignment[0]))  # noqa: S301 - see `answer`
             with suppress(OSError):  # what is not there is sent
                 os.chdir(found.folder)
-            cls.assignment, cls.work = found, None
+            cls.environment, cls.work = found.work.environment(), None
+            cls.assignment = found
         return cls.assignment
 
     @classmethod
@@ -133,7 +134,6 @@ class _Held:
                 if files is None:
                     return None
                 work = work.at(_copied(folder_of(assignment.run), files))
-                work.bundle.verify() if work.bundle else None
             cls.work = work
         return cls.work
 
