@@ -6,7 +6,6 @@ checked before memory is allocated for it.
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,12 +27,9 @@ from cloformer_deploy.weights import programs
 from cloformer_deploy.weights.files import Parsed, read, safetensors_bytes
 from cloformer_deploy.weights.finding import Found, configurations, outline, state_dicts, tensor_names
 from cloformer_deploy.weights.program_graphs import AGAIN
-from cloformer_deploy.weights.records import Record, TensorRecord
 from cloformer_deploy.weights.sources import open_source
-from cloformer_deploy.weights.torch_files import COPY_AGAIN, GIVE_WEIGHTS, SAVE_AGAIN
-
-_COUNTER = ".num_batches_tracked"
-_WEIGHT_DTYPES = ("float32", "float16", "bfloat16", "float64")
+from cloformer_deploy.weights.tensors import converted, usable_shape
+from cloformer_deploy.weights.torch_files import GIVE_WEIGHTS, SAVE_AGAIN
 
 
 @dataclass(frozen=True)
@@ -132,13 +128,13 @@ def load_checkpoint(
         network, source = _source(parsed)
         names = network.own_names(source.entries)
         values = {own: source.entries[name] for name, own in names.items()}
-        shapes = {name: _usable_shape(name, value, opened.bytes) for name, value in values.items()}
+        shapes = {name: usable_shape(name, value, opened.bytes) for name, value in values.items()}
         said = architecture or parsed.configuration or _said(network, parsed, source)
         found = network.identify(shapes, variant, said, headless=headless)
         if found is None:
             raise AssertionError(f"a state dict with one of {network.landmarks} is identified or refused")
         state_dict = {
-            name: _converted(name, parsed.tensor(name, values[name]))
+            name: converted(name, parsed.tensor(name, values[name]))
             if name in values
             else torch.zeros(shape, dtype=torch.int64)
             for name, shape in network.state_shapes(found.architecture).items()
@@ -182,8 +178,8 @@ def _of_program(path: Path, variant: str | None, *, headless: bool) -> Checkpoin
         NETWORKS[PROGRAM].check(CUSTOM, architecture)
         for name, tensor in program.state_dict.items():
             if tensor.is_floating_point():
-                _usable_shape(name, tensor, len(data))
-                _converted(name, tensor)
+                usable_shape(name, tensor, len(data))
+                converted(name, tensor)
     except (ValueError, KeyError) as error:
         raise CheckpointError(f"the program cannot be used: {error}", AGAIN) from error
     return Checkpoint(
@@ -292,58 +288,3 @@ def _source(parsed: Parsed) -> tuple[Network, Found]:
 def _said(network: Network, parsed: Parsed, source: Found) -> Mapping[str, Any] | None:
     """Return the configuration that the file's objects, or the attributes of a saved module, say."""
     return network.said(configurations(parsed.content, network.configuration_keys), source.modules) or None
-
-
-def _usable_shape(name: str, value: Any, file_bytes: int) -> tuple[int, ...]:
-    """Return the shape of an entry of a state dict, after checking that it can be read and converted.
-
-    Args:
-        name: of the entry.
-        value: of the entry, of any type.
-        file_bytes: size of the file, which no tensor may exceed.
-
-    Raises:
-        CheckpointError: the entry is no dense tensor of a supported dtype, or is larger than the file.
-    """
-    what = f"{clipped(name)} is"
-    if isinstance(value, Record):
-        if value.name.startswith("torch._utils._rebuild"):
-            raise CheckpointError(f"{what} sparse, quantized, nested or without data, not a dense tensor", SAVE_AGAIN)
-        raise CheckpointError(f"{what} of type {clipped(value.name)}, not a tensor", SAVE_AGAIN)
-    if not isinstance(value, Tensor | TensorRecord):
-        raise CheckpointError(f"{what} of type {type(value).__name__}, not a tensor", SAVE_AGAIN)
-    dtype = str(value.dtype).removeprefix("torch.")
-    if dtype not in _WEIGHT_DTYPES and not (name.endswith(_COUNTER) and dtype == "int64"):
-        raise CheckpointError(
-            f"{what} {clipped(dtype)}, not float32, float16, bfloat16 or float64", "save the weights as float32"
-        )
-    shape = tuple(value.shape)
-    size = math.prod(shape) * getattr(torch, dtype).itemsize
-    # With a stride of 0 a single stored number can be a tensor of any size.
-    if size > file_bytes:
-        raise CheckpointError(f"{what} a tensor of {size} bytes in a file of {file_bytes} bytes", SAVE_AGAIN)
-    return shape
-
-
-def _converted(name: str, tensor: Tensor) -> Tensor:
-    """Return a contiguous copy of a tensor, float32 (counters: int64).
-
-    Raises:
-        CheckpointError: a value is NaN or infinite, or a variance is negative.
-    """
-    if name.endswith(_COUNTER):
-        return tensor.clone() if tensor.dtype == torch.int64 else torch.zeros((), dtype=torch.int64)
-    converted = tensor.to(torch.float32).clone(memory_format=torch.contiguous_format)
-    bad = ~torch.isfinite(converted)
-    if bad.any():
-        nan = int(torch.isnan(converted).sum())
-        infinite = int(bad.sum()) - nan
-        raise CheckpointError(
-            f"{name} has {nan} NaN and {infinite} infinite values (as float32) of {converted.numel()}",
-            "pass a checkpoint that was saved before the training diverged",
-        )
-    if name.endswith("running_var") and (converted < 0).any():
-        raise CheckpointError(
-            f"{name} has {int((converted < 0).sum())} negative values, which become NaN in inference", COPY_AGAIN
-        )
-    return converted
