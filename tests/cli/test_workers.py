@@ -1,4 +1,8 @@
-"""`--workers`: the same answers from a Ray cluster, with a node killed, and from nodes that see none of the files."""
+"""`--workers`: the same answers from a Ray cluster, with a node killed, and from nodes that see none of the files.
+
+Tests on real nodes take ten seconds and more, most of it for starting Ray, and PyTorch in its workers: nothing less
+shows that a lost node, another version or a missing file leaves the answer as it is.
+"""
 
 import os
 import re

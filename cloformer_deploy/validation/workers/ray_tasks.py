@@ -142,7 +142,7 @@ class _Run:
             reason = " ".join(str(error).split())
             raise ToolError(
                 f"Ray gave up on images {first} to {last} after {_ATTEMPTS} attempts: {reason}",
-                "give each worker more memory (about 1 GB per core), or use fewer cores: ray start --num-cpus N",
+                "a worker may lack memory: give Ray fewer cores (ray start --num-cpus N), or see its logs",
             ) from error
         if answer.lacks is not None:
             self._send(answer)
