@@ -9,7 +9,7 @@ is judged. Core ML's int8 file, in this package's interpreter, is beside Core AI
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,10 +38,10 @@ PACKAGES = ("torch", "coreai-core", "coreai-torch", "coremltools")
 Wanted = tuple[str, str, tuple[str, ...], int]
 WANTED: tuple[Wanted, ...] = (
     ("xxs", "coreai", ("fp32",), 300),
-    ("xxs", "coreai", ("fp16", "int8"), 100),
-    ("xxs", "coreml", ("int8",), 100),
-    ("xs", "coreai", ("fp32", "fp16"), 10),
-    ("s", "coreai", ("fp32", "fp16"), 10),
+    ("xs", "coreai", ("fp32", "fp16"), 50),
+    ("s", "coreai", ("fp32", "fp16"), 50),
+    ("xxs", "coreml", ("int8",), 300),
+    ("xxs", "coreai", ("fp16", "int8"), 300),
     ("xxs", "coreai", ("w8", "p8", "p6"), 10),
 )
 """Variant, format and precisions of files, and on how many photographs they are judged."""
@@ -116,6 +116,12 @@ def _children_s() -> float:
     return float(sum(item.user + item.system for item in times))
 
 
+def _others(rows: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the rows of other files than the new ones."""
+    files = {(row["variant"], row.get("format"), row["precision"]) for row in new}
+    return [row for row in rows if (row["variant"], row.get("format"), row["precision"]) not in files]
+
+
 def _done(wanted: Wanted, measured: Mapping[str, Any]) -> bool:
     variant, name, precisions, count = wanted
     rows = {(row["variant"], row["format"], row["precision"], row["n"]) for row in measured["judged"]}
@@ -173,8 +179,10 @@ def main(
                     continue
                 bundle = file(variant, form, precisions, photographs, Path(name))
                 if set(precisions) & set(TIMED) and form == "coreai":
-                    measured["timed"] += timed(variant, bundle)
-                measured["judged"] += judged(wanted, bundle, photographs)
+                    taken = list(timed(variant, bundle))
+                    measured["timed"] = [*_others(measured["timed"], taken), *taken]
+                found = list(judged(wanted, bundle, photographs))
+                measured["judged"] = [*_others(measured["judged"], found), *found]
                 for part in ("judged", "timed"):
                     measured[part].sort(key=lambda row: VARIANTS.index(row["variant"]))
                 if output is not None:
