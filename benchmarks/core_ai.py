@@ -8,6 +8,7 @@ is judged. Core ML's int8 file, in this package's interpreter, is beside Core AI
 """
 
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -71,11 +72,12 @@ def file(variant: str, name: str, precisions: tuple[str, ...], photographs: Path
 def judged(wanted: Wanted, bundle: Bundle, photographs: Path) -> Iterator[dict[str, Any]]:
     """Yield the comparison of each file with PyTorch."""
     variant, name, _, count = wanted
-    for item in validate(bundle, photographs / "drift224", count, Silent()).artifacts:
+    trained = variant == "xxs"
+    data = photographs / "drift224" if trained else _unlabeled(photographs, count, bundle.root.parent)
+    for item in validate(bundle, data, count, Silent()).artifacts:
         found = item.found
         if found is None:
             raise RuntimeError(f"{item.path} was not executed")
-        trained = variant == "xxs"
         yield {
             "variant": variant,
             "format": name,
@@ -87,6 +89,17 @@ def judged(wanted: Wanted, bundle: Bundle, photographs: Path) -> Iterator[dict[s
             "top1": found.score if trained else None,
             "drop_pp": found.drop_pp if trained else None,
         }
+
+
+def _unlabeled(photographs: Path, count: int, folder: Path) -> Path:
+    """Copy photographs of all classes into one folder, for networks of other classes."""
+    flat = folder / f"photographs-{count}"
+    flat.mkdir(exist_ok=True)
+    files = sorted(path for path in (photographs / "drift224").rglob("*") if path.is_file())
+    for index in range(count):
+        path = files[index * len(files) // count]
+        shutil.copyfile(path, flat / f"{index}{path.suffix}")
+    return flat
 
 
 def timed(variant: str, bundle: Bundle) -> Iterator[dict[str, Any]]:

@@ -1,11 +1,12 @@
 """Three networks with Clo attention in them, as people build them: a YOLO-style neck, a U-Net, and a ResNet."""
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils import _pytree as pytree
 
 from tests.own.copies import FunctionSwish, PluginAttention, PluginBlock, ProductSwish
 
@@ -157,3 +158,14 @@ def network(name: str, seed: int = 0) -> nn.Module:
 
 def example(seed: int = 1, batch: int = 1) -> Tensor:
     return torch.randn(batch, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
+
+
+class Listed(nn.Module):
+    """A network whose outputs are a tuple, as `torch.jit.trace` needs it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return tuple(pytree.tree_leaves(self.model(x)))

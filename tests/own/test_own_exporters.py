@@ -13,23 +13,13 @@ from torch.utils import _pytree as pytree
 
 from cloformer_deploy import prepare
 from cloformer_deploy.networks.cloformer.finding import ratio_db
-from tests.own.networks import example, network
+from tests.litert_convert import converted
+from tests.own.networks import Listed, example, network
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]  # the converters' own warnings
 
 Arrays = list[NDArray[Any]]
 LEAST_DB = 110.0
-
-
-class Listed(nn.Module):
-    """A network whose outputs are a tuple, as `torch.jit.trace` needs it."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: torch.Tensor) -> Any:
-        return tuple(pytree.tree_leaves(self.model(x)))
 
 
 def onnx_file(model: nn.Module, folder: Path) -> Arrays:
@@ -68,11 +58,9 @@ def core_ml(traced: Any, folder: Path) -> Arrays:
 
 
 def tflite_file(model: nn.Module, folder: Path) -> Arrays:
-    import litert_torch
     from ai_edge_litert.interpreter import Interpreter
 
-    litert_torch.convert(Listed(model), (example(),)).export(str(folder / "net.tflite"))
-    reader = Interpreter(str(folder / "net.tflite"))
+    reader = Interpreter(model_content=converted(Listed(model), example(), folder))
     runner = reader.get_signature_runner()
     (name,) = runner.get_input_details()
     found = runner(**{name: example().numpy()})

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloformer_deploy.networks.cloformer import CloAttention
+from tests.litert_convert import converted
 from tests.own.copies import PluginAttention
 
 FORMS = {
@@ -83,10 +84,12 @@ def core_ml(model: Any) -> NDArray[Any]:
 
 
 def by_litert(layer: CloAttention) -> NDArray[Any]:
-    import litert_torch
+    import tempfile
+
     from ai_edge_litert.interpreter import Interpreter
 
-    reader = Interpreter(model_content=bytes(litert_torch.convert(layer, (image(),)).model_content()))
+    with tempfile.TemporaryDirectory() as folder:
+        reader = Interpreter(model_content=converted(layer, image(), Path(folder)))
     reader.allocate_tensors()
     reader.set_tensor(reader.get_input_details()[0]["index"], image().numpy())
     reader.invoke()
