@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _ALL: tuple[Backend, ...] = (OnnxBackend(), CoreMLBackend(), TFLiteBackend(), CoreAIBackend())
 BACKENDS: dict[str, Backend] = {item.name: item for item in _ALL}
 DEFAULT_FORMATS = ("onnx", "coreml", "tflite")
-"""What `export --format all` makes; others are asked for by name."""
+"""The formats of `export --format all`; others are asked for by name."""
 
 
 def all_precisions() -> tuple[str, ...]:

@@ -31,7 +31,7 @@ LEAST_DB = 100.0
 
 @dataclass(frozen=True)
 class Report:
-    """What `prepare` did.
+    """The changes that `prepare` made.
 
     Attributes:
         target: that the network was prepared for, as `FORMAT for TARGET`.

@@ -1,4 +1,4 @@
-"""What a tuning has measured so far, in a file of its work folder: an interrupted one goes on from there."""
+"""The measurements of a tuning, in a file of its work folder: an interrupted one goes on from there."""
 
 from pathlib import Path
 from typing import Literal

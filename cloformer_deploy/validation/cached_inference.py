@@ -67,7 +67,7 @@ class _Batch:
 
     @property
     def shard(self) -> Shard:
-        """What is lacking."""
+        """The images of it that some subject lacks a result for."""
         lacking = [at for at in range(len(self.place)) if any(row[at] not in self.known for row in self.keys)]
         wanted = (tuple(i for i, at in enumerate(lacking) if row[at] not in self.known) for row in self.keys)
         return Shard(tuple(self.place[at] for at in lacking), tuple(wanted))

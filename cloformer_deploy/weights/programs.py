@@ -37,12 +37,12 @@ _DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OverflowError, RecursionError, SyntaxError),
     *(ValueError, KeyError, TypeError, AttributeError, IndexError),
 )
-"""What damaged archives and JSON raise on the way."""
+"""Exceptions that damaged archives and JSON raise."""
 OutputName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 
 
 class About(Strict):
-    """What a program does not say itself.
+    """Facts about a program that its graph does not hold.
 
     Attributes:
         outputs: name of each output.

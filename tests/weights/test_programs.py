@@ -36,7 +36,7 @@ def image(batch: int = 1) -> Tensor:
 
 @pytest.fixture(scope="module")
 def plain() -> bytes:
-    """What a user's `torch.export.save` writes, without anything of this package."""
+    """A file as a user's `torch.export.save` writes it, without anything of this package."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own

@@ -66,7 +66,7 @@ LINTS: dict[str, Callable[[_Graph], Iterator[str]]] = {
     _HARDSWISH: _hardswish,
     BLOCKS: _blocks,
 }
-"""What has been wrong, and what finds it."""
+"""Known faults, each with the function that finds its pattern."""
 _SHOWN = 3
 
 

@@ -50,7 +50,7 @@ class LeftAlone:
 
 @dataclass
 class Finding:
-    """What was found in a network."""
+    """The Clo modules of a network, and the look-alikes."""
 
     replaced: list[Replaced] = field(default_factory=list)
     left_alone: list[LeftAlone] = field(default_factory=list)

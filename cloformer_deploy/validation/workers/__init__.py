@@ -1,4 +1,4 @@
-"""What carries out work on images: threads of this process, or a Ray cluster.
+"""Workers that run images: threads of this process, or a Ray cluster.
 
 To add one: a file with a class that follows `base.Workers`, and a branch in `workers_of`.
 """

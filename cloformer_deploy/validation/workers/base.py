@@ -74,7 +74,7 @@ class Work(Protocol):
 
     @property
     def keys(self) -> Sequence[bytes]:
-        """Of each subject, the key of everything that its results depend on beside the image at the input's size."""
+        """The key, for each subject, of everything that its results depend on beside the image at the input's size."""
         ...
 
     @property

@@ -18,7 +18,7 @@ from cloformer_deploy.validation.workers.environment import own_version
 from cloformer_deploy.validation.workers.remote import Answer, Assignment, Task
 
 _ATTEMPTS = 4
-"""Of a shard whose worker is lost; a shard that ends each worker itself must not be tried for ever."""
+"""Most attempts for a shard whose worker is lost; a shard that ends each worker itself must not be tried for ever."""
 _STARTS_WITHIN_S = 180.0
 """Time for a node to start a worker and import PyTorch."""
 _LOOKS_EVERY_S = 2.0
@@ -65,7 +65,7 @@ class _Run:
         self._waiting: dict[Any, tuple[int, Shard]] = {}
         """Place in order, and shard, of each task that is not done."""
         self._done: dict[int, Found | CloformerDeployError] = {}
-        """What is there of shards after the next one; an error is raised when its turn comes."""
+        """Answers that came before their turn, by shard; an error is raised when its turn comes."""
         self._nodes, self._looked = _nodes(), time.monotonic()
         self._call = _remote()
 

@@ -16,7 +16,7 @@ from cloformer_deploy.validation.workers.base import Found, Lot, Shard, Work, lo
 
 @dataclass(frozen=True)
 class Assignment:
-    """What all tasks of a run have in common.
+    """The part that all tasks of a run have in common.
 
     Attributes:
         run: random name of the run.
@@ -33,7 +33,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a task returns; exactly one of the first four is there.
+    """The answer of a task; exactly one of the first four is there.
 
     Attributes:
         found: results of the shard.

@@ -109,7 +109,7 @@ def test_padding_by_concatenation_changes_no_bit(tmp_path: Path) -> None:
 
 
 async def untouched(path: Path, image: NDArray[np.float32]) -> Any:
-    """What the package computes without any change of ours."""
+    """The numbers that the package computes without any change of ours."""
     from coreai.authoring import AIModelAsset
     from coreai.runtime import NDArray as Array
 

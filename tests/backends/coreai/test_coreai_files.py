@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 
 SQNR_DB = {"fp32": (110, 150), "fp16": (45, 70), "int8": (15, 45), "w8": (25, 60), "p6": (15, 50)}
 BYTES = {"fp16": (0.45, 0.75), "int8": (0.25, 0.75), "w8": (0.25, 0.7), "p6": (0.2, 0.7)}
-"""Of the float32 file; the graph weighs more in a small network."""
+"""Least and largest share of the float32 file's size; the graph weighs more in a small network."""
 LAYER = "layers.2.blocks.0.mlp.fc1"
 
 

@@ -18,7 +18,7 @@ from tests.cli.command_line import invoke, parsed
 pytestmark = pytest.mark.integration
 
 FP16_APART_DB = 6.0
-"""How much more than ours Apple's interpreter may add in float16, but for products, which it adds up in float16."""
+"""Most error beyond ours, dB, that Apple's interpreter may add in float16, but for products."""
 LAYER = "layers.2.blocks.0.mlp.fc1"
 FAULTS = (
     ("fp32", "patch_embed.conv4.conv.0"),
