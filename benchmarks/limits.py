@@ -36,9 +36,7 @@ INT8 = (
 )
 """The same, of int8 files."""
 COREAI = {"fp32": (1.0, 115.0), "fp16": (0.998, 50.0)}
-"""Least agreement and SQNR of files for Core AI, by precision, of trained weights."""
-RANDOM_COREAI = {"fp32": (1.0, 115.0), "fp16": (0.998, 49.0)}
-"""The same, of random weights, whose logits are nearly the same for all images."""
+"""Least agreement and SQNR of files for Core AI, by precision."""
 HEADS = (("xxs-scenes-segment", 0.15), ("xxs-scenes-detect", 0.15))
 """Weights, and the most that their head adds to the time of the body, as a share."""
 INT8_WITH_HEAD = tuple((name, "int8", "float32", 1.7) for name, _ in HEADS)
@@ -55,9 +53,7 @@ ESTIMATES = {
 }
 """Most milliseconds that Vela may estimate, by variant and device."""
 COSINES = {"int8": 0.999, "w8a16": 0.9999}
-"""Least cosine of the outputs of Hexagon's simulator and ONNX Runtime's, of trained weights."""
-RANDOM_COSINES = {"int8": 0.99, "w8a16": 0.9999}
-"""The same, of random weights, whose logits are nearly the same for all images: steps of rounding weigh more."""
+"""Least cosine of the outputs of Hexagon's simulator and ONNX Runtime's."""
 SIMULATED = {"int8": 0.97, "w8a16": 0.99}
 """Least agreement of the simulator's classes with PyTorch's, on photographs."""
 EVERYDAY = (
@@ -168,10 +164,8 @@ def npus(measured: Measured) -> Iterator[str]:
             yield from at_most(f"{what} estimated ms", row["estimated_ms"], limit)
     for run in measured["simulated"]:
         what = f"{run['variant']} {run['precision']} in the simulator:"
-        trained = run["agreement"] is not None
-        least = (COSINES if trained else RANDOM_COSINES)[run["precision"]]
-        yield from at_least(f"{what} cosine to ONNX Runtime", run["cosine"], least)
-        if trained:
+        yield from at_least(f"{what} cosine to ONNX Runtime", run["cosine"], COSINES[run["precision"]])
+        if run["agreement"] is not None:
             yield from at_least(f"{what} agreement", run["agreement"], SIMULATED[run["precision"]])
 
 
@@ -187,8 +181,7 @@ def coreai(measured: Measured) -> Iterator[str]:
     """Check what `core_ai.py` measured."""
     rows = {(row["variant"], row["format"], row["precision"]): row for row in measured["judged"]}
     for (variant, name, precision), row in rows.items():
-        known = RANDOM_COREAI if row["top1"] is None else COREAI
-        what, least = f"{variant} {name} {precision}:", known.get(precision)
+        what, least = f"{variant} {name} {precision}:", COREAI.get(precision)
         if name == "coreai" and least is not None:
             yield from at_least(f"{what} agreement", row["agreement"], least[0])
             yield from at_least(f"{what} SQNR, dB", row["sqnr_db"], least[1])

@@ -69,7 +69,7 @@ class Candidates:
     def _bundle(self, tuning: Tuning, calibration: Path | None, suffix: str, progress: Progress) -> Bundle:
         name = hashlib.sha256(tuning.model_dump_json().encode()).hexdigest()[:16]
         folder = self._work / f"{name}-{suffix}"
-        kept = kept_bundle(folder)
+        kept = _kept(folder)
         if kept is not None:
             return kept
         recipe = self._work / f"{name}.json"
@@ -87,7 +87,7 @@ class Candidates:
         return export(request, progress).bundle
 
 
-def kept_bundle(folder: Path) -> Bundle | None:
+def _kept(folder: Path) -> Bundle | None:
     """Return a bundle that an earlier run has made whole."""
     try:
         bundle = Bundle.open(folder)

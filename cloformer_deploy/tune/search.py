@@ -25,7 +25,7 @@ from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.quantization.alternatives import Alternative
 from cloformer_deploy.system.packages import installed_version
-from cloformer_deploy.tune.candidates import Candidates, kept_bundle
+from cloformer_deploy.tune.candidates import Candidates
 from cloformer_deploy.tune.choices import adds_integers, alternatives, changed
 from cloformer_deploy.tune.measuring import Measuring, measured_of
 from cloformer_deploy.tune.state import Trial, read_state
@@ -130,22 +130,23 @@ class _Tuner:
         self._request, self._progress, self._key = request, progress, request.key
         target = target_of(self._key.format, self._key.target)
         self._own = target.tuning(self._key.precision)
-        made = kept_bundle(work / "own")
-        if made is None:
-            asked = replace(request.asked, output=work / "own", overwrite=True)
-            made = export(asked, progress).bundle
+        # Anew each time: it tells whether weights, calibration set or packages are those of what is kept.
+        made = export(replace(request.asked, output=work / "own", overwrite=True), progress).bundle
+        key = _digest(request, made)
+        files = work / key[:16]
+        files.mkdir(exist_ok=True)
         self._weights_sha256 = made.manifest.weights.sha256
         self._network = NETWORKS[made.manifest.network]
-        few = _few(made, request.asked.calibration, work)
-        self._candidates = Candidates(request.asked, self._key, self._weights_sha256, work, few, progress)
-        state = read_state(work / "state.json", _digest(request, made), progress)
+        few = _few(made, request.asked.calibration, files)
+        self._candidates = Candidates(request.asked, self._key, self._weights_sha256, files, few, progress)
+        state = read_state(files / "state.json", key, progress)
         self._measuring = Measuring(
             request.device,
             request.threads,
             request.cores,
             self._candidates,
             state,
-            work / "state.json",
+            files / "state.json",
             request.most,
             request.seconds,
             progress,

@@ -93,7 +93,12 @@ def test_a_lost_device_costs_one_measurement_and_what_pays_is_kept(request_on: A
     output = tmp_path / "bundle"
     ended = invoke("export", *arguments, "--recipe", str(tmp_path / "recipe.json"), "--output", str(output))
     assert ended.code == 0, ended.said
-    (artifact,) = Bundle.open(output).manifest.artifacts
+    made = Bundle.open(output)
+    (artifact,) = made.manifest.artifacts
+    # What is kept of an interrupted tuning is not taken for one of other weights.
+    others = made.manifest.weights.model_copy(update={"sha256": "0" * 64})
+    foreign = replace(made, manifest=made.manifest.model_copy(update={"weights": others}))
+    assert search._digest(request_on(again), foreign) != search._digest(request_on(again), made)
     assert artifact.tuning == recipe.tuning
     ended = invoke("validate", str(output), "--limit", "10", "--json")  # compares the weights with the tuned graph's
     assert parsed(ended.stdout)["artifacts"][0]["status"] == "passed"
