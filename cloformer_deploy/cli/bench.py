@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from cloformer_deploy.cli.options import JsonOption, complain, parse_cores, print_json, print_tables, progress
+from cloformer_deploy.cli.options import (
+    CoresOption,
+    JsonOption,
+    ThreadsOption,
+    complain,
+    parse_cores,
+    print_json,
+    print_tables,
+    progress,
+)
 from cloformer_deploy.errors import RequestError
 
 EXPORTS = Path("exports")
@@ -26,13 +35,8 @@ def command(
             show_default="host",
         ),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of each runtime.", metavar="N")] = 1,
-    cores: Annotated[
-        str | None,
-        typer.Option(
-            help="Run only on these cores, such as 0,2-3.", metavar="LIST", show_default="chosen by the system"
-        ),
-    ] = None,
+    threads: ThreadsOption = 1,
+    cores: CoresOption = None,
     mlperf: Annotated[
         bool, typer.Option("--mlperf", help="At least 1,024 runs and 60 s per artifact, as MLPerf requires.")
     ] = False,

@@ -53,6 +53,11 @@ WorkersOption = Annotated[
         show_default="this process",
     ),
 ]
+ThreadsOption = Annotated[int, typer.Option(min=1, max=1024, help="Threads of each runtime.", metavar="N")]
+CoresOption = Annotated[
+    str | None,
+    typer.Option(help="Run only on these cores, such as 0,2-3.", metavar="LIST", show_default="chosen by the system"),
+]
 OverlayOption = Annotated[
     Path | None,
     typer.Option(

@@ -7,9 +7,11 @@ import typer
 
 from cloformer_deploy.backends.registry import BACKENDS
 from cloformer_deploy.cli.options import (
+    CoresOption,
     DataOption,
     JsonOption,
     LimitOption,
+    ThreadsOption,
     parse_cores,
     parse_size,
     print_json,
@@ -39,13 +41,8 @@ def command(
         str,
         typer.Option(help="Device to measure on: host, adb, ssh://HOST, ... See docs/bench.md.", metavar="DEVICE"),
     ] = "host",
-    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of the runtime.", metavar="N")] = 1,
-    cores: Annotated[
-        str | None,
-        typer.Option(
-            help="Run only on these cores, such as 0,2-3.", metavar="LIST", show_default="chosen by the system"
-        ),
-    ] = None,
+    threads: ThreadsOption = 1,
+    cores: CoresOption = None,
     data: DataOption = None,
     limit: LimitOption = None,
     max_drop: Annotated[
