@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +83,7 @@ def quantized_operators(
         node
         for node in module.graph.nodes
         if node.op == "call_function"
-        and graph.kind(node) in recipe.kinds
+        and graph.kind(node) in recipe.kinds - recipe.excluded_kinds
         and (recipe.everywhere or not (graph.is_normalization(node) or graph.is_attention(node)))
         and not any(pattern.search(graph.path(node)) for pattern in floats)
     ]
@@ -115,7 +115,7 @@ def plan(
     results = {node.name: end.name for node in module.graph.nodes if (end := graph.result(node)) is not node}
     if recipe.excluded_bits is None:
         return Plan(recipe, operators, ranges, results=results)
-    wide = quantized_operators(module, replace(recipe, excluded_layers=())) - operators
+    wide = quantized_operators(module, recipe.everything) - operators
     return Plan(recipe, operators, ranges, wide, _ranges(module, recipe, seen, wide, recipe.excluded_bits), results)
 
 

@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,7 @@ def observed(
     equalize(network, model, images("Equalizing channels"))
     lowered = lower(model, rewrites)
     traced = graph.trace(lowered, *shape)
-    everything = recipe if recipe.excluded_bits is None else replace(recipe, excluded_layers=())
+    everything = recipe if recipe.excluded_bits is None else recipe.everything
     rounded = tensors(traced, recipe, quantized_operators(traced, everything))
     seen = observe(traced, rounded, images("Measuring ranges"))
     return Observed(lowered, traced, seen, recipe, shape)

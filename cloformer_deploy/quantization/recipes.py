@@ -49,8 +49,9 @@ class Recipe:
         kinds: kinds of operators (`graph.KINDS`) that are computed in integers.
         everywhere: include operators inside the normalizations and the global attention.
         excluded_layers: patterns of module paths whose operators stay float, or have `excluded_bits`.
-        excluded_bits: bits of the tensors around operators of excluded layers, for hardware without floats; None leaves
-            them float.
+        excluded_kinds: kinds of operators, out of `kinds`, that are treated like those of excluded layers.
+        excluded_bits: bits of the tensors around excluded operators, for hardware without floats; None leaves them
+            float.
         rounds_outputs: round the outputs of these operators too, not only their inputs.
         palette: store weights as indices into a table of 2^weight_bits values per tensor.
     """
@@ -61,9 +62,15 @@ class Recipe:
     kinds: frozenset[str] = frozenset()
     everywhere: bool = False
     excluded_layers: tuple[str, ...] = ()
+    excluded_kinds: frozenset[str] = frozenset()
     excluded_bits: int | None = None
     rounds_outputs: bool = True
     palette: bool = False
+
+    @property
+    def everything(self) -> "Recipe":
+        """Return this recipe without exclusions."""
+        return replace(self, excluded_layers=(), excluded_kinds=frozenset())
 
     @property
     def outside(self) -> str:

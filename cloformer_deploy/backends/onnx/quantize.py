@@ -171,7 +171,7 @@ class _Quantizer:
         self._keep_output_names()
 
     def _dequantized_name(self, name: str, bits: int | None) -> str:
-        return f"{name}_dequantized" if bits == self.pairs[name][0] else f"{name}_{bits}_dequantized"
+        return f"{name}_dequantized" if bits == self.pairs[name][0] else f"{name}_in_{bits}_bits_dequantized"
 
     def _pairs(self, name: str) -> "Nodes":
         """Return the nodes that quantize and dequantize a tensor, for each of its bits; none where it is float."""

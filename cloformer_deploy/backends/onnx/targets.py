@@ -1,10 +1,12 @@
 """Targets of ONNX files."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from cloformer_deploy.backends.target import FOLDS, Target
 from cloformer_deploy.quantization.recipes import INT8, MIX, MIXED_NPU, PREDICTIONS, STEM_ENDS, W8, Recipe
 
+# Hexagon's 8-bit softmax is 10 % too large where the attention is nearly uniform: it has 16 bits (docs/npu.md).
 _HEXAGON = (*FOLDS, "normalize_by_division")
 TARGETS: Mapping[str, Target] = {
     target.name: target
@@ -22,6 +24,11 @@ TARGETS: Mapping[str, Target] = {
                 "w8": W8,
             },
         ),
-        Target("hexagon", rewrites=_HEXAGON, integer_rewrites=_HEXAGON, recipes=MIXED_NPU),
+        Target(
+            "hexagon",
+            rewrites=_HEXAGON,
+            integer_rewrites=_HEXAGON,
+            recipes={**MIXED_NPU, INT8: replace(MIXED_NPU[INT8], excluded_kinds=frozenset({"softmax"}))},
+        ),
     )
 }
