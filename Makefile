@@ -9,7 +9,7 @@ OTHER_RUNTIMES = tflite-runtime onnxruntime-1.16 onnxruntime-1.17 mediapipe mode
 OTHER_VENVS = $(OTHER_RUNTIMES:%=.venv-%)
 # Programs of Debian that the device tests run: adb and adbd, ssh and sshd, an emulated ARM64 board.
 DEVICE_PARTS ?= .device-parts
-# timm needs torchvision, and with it a torch that may be another than the project's: 6 GB with CUDA.
+# timm needs torchvision, which no extra has.
 PEERS_VENV ?= .venv-peers
 # Linux takes torch from here.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -82,7 +82,7 @@ $(PEERS_VENV)/.installed: benchmarks/requirements-peers.txt
 	touch $@
 
 peers: install $(PEERS_VENV)/.installed
-	$(PEERS_VENV)/bin/python benchmarks/peers_export.py exports/peers
+	PYTHONPATH=. $(PEERS_VENV)/bin/python benchmarks/peers_export.py exports/peers
 	$(BIN)/python benchmarks/peers.py --models exports/peers --output benchmarks/results/peers.json \
 	  --plot docs/peers.svg --page docs/peers.md
 

@@ -1,6 +1,8 @@
-"""Writes the peers as ONNX files, in an environment of their own, which has timm: `make peers` runs it.
+"""Write the peers as ONNX files, in an environment of their own, which has timm: `make peers` runs it.
 
     python benchmarks/peers_export.py FOLDER [--only NAME ...]
+
+Those of `NEAREST` are also written as `torch.export` programs, which this tool then deploys as it deploys CloFormer.
 
 Random weights: the time of floats does not depend on them, as long as no number is subnormal. So batch normalizations
 get the statistics of noise, which keep what is computed near 1.
@@ -9,17 +11,36 @@ get the statistics of noise, which keep what is computed near 1.
 import argparse
 import csv
 import json
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import timm
 import torch
-from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 
+from benchmarks.edgevit import edgevit_xxs
+
+for name in ("nms", "qnms"):  # builds of torchvision for CUDA lack them beside a torch without; no peer needs either
+    with suppress(RuntimeError):
+        torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+import timm  # noqa: E402 - loads torchvision
+from timm.utils.model import reparameterize_model  # noqa: E402
+from torchvision.models import shufflenet_v2_x2_0  # noqa: E402
+
 PEERS = Path(__file__).with_name("peers.csv")
-PACKAGES = ("timm", "torch", "onnxscript")
+NEAREST = (
+    "shufflenet_v2_x2_0",
+    "mobilevit_xs",
+    "edgevit_xxs",
+    "efficientnet_b0",
+    "efficientvit_b1",
+    "mobilenetv4_conv_medium",
+    "mobilenetv4_hybrid_medium",
+)
+"""The paper's own peers, and those ahead of CloFormer-xxs and xs in float32."""
+PACKAGES = ("timm", "torch", "torchvision", "onnxscript")
 SMALLEST_NORMAL = torch.finfo(torch.float32).tiny
 
 
@@ -32,7 +53,13 @@ def peers() -> list[tuple[str, int]]:
 def deployed(name: str, side: int) -> nn.Module:
     """A model as one deploys it: branches merged, batch normalizations folded where timm can, two heads made one."""
     torch.manual_seed(0)
-    original = timm.create_model(name, pretrained=False, num_classes=1000)
+    original: nn.Module
+    if name == "edgevit_xxs":
+        original = edgevit_xxs(1000)
+    elif name == "shufflenet_v2_x2_0":
+        original = shufflenet_v2_x2_0()
+    else:
+        original = timm.create_model(name, pretrained=False, num_classes=1000)
     norms = [module for module in original.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     with torch.no_grad():
         for norm in norms:
@@ -76,6 +103,10 @@ def export(name: str, side: int, folder: Path) -> None:
     np.save(folder / f"{name}-{side}.npy", logits(model, image).numpy())
     path = folder / f"{name}-{side}.onnx"
     torch.onnx.export(model, (image,), path, input_names=["image"], external_data=False, verbose=False)
+    if name in NEAREST and side == min(pixels for peer, pixels in peers() if peer == name):
+        batch = ({0: torch.export.Dim("batch")},)
+        program = torch.export.export(model, (image.repeat(2, 1, 1, 1),), dynamic_shapes=batch)
+        torch.export.save(program.run_decompositions({}), path.with_suffix(".pt2"))
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.edgevit import edgevit_xxs, multiply_accumulates, parameters
 from benchmarks.peers import PAPER, PEERS, table
 from benchmarks.peers_plot import digest
 from benchmarks.peers_standing import CLOFORMER, LOWERED, PLAIN, Standing, ahead, front, standings
@@ -38,6 +39,12 @@ def test_every_listed_checkpoint_was_timed_at_its_resolution() -> None:
 def test_every_cloformer_was_timed_in_every_form() -> None:
     timed = {(item.variant, item.candidate) for item in FOUND if item.cloformer}
     assert timed == {(variant, candidate) for variant in PAPER for candidate in CLOFORMER}
+
+
+def test_edgevit_is_the_paper_s() -> None:
+    model = edgevit_xxs(1000).eval()
+    assert round(parameters(model) / 1e6, 1) == 4.1
+    assert round(multiply_accumulates(model, 224) / 1e9, 1) == 0.6
 
 
 def test_standing() -> None:

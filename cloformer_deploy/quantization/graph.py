@@ -135,7 +135,10 @@ def is_fused(node: fx.Node) -> bool:
 
 
 def source(node: fx.Node) -> fx.Node:
-    """Return the node that computed a node's numbers: itself, or the one before operators that only move them."""
-    while kind(node) == "layout":
-        node = activations(node)[0]
+    """Return the node that computed a node's numbers: itself, or the one before operators that only move them.
+
+    Operators that move the numbers of a parameter are the first that have these numbers.
+    """
+    while kind(node) == "layout" and (before := activations(node)):
+        node = before[0]
     return node

@@ -35,6 +35,8 @@ _NEVER = frozenset(
     ("_local_scalar_dense", "nonzero", "rand", "randn", "randperm", "empty", "empty_strided", "native_dropout")
 )
 """Core operators that give other numbers each time, or shapes that depend on values."""
+_ASSERTION = "torch.ops.aten._assert_tensor_metadata.default"
+"""It has no result, and asserts what every program here has: float32 on the CPU."""
 _TEXT = re.compile(r"[A-Za-z,\-> ]{0,64}")
 """Texts that operators take: equations of einsum, modes of rounding and padding."""
 _PATHS = re.compile(r"[A-Za-z0-9_.@,;<>()\[\]' ]{0,4000}")
@@ -53,6 +55,7 @@ def checked_model(model: dict[str, Any]) -> dict[str, Any]:
     """
     graph_module = model["graph_module"]
     graph = graph_module["graph"]
+    graph["nodes"] = [node for node in graph["nodes"] if node["target"] != _ASSERTION]
     for node in graph["nodes"]:
         _check_target(node["target"])
         stack = node["metadata"].get("nn_module_stack", "")
@@ -123,10 +126,10 @@ def _check_target(target: Any) -> None:
     if found is None:
         if isinstance(target, str) and _OF_SIZES.fullmatch(target):
             return
-        raise CheckpointError(
-            f"the program has the operator {clipped(str(target))}, which is not PyTorch's own",
-            "leave that part out of the network, and run it after the exported file",
-        )
+        told = f"the program has the operator {clipped(str(target))}, which is not PyTorch's own"
+        if isinstance(target, str) and target.startswith("torch.ops.higher_order.wrap_with_"):
+            raise CheckpointError(told, "save program.run_decompositions({}): it resolves autocast and no_grad")
+        raise CheckpointError(told, "leave that part out of the network, and run it after the exported file")
     name, overload = found.groups()
     name = name if name.startswith("_") else name.removesuffix("_")  # in place: made functional later
     operator = getattr(getattr(torch.ops.aten, name, None), overload, None)

@@ -147,6 +147,7 @@ def add_text(model: Any) -> None:
         (set_target("#mine:touch"), "not PyTorch's own"),
         (set_target("torch.ops.aten.rand.default"), "rand.default"),
         (set_target("math.__loader__"), "not PyTorch's own"),
+        (set_target("torch.ops.higher_order.cond"), "not PyTorch's own"),
         (add_text, "passwd"),
         (lambda model: model["graph_module"]["signature"]["input_specs"].append({"custom_obj": {}}), "custom_obj"),
         (lambda model: model["graph_module"].pop("graph"), "damaged"),
@@ -161,6 +162,37 @@ def test_graphs_of_anything_else_are_refused(
     with pytest.raises(CheckpointError, match=re.escape(match)):
         load_checkpoint(tmp_path / "net.pt2")
     assert not Path(MARK).exists()
+
+
+class WithoutAutocast(nn.Module):
+    """A network that switches autocast off around a layer, as attention is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return maps of 4 channels."""
+        x = self.first(x)
+        with torch.autocast("cpu", enabled=False):
+            result: Tensor = self.second(x.float()) * 2
+        return result
+
+
+def test_autocast_is_resolved_or_the_way_to_do_it_is_told(tmp_path: Path) -> None:
+    model = WithoutAutocast().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own
+        program = torch.export.export(model, (image(2),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        torch.export.save(program, tmp_path / "net.pt2")
+        torch.export.save(program.run_decompositions({}), tmp_path / "resolved.pt2")
+    with pytest.raises(CheckpointError, match="wrap_with_autocast") as caught:
+        load_checkpoint(tmp_path / "net.pt2")
+    assert "run_decompositions" in caught.value.hint
+    loaded_again = build_model(load_checkpoint(tmp_path / "resolved.pt2"))
+    with torch.no_grad():
+        (found,) = named_tensors(loaded_again(image()))
+        assert torch.equal(found[1], model(image()))
 
 
 def pickled(content: bytes) -> bytes:

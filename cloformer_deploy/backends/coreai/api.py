@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cloformer_deploy.backends.coreai.linear import convolved
 from cloformer_deploy.backends.coreai.program import CONSTANT, Operation, Program, Value
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def convert(
         warnings.simplefilter("ignore")
         import coreai_torch
 
-        exported = torch.export.export(module, example).run_decompositions(coreai_torch.get_decomp_table())
+        table = {**coreai_torch.get_decomp_table(), torch.ops.aten.linear.default: convolved}
+        exported = torch.export.export(module, example).run_decompositions(table)
         # RELEASE leaves out the stack traces, which hold paths of this machine.
         converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)
         converter.add_exported_program(exported, input_names=names[0], output_names=names[1], entrypoint_name=MAIN)
