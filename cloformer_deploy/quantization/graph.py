@@ -111,7 +111,12 @@ def _class_name(entry: tuple[str, Any]) -> str:
 
 def activations(node: fx.Node) -> list[fx.Node]:
     """Return the tensors that a node computes from; for convolutions and linear layers the input, not the weights."""
-    return [item for item in node.all_input_nodes if item.op in ("call_function", "placeholder") and _is_float(item)]
+    return [item for item in node.all_input_nodes if _is_float(item) and not is_parameter(item)]
+
+
+def is_parameter(node: fx.Node) -> bool:
+    """Tell whether a node is a parameter or a buffer, or moves the numbers of one."""
+    return node.op == "get_attr" or (kind(node) == "layout" and all(map(is_parameter, node.all_input_nodes)))
 
 
 def _is_float(node: fx.Node) -> bool:

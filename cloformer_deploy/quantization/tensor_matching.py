@@ -41,7 +41,8 @@ class _Fingerprints(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        if n.op in ("call_function", "placeholder") and isinstance(value, Tensor) and value.is_floating_point():
+        computed = n.op in ("call_function", "placeholder") and not graph.is_parameter(n)
+        if computed and isinstance(value, Tensor) and value.is_floating_point():
             mine = fingerprint(value.numpy())
             # A tensor that only moves all numbers of another has its fingerprint: the one that computed them is kept.
             if graph.kind(n) != "layout" or mine[0] != self.found[graph.source(n).name][0]:

@@ -29,6 +29,7 @@ from tests.tiny import SCENE_BOXES, SCENES_SIZE
 pytestmark = pytest.mark.integration
 
 IMAGES = 4
+CONVOLUTIONS = ("Conv2d", "DepthWiseConv2d")
 
 
 @pytest.fixture(scope="session")
@@ -60,12 +61,50 @@ def simulated(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(session.run({INPUT_NAME: images})["logits"], np.float32)
 
 
+def softmax_error(bits: int, path: Path) -> float:
+    """By how much the simulator's softmax of nearly equal logits is too large, of its sum."""
+    logits = np.random.default_rng(0).normal(0, 0.05, (1, 1, 64, 49)).astype(np.float32)
+    levels, largest = 2**bits - 1, 1 / 40
+    grids = {"in": (0.5 / levels, 2 ** (bits - 1)), "out": (largest / levels, 0)}
+    kind = np.uint8 if bits == 8 else np.uint16
+    constants = [
+        numpy_helper.from_array(np.asarray(value, dtype), f"{name}_{part}")
+        for name, grid in grids.items()
+        for part, value, dtype in (("scale", grid[0], np.float32), ("zero", grid[1], kind))
+    ]
+
+    def rounded(source: str, grid: str, result: str) -> list[onnx.NodeProto]:
+        parameters = [f"{grid}_scale", f"{grid}_zero"]
+        return [
+            helper.make_node("QuantizeLinear", [source, *parameters], [f"{result}_q"]),
+            helper.make_node("DequantizeLinear", [f"{result}_q", *parameters], [result]),
+        ]
+
+    softmax = helper.make_node("Softmax", ["rounded"], ["shares"], axis=-1)
+    nodes = [*rounded(INPUT_NAME, "in", "rounded"), softmax, *rounded("shares", "out", "logits")]
+    ends = [helper.make_tensor_value_info(name, 1, logits.shape) for name in (INPUT_NAME, "logits")]
+    graph = helper.make_graph(nodes, "softmax", ends[:1], ends[1:], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
+    return float(simulated(path, logits).sum() / on_cpu(path, logits).sum()) - 1
+
+
+def test_the_softmax_has_16_bits_for_in_8_it_is_too_large(int8: Path, tmp_path: Path) -> None:
+    assert softmax_error(8, tmp_path / "8.onnx") > 0.05
+    assert abs(softmax_error(16, tmp_path / "16.onnx")) < 1e-3
+    graph = load_model(int8).graph
+    makers = {name: node for node in graph.node for name in node.output}
+    constants = {item.name: item for item in graph.initializer}
+    zeros = [makers[node.input[0]].input[2] for node in graph.node if node.op_type == "Softmax"]
+    assert zeros
+    assert {numpy_helper.to_array(constants[name]).dtype for name in zeros} == {np.dtype(np.uint16)}
+
+
 @pytest.mark.parametrize("name", ["hexagon-v69", "hexagon-v73"])
 def test_nothing_stays_on_the_cpu(int8: Path, name: str) -> None:
     compiled = npu_of(name).compile(int8)
     assert {item.unit for item in compiled.placement} == {"NPU"}
     assert compiled.npu_share == pytest.approx(1)
-    convolutions = {item.operator: item.count for item in compiled.placement if "Conv" in item.operator}
+    convolutions = {item.operator: item.count for item in compiled.placement if item.operator in CONVOLUTIONS}
     assert sum(convolutions.values()) == sum(node.op_type == "Conv" for node in load_model(int8).graph.node)
     assert compiled.bytes is not None
     assert compiled.bytes > int8.stat().st_size / 2

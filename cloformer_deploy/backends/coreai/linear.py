@@ -8,7 +8,7 @@ from typing import Any
 
 
 def convolved(x: Any, weight: Any, bias: Any = None) -> Any:
-    """Decompose `aten.linear`: of vectors (B, C) as said, of other tensors as a product; for `ExportedProgram.run_decompositions`.
+    """Decompose `aten.linear`, for `ExportedProgram.run_decompositions`: of vectors as said, else as a product.
 
     Args:
         x: (B, C) or (..., C).

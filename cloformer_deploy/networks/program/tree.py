@@ -78,13 +78,24 @@ def _graph_module(module: Any) -> nn.Module:
         if node.op in ("call_function", "get_attr") and not node.users:  # all are functional
             graph.erase_node(node)
         _separate_batch_norm(root, module, node)
-        if node.op == "get_attr" and node.users and not hasattr(root, str(node.target)):  # a constant
+        if node.target is ATEN.view.default:  # a view is none of an input whose channels are last
+            node.target = ATEN.reshape.default
+        if node.op == "get_attr" and node.users and not _holds(root, str(node.target)):  # a constant
             root.register_buffer(str(node.target), getattr(module, str(node.target)))
     made = fx.GraphModule(root, graph)
     for name, child in root.named_children():  # those that only hold others, such as lists, are in no graph
         if not hasattr(made, name):
             made.add_module(name, child)
     return made
+
+
+def _holds(root: nn.Module, name: str) -> bool:
+    """Tell whether a module has something of a dotted name."""
+    owner, _, last = name.rpartition(".")
+    try:
+        return hasattr(root.get_submodule(owner), last)
+    except AttributeError:
+        return False
 
 
 def _separate_batch_norm(root: nn.Module, module: Any, node: fx.Node) -> None:

@@ -1,0 +1,54 @@
+"""Deploy the nearest peers as this tool deploys CloFormer: float32 and int8, ONNX and TFLite; `make peers` runs it.
+
+    python benchmarks/peers_deploy.py FOLDER     # of peers_export.py; goes on where it was interrupted
+
+Their weights are random: int8 is calibrated with rendered images for its time, and its accuracy says nothing. A network
+that the tool refuses to make int8 of has a file that says why, NAME-SIDE.txt.
+"""
+
+import argparse
+from pathlib import Path
+
+from cloformer_deploy.data import Preprocessing, make_calibration
+from cloformer_deploy.errors import CloformerDeployError
+from cloformer_deploy.exporting.pipeline import export
+from cloformer_deploy.exporting.request import ExportRequest
+from cloformer_deploy.progress import Silent
+
+IMAGES = 64
+
+
+def deploy(program: Path) -> None:
+    """Write the bundle of a program beside it, and the reason where there is no int8."""
+    side = int(program.stem.rpartition("-")[2])
+    calibration = program.with_name(f"calibration-{side}.safetensors")
+    if not calibration.exists():
+        size = Preprocessing.published(side, side, margin=False)
+        make_calibration("rendered", IMAGES, 0, size, calibration, Silent())
+    output, refusal = program.with_suffix(""), program.with_suffix(".txt")
+    for precisions in (("fp32",), ("int8",)):
+        request = ExportRequest(
+            ["onnx", "tflite"], precisions, str(program), calibration=calibration, output=output, overwrite=True
+        )
+        try:
+            export(request, Silent())
+        except CloformerDeployError as error:
+            if precisions == ("fp32",):
+                raise
+            refusal.write_text(f"{error}\n")
+
+
+def main() -> None:
+    """Deploy all programs of a folder that are not deployed yet."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    for program in sorted(parser.parse_args().folder.glob("*.pt2")):
+        done = program.with_suffix(".done")
+        if not done.exists():
+            print(program.stem, flush=True)
+            deploy(program)
+            done.touch()
+
+
+if __name__ == "__main__":
+    main()
