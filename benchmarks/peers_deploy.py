@@ -26,14 +26,15 @@ def deploy(program: Path) -> None:
         size = Preprocessing.published(side, side, margin=False)
         make_calibration("rendered", IMAGES, 0, size, calibration, Silent())
     output, refusal = program.with_suffix(""), program.with_suffix(".txt")
-    for precisions in (("fp32",), ("int8",)):
+    for precision in ("fp32", "int8"):  # the second is added to the first
+        formats, fresh = ["onnx", "tflite"], precision == "fp32"
         request = ExportRequest(
-            ["onnx", "tflite"], precisions, str(program), calibration=calibration, output=output, overwrite=True
+            formats, [precision], str(program), calibration=calibration, output=output, overwrite=fresh
         )
         try:
             export(request, Silent())
         except CloformerDeployError as error:
-            if precisions == ("fp32",):
+            if fresh:
                 raise
             refusal.write_text(f"{error}\n")
 
