@@ -83,6 +83,7 @@ $(PEERS_VENV)/.installed: benchmarks/requirements-peers.txt
 
 peers: install $(PEERS_VENV)/.installed
 	PYTHONPATH=. $(PEERS_VENV)/bin/python benchmarks/peers_export.py exports/peers
+	$(BIN)/python benchmarks/peers_deploy.py exports/peers
 	$(BIN)/python benchmarks/peers.py --models exports/peers --output benchmarks/results/peers.json \
 	  --plot docs/peers.svg --page docs/peers.md
 

@@ -1,6 +1,6 @@
 """Compare CloFormer with models of its size: published accuracy over latency on one thread.
 
-    make peers                                         # all of it
+    make peers                                         # all of it, peers_deploy.py too
     python benchmarks/peers.py [--output FILE]         # measures what peers_export.py wrote, prints a table
     python benchmarks/peers.py --table FILE            # prints the table of a JSON file, in Markdown
 
@@ -18,7 +18,7 @@ import json
 import statistics
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,6 +33,7 @@ from benchmarks.peers_plot import draw
 from benchmarks.peers_standing import CLOFORMER, LOWERED, PLAIN, Standing, ahead, standings
 from benchmarks.speedups import speedups
 from cloformer_deploy.backends.registry import backend_of
+from cloformer_deploy.bundle.bundle import Bundle
 
 PEERS = Path(__file__).with_name("peers.csv")
 PAPER = {"xxs": 77.0, "xs": 79.8, "s": 81.6}
@@ -83,6 +84,23 @@ def read_peers(folder: Path) -> list[Timed]:
         Timed(name, side, PLAIN, folder / f"{name}-{side}.onnx", folder / f"{name}-{side}.npy", tuple(found))
         for (name, side), found in checkpoints.items()
     ]
+
+
+def read_deployed(peers: Iterable[Timed]) -> list[Timed]:
+    """The files of the peers that `peers_deploy.py` wrote bundles of, beside their exports."""
+    found = []
+    for item in peers:
+        root = item.path.with_suffix("")
+        if not root.is_dir():
+            continue
+        bundle = Bundle.open(root)
+        for artifact in bundle.manifest.artifacts:
+            name = f"{artifact.format} {artifact.precision}".removesuffix(" fp32")
+            candidate = {file: candidate for candidate, file in FILES.items()}.get(name)
+            if candidate is not None:
+                expected = None if "int8" in name else item.expected
+                found.append(replace(item, candidate=candidate, path=bundle.path(artifact), expected=expected))
+    return found
 
 
 def export_cloformer(variant: str, folder: Path) -> list[Timed]:
@@ -149,6 +167,8 @@ def table(measured: Mapping[str, Any]) -> str:
         "| | px | GMAC | M params | top-1, % | with a teacher | ms | ahead |",
         "|---|---|---|---|---|---|---|---|",
         *(_row(item, found) for item in found),
+        "",
+        *_deployed(measured),
     ]
     protocol = measured["protocol"]
     exporter = ", ".join(f"{name} {number}" for name, number in measured["peers_versions"].items())
@@ -157,6 +177,29 @@ def table(measured: Mapping[str, Any]) -> str:
         f"medians of {protocol['repeats']} repeats of {protocol['rounds']} rounds, interleaved."
     )
     return "\n".join([*lines, "", conditions])
+
+
+def _deployed(measured: Mapping[str, Any]) -> list[str]:
+    """Return the table of what is deployed by this tool: CloFormer and the nearest peers, the fastest in int8 first."""
+    names = {f"{row['variant']} {row['side']}": row for row in measured["deployed"]}
+    rows = [*measured["results"], *measured["deployed"]]
+    times: dict[str, dict[str, float]] = {}
+    for row in rows:
+        name = f"{row['variant']} {row['side']}"
+        if row["variant"] in PAPER or name in names:
+            times.setdefault(name, {})[row["candidate"]] = row["ms"]
+    top1 = {f"{row['variant']} {row['side']}": row["checkpoints"] for row in rows}
+    heads = "ONNX Runtime, plain | ONNX Runtime | LiteRT | LiteRT, int8 | int8 over plain"
+    lines = [f"| deployed by this tool, ms | top-1, % | {heads} |", "|---|---|" + "---|" * (len(CLOFORMER) + 1)]
+    last = [*CLOFORMER][-1]
+    for name in sorted(times, key=lambda item: times[item].get(last, times[item][PLAIN])):
+        variant = name.partition(" ")[0]
+        title = f"**CloFormer-{variant}**" if variant in PAPER else f"`{variant}`"
+        best = max(item["top1"] for item in top1[name])
+        cells = [f"{times[name][item]:.1f}" if item in times[name] else "refused" for item in CLOFORMER]
+        gain = f"{times[name][PLAIN] / times[name][last]:.2f}x" if last in times[name] else ""
+        lines.append(f"| {title} | {best:.1f} | {' | '.join(cells)} | {gain} |")
+    return lines
 
 
 def _row(item: Standing, found: list[Standing]) -> str:
@@ -217,15 +260,17 @@ def main(
     else:
         with tempfile.TemporaryDirectory() as folder:
             timed = [item for variant in PAPER for item in export_cloformer(variant, Path(folder))]
-            timed += read_peers(models)
-            medians = latency.in_a_process(measure, timed, repeats, rounds)
+            peers = read_peers(models)
+            deployed = read_deployed(peers)
+            medians = latency.in_a_process(measure, timed + peers + deployed, repeats, rounds)
             measured = {
                 "schema_version": 1,
                 "machine": latency.machine(),
                 "versions": {package: version(package) for package in PACKAGES},
                 "peers_versions": json.loads((models / "versions.json").read_text()),
                 "protocol": {"repeats": repeats, "rounds": rounds},
-                "results": results(timed, medians),
+                "results": results(timed + peers, medians),
+                "deployed": results(deployed, medians),
             }
     if output is not None:
         output.write_text(json.dumps(measured, indent=1) + "\n")

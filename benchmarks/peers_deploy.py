@@ -7,9 +7,12 @@ that the tool refuses to make int8 of has a file that says why, NAME-SIDE.txt.
 """
 
 import argparse
+import tempfile
 from pathlib import Path
 
-from cloformer_deploy.data import Preprocessing, make_calibration
+from PIL import Image
+
+from cloformer_deploy.data import Preprocessing, RenderedImages, make_calibration
 from cloformer_deploy.errors import CloformerDeployError
 from cloformer_deploy.exporting.pipeline import export
 from cloformer_deploy.exporting.request import ExportRequest
@@ -24,7 +27,11 @@ def deploy(program: Path) -> None:
     calibration = program.with_name(f"calibration-{side}.safetensors")
     if not calibration.exists():
         size = Preprocessing.published(side, side, margin=False)
-        make_calibration("rendered", IMAGES, 0, size, calibration, Silent())
+        with tempfile.TemporaryDirectory() as name:  # as a folder of images, for `rendered` is our own weights' task
+            for batch in RenderedImages("calibration", range(IMAGES), labeled=False).batches(size, 1):
+                count = len(list(Path(name).iterdir()))
+                Image.fromarray(batch.pixels[0].transpose(1, 2, 0)).save(Path(name, f"{count}.png"))
+            make_calibration(name, IMAGES, 0, size, calibration, Silent())
     output, refusal = program.with_suffix(""), program.with_suffix(".txt")
     for precision in ("fp32", "int8"):  # the second is added to the first
         formats, fresh = ["onnx", "tflite"], precision == "fp32"

@@ -30,6 +30,7 @@ from cloformer_deploy.tasks import Task
 DEFAULT_NAME = "drift.toml"
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(ge=0, le=1000)]
+Difference = Annotated[float, Field(ge=0)]
 
 
 class _Part(Strict):
@@ -43,6 +44,7 @@ class Limits(_Part):
         agreement: least agreement with PyTorch, 0..1.
         sqnr_db: least signal-to-noise ratio of the outputs, dB.
         cosine_min: least cosine of any output of any image; None asks for none.
+        max_abs_diff: largest difference of any output value of any image, in its own unit; None allows any.
         drop_pp: largest fall of the task's metric against PyTorch, percentage points; unused without a metric.
         regression_pp: largest fall of the metric (without labels, of the agreement) against the baseline, percentage
             points.
@@ -58,6 +60,7 @@ class Limits(_Part):
     agreement: Share
     sqnr_db: float
     cosine_min: float | None = None
+    max_abs_diff: Difference | None = None
     drop_pp: Positive = 0.0
     regression_pp: Positive = 0.5
     regression_db: Positive = 3.0
@@ -73,6 +76,7 @@ class _Given(_Part):
     agreement: Share | None = None
     sqnr_db: float | None = None
     cosine_min: float | None = None
+    max_abs_diff: Difference | None = None
     drop_pp: Positive | None = None
     regression_pp: Positive | None = None
     regression_db: Positive | None = None

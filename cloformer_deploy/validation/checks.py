@@ -45,7 +45,8 @@ def against_pytorch(
 
     Args:
         found: the artifact's comparison.
-        limits: `agreement`, `sqnr_db`, with a metric `drop_pp` (see `Task.thresholds`), perhaps `cosine_min`.
+        limits: `agreement`, `sqnr_db`, with a metric `drop_pp` (see `Task.thresholds`), perhaps `cosine_min`
+            and `max_abs_diff`.
         metric_title: the metric in prose.
         reference_non_finite: images on which PyTorch itself gives NaN or infinity.
     """
@@ -63,6 +64,9 @@ def against_pytorch(
     if found.cosine_min is not None and limits.get("cosine_min") is not None:
         text, sure = f"lowest cosine {found.cosine_min:.6f}", (found.cosine_min, found.cosine_min)
         yield at_least("cosine_min", found.cosine_min, limits["cosine_min"], sure, found.n, text)
+    if found.max_abs_diff is not None and limits.get("max_abs_diff") is not None:
+        text, sure = f"largest difference {found.max_abs_diff:.2e}", (found.max_abs_diff, found.max_abs_diff)
+        yield at_most("max_abs_diff", found.max_abs_diff, limits["max_abs_diff"], sure, found.n, text)
     if found.drop_pp is not None and found.drop_ci95_pp is not None:
         text = f"{metric_title} {moved(found.drop_pp)} PyTorch's: {found.drop_detail}"
         yield at_most("drop_pp", found.drop_pp, limits["drop_pp"], found.drop_ci95_pp, found.n, text)

@@ -20,7 +20,7 @@ from cloformer_deploy.validation.bundle_work import reference_model
 from tests.cli.command_line import Outcome, invoke, parsed
 from tests.once import made_once
 from tests.own.copies import PluginBlock
-from tests.own.networks import SIDE, Around, YoloNeck, example, network, trained
+from tests.own.networks import NETWORKS, SIDE, Around, YoloNeck, example, network, trained
 
 pytestmark = pytest.mark.integration
 
@@ -160,6 +160,27 @@ def test_int8_of_a_folder_of_images(images: Path, tmp_path: Path) -> None:
     given = ("--calibration", calibration, "--limit", 2, "--json")
     blamed = answer(invoke("blame", tmp_path / "bundle/cloformer_custom-int8.onnx", *given))
     assert {"inner.0.mlp.fc1", "inner.0.attn.qkvs.0"} <= {item["path"] for item in blamed["layers"]}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_int8_of_the_three_networks_in_every_format(name: str, images: Path, tmp_path: Path) -> None:
+    """Ten seconds each: the promise for networks of one's own."""
+    made = export(network(name), example(), tmp_path / "bundle", precisions=("int8",), calibration=images)
+    assert len(made.checks) == 3
+    assert min(check.sqnr_db for check in made.checks.values()) >= LEAST_INT8_DB
+
+
+def test_a_limit_of_the_largest_difference(neck: Path, tmp_path: Path) -> None:
+    config = tmp_path / "drift.toml"
+    given = ("--config", config, "--data", tmp_path, "--json")
+    Image.new("RGB", (SIDE, SIDE), "orange").save(tmp_path / "image.png")
+    for limit, code in ((1e-9, 1), (1.0, 0)):
+        config.write_text(f"[defaults]\nmax_abs_diff = {limit}\n")
+        outcome = invoke("gate", neck / "bundle", *given)
+        assert outcome.code == code, outcome.said
+        checks = [check for item in parsed(outcome.stdout)["artifacts"] for check in item["checks"]]
+        found = {check["name"]: check["outcome"] for check in checks}
+        assert found["max_abs_diff"] == ("failed" if code else "passed")
 
 
 def test_a_labeled_task_of_ours(images: Path, tmp_path: Path) -> None:
