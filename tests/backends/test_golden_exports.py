@@ -127,11 +127,26 @@ def test_networks_without_local_heads(one_logit_bundle: Bundle) -> None:
         np.testing.assert_allclose(found["logits"], expected, rtol=0, atol=FP32_MAX_ABS_DIFF)
 
 
-def test_networks_without_global_heads(export_weights: Callable[[dict[str, Tensor], ExportRequest], Export]) -> None:
-    """Like a published ablation. The export itself ran the file back against PyTorch."""
-    splits = ((2, 0), (2, 0), (3, 0), (4, 0))
-    small = configured((32, 32, 48, 64), splits, depths=(1, 1, 1, 1), num_classes=3)
-    made = export_weights(as_trained(small, seed=0).state_dict(), ExportRequest(("coreml",), height=64, width=96))
+@pytest.mark.parametrize(
+    ("format_name", "heads", "num_classes", "batch"),
+    [
+        ("coreml", ((2, 0), (2, 0), (3, 0), (4, 0)), 3, 1),
+        ("coreai", ((2, 0), (2, 0), (3, 0), (4, 0)), 3, 2),
+        ("coreai", ((2,), (2,), (3,), (4,)), 1, 1),
+    ],
+)
+def test_networks_without_global_or_local_heads(
+    format_name: str,
+    heads: tuple[tuple[int, ...], ...],
+    num_classes: int,
+    batch: int,
+    export_weights: Callable[[dict[str, Tensor], ExportRequest], Export],
+) -> None:
+    """Like the published ablations. The export itself ran the file back against PyTorch."""
+    kernels = tuple((3,) * (len(stage) - 1) for stage in heads)
+    small = configured((32, 32, 48, 64), heads, kernel_sizes=kernels, depths=(1, 1, 1, 1), num_classes=num_classes)
+    request = ExportRequest((format_name,), height=64, width=96, batch=batch)
+    made = export_weights(as_trained(small, seed=0).state_dict(), request)
     assert made.bundle.manifest.variant == CUSTOM
     (check,) = made.checks.values()
     assert 0 < check.max_abs_diff <= FP32_MAX_ABS_DIFF
