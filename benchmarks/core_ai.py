@@ -41,8 +41,9 @@ WANTED: tuple[Wanted, ...] = (
     ("xxs", "coreai", ("fp32",), 300),
     ("xs", "coreai", ("fp32", "fp16"), 50),
     ("s", "coreai", ("fp32", "fp16"), 50),
-    ("xxs", "coreml", ("int8",), 300),
-    ("xxs", "coreai", ("fp16", "int8"), 300),
+    ("xxs", "coreml", ("int8",), 1000),
+    ("xxs", "coreai", ("fp16",), 300),
+    ("xxs", "coreai", ("int8",), 1000),
     ("xxs", "coreai", ("w8", "p8", "p6"), 50),
 )
 """Variant, format and precisions of files, and on how many photographs they are judged."""

@@ -25,6 +25,8 @@ from cloformer_deploy.quantization.plan import Plan, plan, quantized_operators, 
 from cloformer_deploy.quantization.recipes import Recipe
 from cloformer_deploy.quantization.tensor_matching import by_structure, fingerprints, identify
 
+BIAS_IMAGES = 64
+"""Images that biases are corrected on, of all: a mean error, unlike a range, is known from few (docs/int8.md)."""
 _BATCH = 16
 
 
@@ -44,16 +46,17 @@ class CalibrationBatches:
     purpose: str
     progress: Progress
 
-    def __call__(self, step: str) -> Iterator[Tensor]:
-        """Yield batches of normalized images (B, 3, H, W), float32.
+    def __call__(self, step: str, count: int | None = None) -> Iterator[Tensor]:
+        """Yield batches of normalized images (B, 3, H, W), float32: all, or about `count` spread over the set.
 
         Raises:
             DataError: the set was made for another preprocessing, or is damaged.
         """
         self.progress.step(f"{step} for {self.purpose}")
+        apart = 1 if count is None else max(len(self.images) // count, 1)
         done = 0
-        for batch in self.images.batches(self.preprocessing, _BATCH):
-            yield torch.from_numpy(self.preprocessing.normalize(batch.pixels))
+        for batch in self.images.batches(self.preprocessing, _BATCH * apart):
+            yield torch.from_numpy(self.preprocessing.normalize(batch.pixels[::apart]))
             done += len(batch.pixels)
             self.progress.advance(done, len(self.images))
 
@@ -182,7 +185,7 @@ def prepared(base: Observed, images: CalibrationBatches, excluded_layers: Collec
         seen = _renamed(seen, traced, shorter)
         traced, chosen = shorter, plan(shorter, base.recipe, seen, excluded_layers)
     hold_biases(traced, chosen)
-    correct_biases(traced, chosen, images("Correcting biases"))
+    correct_biases(traced, chosen, images("Correcting biases", BIAS_IMAGES))
     return Prepared(model, traced, chosen, seen)
 
 
