@@ -237,6 +237,7 @@ def _key(job: Job, limit: AccuracyLimit, precision: str, calibration_sha256: str
     recipe = job.target_for(precision).recipes.get(precision)
     packages = ("torch", *BACKENDS[job.format].packages)
     versions = [installed_version(package) for package in packages]
-    described = {**vars(recipe), "kinds": sorted(recipe.kinds)} if recipe is not None else None
+    fields = {} if recipe is None else vars(recipe)
+    described = {name: sorted(value) if isinstance(value, frozenset) else value for name, value in fields.items()}
     parts = [asked, precision, described, calibration_sha256, limit.data_sha256, versions]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -40,6 +40,17 @@ class ConvUnit(nn.Module):
         return out
 
 
+class LayerScale(nn.Module):
+    """A factor for each channel, as timm has them in residual branches."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.linspace(0.5, 1.5, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma.view(1, -1, 1, 1)
+
+
 class YoloNeck(nn.Module):
     """A small backbone and a top-down neck with attention on two scales; a dictionary of three feature maps."""
 

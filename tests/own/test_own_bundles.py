@@ -20,7 +20,7 @@ from cloformer_deploy.validation.bundle_work import reference_model
 from tests.cli.command_line import Outcome, invoke, parsed
 from tests.once import made_once
 from tests.own.copies import PluginBlock
-from tests.own.networks import NETWORKS, SIDE, Around, YoloNeck, example, network, trained
+from tests.own.networks import NETWORKS, SIDE, Around, LayerScale, YoloNeck, example, network, trained
 
 pytestmark = pytest.mark.integration
 
@@ -143,7 +143,8 @@ def test_int8_of_a_folder_of_images(images: Path, tmp_path: Path) -> None:
         def warn(self, text: str) -> None:
             said.append(text)
 
-    inner = nn.Sequential(trained(PluginBlock(64, 64, 1)), nn.ConvTranspose2d(64, 64, 2, 2), nn.MaxPool2d(2))
+    block = trained(PluginBlock(64, 64, 1))
+    inner = nn.Sequential(block, nn.ConvTranspose2d(64, 64, 2, 2), nn.MaxPool2d(2), LayerScale(64))
     made = export(
         Around(inner),
         example(),

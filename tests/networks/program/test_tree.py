@@ -49,6 +49,27 @@ def test_every_batch_norm_behind_a_convolution_is_folded(
                 torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
+class Unfolded(nn.Module):
+    """Patches of a convolution's output, moved by one reshape, as MobileViT has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        out: Tensor = x.reshape(x.shape[0] * 4 * (x.shape[2] // 2), 2, x.shape[3] // 2, 2).transpose(1, 2).flatten(1)
+        return out.reshape(x.shape[0], -1)
+
+
+def test_a_view_is_a_reshape_for_images_whose_channels_are_last() -> None:
+    model = Unfolded().eval()
+    (found,) = ProgramNetwork().model_of(traced(model, example(), any_batch=True))(
+        example(batch=3).to(memory_format=torch.channels_last)
+    )
+    torch.testing.assert_close(found, model(example(batch=3)), rtol=0, atol=1e-5)
+
+
 def test_the_tree_has_the_names_and_the_clo_modules_of_the_network() -> None:
     tree = ProgramNetwork().model_of(traced(network("resnet"), example(), any_batch=True))
     theirs = {name for name, module in network("resnet").named_modules() if isinstance(module, nn.Conv2d)}
