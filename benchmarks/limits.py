@@ -74,6 +74,9 @@ AHEAD = {
 """Peers that are at least as fast and as accurate as a lowered CloFormer, by accuracies without a teacher."""
 BEHIND_XS = {"mobilevit_s", "mobilevitv2_100", "mobileone_s3", "edgenext_small_rw", "tiny_vit_5m_224"}
 """Peers that are slower and less accurate than the lowered xs."""
+FASTER_IN_INT8 = {"shufflenet_v2_x2_0", "mobilenetv4_conv_medium", "efficientnet_b0", "efficientvit_b1"}
+SLOWER_IN_INT8 = {"edgevit_xxs", "mobilevit_xs"}
+"""Peers whose int8 files are faster or slower than that of xxs."""
 PHOTOGRAPHS = {"tflite": 0.99, "onnx": 0.985, "coreml": 0.985}
 """Least agreement of int8 files on photographs."""
 
@@ -120,6 +123,12 @@ def peers(measured: Measured) -> Iterator[str]:
     rates = {item.variant: (item.macs or 0) / item.ms for item in found if item.candidate in (PLAIN, LOWERED_ONNX)}
     own = (lowered["xxs"].macs or 0) / lowered["xxs"].ms
     yield from at_most("multiply-accumulates per ms of EfficientNet-B0 over xxs", rates["efficientnet_b0"] / own, 1)
+    rows = [*measured["results"], *measured["deployed"]]
+    int8_ms = {row["variant"]: row["ms"] for row in rows if row["candidate"] == "litert int8"}
+    for name in FASTER_IN_INT8:
+        yield from at_most(f"ms of {name} in int8 over xxs", int8_ms[name] / int8_ms["xxs"], 1)
+    for name in SLOWER_IN_INT8:
+        yield from at_least(f"ms of {name} in int8 over xxs", int8_ms[name] / int8_ms["xxs"], 1)
 
 
 def int8(measured: Measured) -> Iterator[str]:

@@ -5,11 +5,21 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks import limits
 from benchmarks.edgevit import edgevit_xxs, multiply_accumulates, parameters
 from benchmarks.peers import PAPER, PEERS, table
 from benchmarks.peers_plot import digest
 from benchmarks.peers_standing import CLOFORMER, LOWERED, PLAIN, Standing, ahead, front, standings
 
+NEAREST = {
+    "shufflenet_v2_x2_0",
+    "mobilevit_xs",
+    "edgevit_xxs",
+    "efficientnet_b0",
+    "efficientvit_b1",
+    "mobilenetv4_conv_medium",
+    "mobilenetv4_hybrid_medium",
+}
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = json.loads((ROOT / "benchmarks" / "results" / "peers.json").read_text())
 FOUND = standings(MEASURED)
@@ -34,6 +44,13 @@ def test_every_listed_checkpoint_was_timed_at_its_resolution() -> None:
     }
     assert timed == listed
     assert len(listed) > 45
+
+
+def test_the_nearest_peers_are_deployed_as_cloformer_is() -> None:
+    rows = MEASURED["deployed"]
+    found = {(row["variant"], row["candidate"]) for row in rows}
+    assert found == {(name, candidate) for name in NEAREST for candidate in CLOFORMER if candidate != PLAIN}
+    assert list(limits.peers(MEASURED)) == []
 
 
 def test_every_cloformer_was_timed_in_every_form() -> None:
