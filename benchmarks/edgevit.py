@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 CHANNELS, DEPTHS, SAMPLED = (36, 72, 144, 288), (1, 1, 3, 2), (4, 2, 2, 1)
-"""Of the four stages: channels, blocks, and the distance between the positions that attend to one another."""
+"""Channels, blocks, and the distance between the positions that attend to one another, for each of the four stages."""
 HEAD_CHANNELS = 36
 EXPANSION = 4
 

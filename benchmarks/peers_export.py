@@ -2,7 +2,7 @@
 
     python benchmarks/peers_export.py FOLDER [--only NAME ...]
 
-Those of `NEAREST` are also written as `torch.export` programs, which this tool then deploys as it deploys CloFormer.
+Those of `peers_standing.NEAREST` are also written as `torch.export` programs, which this tool then deploys as it deploys CloFormer.
 
 Random weights: the time of floats does not depend on them, as long as no number is subnormal. So batch normalizations
 get the statistics of noise, which keep what is computed near 1.
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.edgevit import edgevit_xxs
+from benchmarks.peers_standing import NEAREST
 
 for name in ("nms", "qnms"):  # builds of torchvision for CUDA lack them beside a torch without; no peer needs either
     with suppress(RuntimeError):
@@ -30,16 +31,6 @@ from timm.utils.model import reparameterize_model  # noqa: E402
 from torchvision.models import shufflenet_v2_x2_0  # noqa: E402
 
 PEERS = Path(__file__).with_name("peers.csv")
-NEAREST = (
-    "shufflenet_v2_x2_0",
-    "mobilevit_xs",
-    "edgevit_xxs",
-    "efficientnet_b0",
-    "efficientvit_b1",
-    "mobilenetv4_conv_medium",
-    "mobilenetv4_hybrid_medium",
-)
-"""The paper's own peers, and those ahead of CloFormer-xxs and xs in float32."""
 PACKAGES = ("timm", "torch", "torchvision", "onnxscript")
 SMALLEST_NORMAL = torch.finfo(torch.float32).tiny
 

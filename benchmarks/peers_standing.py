@@ -7,6 +7,16 @@ from typing import Any
 PLAIN, LOWERED = "onnxruntime plain", "onnxruntime"
 CLOFORMER = {PLAIN: "plain", LOWERED: "lowered", "litert": "lowered, LiteRT", "litert int8": "int8, LiteRT"}
 """Candidates of each CloFormer; peers have the plain export alone."""
+NEAREST = (
+    "shufflenet_v2_x2_0",
+    "mobilevit_xs",
+    "edgevit_xxs",
+    "efficientnet_b0",
+    "efficientvit_b1",
+    "mobilenetv4_conv_medium",
+    "mobilenetv4_hybrid_medium",
+)
+"""The paper's own peers, and those ahead of CloFormer-xxs and xs in float32."""
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,8 @@ from benchmarks import limits
 from benchmarks.edgevit import edgevit_xxs, multiply_accumulates, parameters
 from benchmarks.peers import PAPER, PEERS, table
 from benchmarks.peers_plot import digest
-from benchmarks.peers_standing import CLOFORMER, LOWERED, PLAIN, Standing, ahead, front, standings
+from benchmarks.peers_standing import CLOFORMER, LOWERED, NEAREST, PLAIN, Standing, ahead, front, standings
 
-NEAREST = {
-    "shufflenet_v2_x2_0",
-    "mobilevit_xs",
-    "edgevit_xxs",
-    "efficientnet_b0",
-    "efficientvit_b1",
-    "mobilenetv4_conv_medium",
-    "mobilenetv4_hybrid_medium",
-}
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = json.loads((ROOT / "benchmarks" / "results" / "peers.json").read_text())
 FOUND = standings(MEASURED)
