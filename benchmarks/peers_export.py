@@ -2,7 +2,8 @@
 
     python benchmarks/peers_export.py FOLDER [--only NAME ...]
 
-Those of `peers_standing.NEAREST` are also written as `torch.export` programs, which this tool then deploys as it deploys CloFormer.
+Those of `peers_standing.NEAREST` are also written as `torch.export` programs, which this tool then deploys as it does
+CloFormer.
 
 Random weights: the time of floats does not depend on them, as long as no number is subnormal. So batch normalizations
 get the statistics of noise, which keep what is computed near 1.
