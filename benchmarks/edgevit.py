@@ -1,6 +1,6 @@
 """EdgeViT-XXS, written from its paper (Pan et al., "EdgeViTs", arXiv 2205.03436): it is in no package.
 
-The paper's table 2 gives 4.1 M parameters, 0.6 GMAC at 224 x 224 px, and 74.4 % top-1 on ImageNet-1k.
+The paper gives 4.1 M parameters, 0.6 GMAC at 224 x 224 px, and 74.4 % top-1 on ImageNet-1k.
 """
 
 import torch

@@ -6,10 +6,11 @@
 
 With --plot FILE.svg it draws the results, with --page FILE.md it puts the table between the page's markers.
 
-Peers are timm's, exported with the default options of `torch.onnx.export`, as CloFormer's published form is. They are
-timed as in latency.py, all in one process and interleaved. Accuracies are not measured: peers.csv has timm's own, from
-its results-imagenet.csv (ImageNet-1k validation, top-1 at the resolution that is timed), the CloFormer paper those of
-CloFormer, which nobody reproduced.
+Peers are timm's, but for ShuffleNetV2 (torchvision's) and EdgeViT-XXS (edgevit.py). They are exported with the default
+options of `torch.onnx.export`, as CloFormer's published form is. They are timed as in latency.py, all in one process and
+interleaved. Accuracies are not measured: peers.csv has timm's own, from its results-imagenet.csv (ImageNet-1k
+validation, top-1 at the resolution that is timed), torchvision's, and the papers' of EdgeViT and CloFormer; the last
+nobody reproduced.
 """
 
 import csv
@@ -30,7 +31,7 @@ import typer
 from benchmarks import latency, limits
 from benchmarks.int8 import opened, write_int8
 from benchmarks.peers_plot import draw
-from benchmarks.peers_standing import CLOFORMER, LOWERED, PLAIN, Standing, ahead, standings
+from benchmarks.peers_standing import CLOFORMER, INT8, LOWERED, PLAIN, Standing, ahead, standings
 from benchmarks.speedups import speedups
 from cloformer_deploy.backends.registry import backend_of
 from cloformer_deploy.bundle.bundle import Bundle
@@ -182,24 +183,20 @@ def table(measured: Mapping[str, Any]) -> str:
 
 def _deployed(measured: Mapping[str, Any]) -> list[str]:
     """Return the table of what is deployed by this tool: CloFormer and the nearest peers, the fastest in int8 first."""
-    names = {f"{row['variant']} {row['side']}": row for row in measured["deployed"]}
-    rows = [*measured["results"], *measured["deployed"]]
-    times: dict[str, dict[str, float]] = {}
-    for row in rows:
-        name = f"{row['variant']} {row['side']}"
-        if row["variant"] in PAPER or name in names:
-            times.setdefault(name, {})[row["candidate"]] = row["ms"]
-    top1 = {f"{row['variant']} {row['side']}": row["checkpoints"] for row in rows}
+    times: dict[tuple[str, int], dict[str, float]] = {}
+    top1: dict[tuple[str, int], float] = {}
+    for row in [*measured["results"], *measured["deployed"]]:
+        graph = row["variant"], row["side"]
+        times.setdefault(graph, {})[row["candidate"]] = row["ms"]
+        top1[graph] = max(item["top1"] for item in row["checkpoints"])
     heads = "ONNX Runtime, plain | ONNX Runtime | LiteRT | LiteRT, int8 | int8 over plain"
     lines = [f"| deployed by this tool, ms | top-1, % | {heads} |", "|---|---|" + "---|" * (len(CLOFORMER) + 1)]
-    last = [*CLOFORMER][-1]
-    for name in sorted(times, key=lambda item: times[item].get(last, times[item][PLAIN])):
-        variant = name.partition(" ")[0]
-        title = f"**CloFormer-{variant}**" if variant in PAPER else f"`{variant}`"
-        best = max(item["top1"] for item in top1[name])
-        cells = [f"{times[name][item]:.1f}" if item in times[name] else "refused" for item in CLOFORMER]
-        gain = f"{times[name][PLAIN] / times[name][last]:.2f}x" if last in times[name] else ""
-        lines.append(f"| {title} | {best:.1f} | {' | '.join(cells)} | {gain} |")
+    whole = [graph for graph, found in times.items() if found.keys() == CLOFORMER.keys()]
+    for graph in sorted(whole, key=lambda graph: times[graph][INT8]):
+        title = f"**CloFormer-{graph[0]}**" if graph[0] in PAPER else f"`{graph[0]}`"
+        cells = " | ".join(f"{times[graph][candidate]:.1f}" for candidate in CLOFORMER)
+        gain = times[graph][PLAIN] / times[graph][INT8]
+        lines.append(f"| {title} | {top1[graph]:.1f} | {cells} | {gain:.2f}x |")
     return lines
 
 

@@ -2,8 +2,7 @@
 
     python benchmarks/peers_deploy.py FOLDER     # of peers_export.py; goes on where it was interrupted
 
-Their weights are random: int8 is calibrated with rendered images for its time, and its accuracy says nothing. A network
-that the tool refuses to make int8 of has a file that says why, NAME-SIDE.txt.
+Their weights are random: int8 is calibrated with rendered images for its time, and its accuracy says nothing.
 """
 
 import argparse
@@ -13,7 +12,6 @@ from pathlib import Path
 from PIL import Image
 
 from cloformer_deploy.data import Preprocessing, RenderedImages, make_calibration
-from cloformer_deploy.errors import CloformerDeployError
 from cloformer_deploy.exporting.pipeline import export
 from cloformer_deploy.exporting.request import ExportRequest
 from cloformer_deploy.progress import Silent
@@ -22,7 +20,7 @@ IMAGES = 64
 
 
 def deploy(program: Path) -> None:
-    """Write the bundle of a program beside it, and the reason where there is no int8."""
+    """Write the bundle of a program beside it."""
     side = int(program.stem.rpartition("-")[2])
     calibration = program.with_name(f"calibration-{side}.safetensors")
     if not calibration.exists():
@@ -32,18 +30,10 @@ def deploy(program: Path) -> None:
                 count = len(list(Path(name).iterdir()))
                 Image.fromarray(batch.pixels[0].transpose(1, 2, 0)).save(Path(name, f"{count}.png"))
             make_calibration(name, IMAGES, 0, size, calibration, Silent())
-    output, refusal = program.with_suffix(""), program.with_suffix(".txt")
-    for precision in ("fp32", "int8"):  # the second is added to the first
-        formats, fresh = ["onnx", "tflite"], precision == "fp32"
-        request = ExportRequest(
-            formats, [precision], str(program), calibration=calibration, output=output, overwrite=fresh
-        )
-        try:
-            export(request, Silent())
-        except CloformerDeployError as error:
-            if fresh:
-                raise
-            refusal.write_text(f"{error}\n")
+    request = ExportRequest(
+        ["onnx", "tflite"], ["fp32", "int8"], str(program), calibration=calibration, output=program.with_suffix("")
+    )
+    export(request, Silent())
 
 
 def main() -> None:
@@ -51,11 +41,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     for program in sorted(parser.parse_args().folder.glob("*.pt2")):
-        done = program.with_suffix(".done")
-        if not done.exists():
+        if not program.with_suffix("").exists():  # a bundle is written whole or not at all
             print(program.stem, flush=True)
             deploy(program)
-            done.touch()
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-PLAIN, LOWERED = "onnxruntime plain", "onnxruntime"
-CLOFORMER = {PLAIN: "plain", LOWERED: "lowered", "litert": "lowered, LiteRT", "litert int8": "int8, LiteRT"}
+PLAIN, LOWERED, INT8 = "onnxruntime plain", "onnxruntime", "litert int8"
+CLOFORMER = {PLAIN: "plain", LOWERED: "lowered", "litert": "lowered, LiteRT", INT8: "int8, LiteRT"}
 """Candidates of each CloFormer; peers have the plain export alone."""
 NEAREST = (
     "shufflenet_v2_x2_0",

@@ -95,6 +95,36 @@ def test_a_program_is_read_as_it_was_written(tmp_path: Path) -> None:
     np.testing.assert_array_equal(weights, [module.conv.weight.detach().numpy()])
 
 
+class Linear(nn.Module):
+    """A linear layer in float16, without a bias or with one."""
+
+    def __init__(self, *, bias: bool) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.linear = nn.Linear(256, 16, bias=bias).half()
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.linear(x.half()).float()
+        return found
+
+
+@pytest.mark.parametrize(
+    ("shape", "bias", "low_db", "high_db"),
+    [((2, 256), True, 65, 90), ((2, 256), False, 65, 90), ((2, 7, 256), True, 45, 65)],
+)
+def test_linear_layers_of_vectors_are_rounded_once(
+    shape: tuple[int, ...], bias: bool, low_db: float, high_db: float, tmp_path: Path
+) -> None:
+    """Products of matrices are not: Apple's interpreter rounds each of their sums."""
+    module, x = Linear(bias=bias), noise(*shape)
+    (found,) = process.Processes(converted(module, torch.zeros(shape), tmp_path / "a.aimodel"), 1).run([{"image": x}])
+    with torch.inference_mode():
+        exact = module.linear.double()(torch.from_numpy(x).half().double()).numpy()
+    db = 10 * np.log10((exact**2).sum() / ((found["y"] - exact) ** 2).sum())
+    assert low_db < db < high_db
+
+
 def test_padding_by_concatenation_changes_no_bit(tmp_path: Path) -> None:
     path, image = converted(Padded(), torch.zeros(1, 3, 6, 8), tmp_path / "a.aimodel"), noise(1, 3, 6, 8)
     (found,) = process.Processes(path, 1).run([{"image": image}])
