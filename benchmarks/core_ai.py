@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import psutil
-import torch
 import typer
 
 from benchmarks import latency, limits
-from benchmarks.int8 import PHOTOGRAPHS
+from benchmarks.variants import TRAINED, weights_of
 from cloformer_deploy.backends.base import INPUT_NAME
 from cloformer_deploy.backends.coreai import process
 from cloformer_deploy.bundle.bundle import Bundle
@@ -51,15 +50,8 @@ WANTED: tuple[Wanted, ...] = (
 
 def file(variant: str, name: str, precisions: tuple[str, ...], photographs: Path, folder: Path) -> Bundle:
     """Export files of a variant in one format."""
-    weights, labels, calibration = PHOTOGRAPHS, None, None
-    if variant == "xxs":  # the folders are named by WordNet's numbers, in the order of the classes
-        labels = folder / "labels.txt"
-        labels.write_text(
-            "\n".join(sorted(item.name for item in (photographs / "drift224").iterdir() if item.is_dir()))
-        )
-    else:
-        weights = str(folder / f"random-{variant}.pth")
-        torch.save(latency.timed_model(variant).state_dict(), weights)
+    weights, labels = weights_of(variant, photographs, folder)
+    calibration = None
     if "int8" in precisions:
         calibration = folder / "set"
         if not calibration.exists():
@@ -73,7 +65,7 @@ def file(variant: str, name: str, precisions: tuple[str, ...], photographs: Path
 def judged(wanted: Wanted, bundle: Bundle, photographs: Path) -> Iterator[dict[str, Any]]:
     """Yield the comparison of each file with PyTorch."""
     variant, name, _, count = wanted
-    trained = variant == "xxs"
+    trained = variant == TRAINED
     data = photographs / "drift224" if trained else _unlabeled(photographs, count, bundle.root.parent)
     for item in validate(bundle, data, count, Silent()).artifacts:
         found = item.found

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
 from numpy.typing import NDArray
 
 from benchmarks import latency, limits
-from benchmarks.int8 import PHOTOGRAPHS
+from benchmarks.variants import TRAINED, weights_of
 from cloformer_deploy.backends.base import INPUT_NAME
 from cloformer_deploy.backends.registry import runtime_for
 from cloformer_deploy.bundle.bundle import Bundle
@@ -46,15 +45,7 @@ PACKAGES = ("torch", "onnxruntime", "onnxruntime-qnn", "ethos-u-vela", "litert-t
 
 def files(variant: str, photographs: Path, calibration: Path, folder: Path) -> dict[str, Bundle]:
     """Export the files of a variant, by target."""
-    weights, labels = PHOTOGRAPHS, None
-    if variant == "xxs":  # the folders are named by WordNet's numbers, in the order of the classes
-        labels = folder / "labels.txt"
-        labels.write_text(
-            "\n".join(sorted(item.name for item in (photographs / "drift224").iterdir() if item.is_dir()))
-        )
-    else:
-        weights = str(folder / f"random-{variant}.pth")
-        torch.save(latency.timed_model(variant).state_dict(), weights)
+    weights, labels = weights_of(variant, photographs, folder)
     found = {}
     for name, target, precisions, integer_io in (
         ("onnx", "hexagon", ("int8", "w8a16"), False),
@@ -102,7 +93,7 @@ def simulated(variant: str, bundle: Bundle, photographs: Path) -> Iterator[dict[
     (batch,) = every.batches(preprocessing, COMPARED)
     images = preprocessing.normalize(batch.pixels)
     judged: dict[str, Any] = {}
-    if variant == "xxs":
+    if variant == TRAINED:
         found = validate(bundle, photographs / "drift224", JUDGED, Silent(), npu)
         for item in found.artifacts:
             if item.found is not None:

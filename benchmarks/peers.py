@@ -7,10 +7,10 @@
 With --plot FILE.svg it draws the results, with --page FILE.md it puts the table between the page's markers.
 
 Peers are timm's, but for ShuffleNetV2 (torchvision's) and EdgeViT-XXS (edgevit.py). They are exported with the default
-options of `torch.onnx.export`, as CloFormer's published form is. They are timed as in latency.py, all in one process and
+options of `torch.onnx.export`, as CloFormer's published form is, and timed as in latency.py, all in one process and
 interleaved. Accuracies are not measured: peers.csv has timm's own, from its results-imagenet.csv (ImageNet-1k
-validation, top-1 at the resolution that is timed), torchvision's, and the papers' of EdgeViT and CloFormer; the last
-nobody reproduced.
+validation, top-1 at the resolution that is timed), torchvision's, and EdgeViT's from its paper; CloFormer's are its
+paper's, which nobody reproduced.
 """
 
 import csv
