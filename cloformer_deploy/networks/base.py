@@ -100,7 +100,8 @@ class Network(Protocol):
         name: key in `networks.NETWORKS`.
         title: name of the family in prose.
         variants: names of the published configurations.
-        rewrites: exact rewrites by name. A target lists the names it wants; names that a network lacks are skipped.
+        rewrites: exact rewrites by name, in the order that they are applied in. A target lists the names it wants, in
+            this order; names that a network lacks are skipped.
         landmarks: names of tensors, by one of which a state dict of the family is found in a file.
         configuration_keys: the published keys of a configuration.
     """

@@ -65,6 +65,8 @@ class Candidates:
             return self._bundle(tuning, self._few, "few", Silent())
         except ToolError as error:
             return error.message
+        except RuntimeError as error:  # a bug of this tool in one file, which says nothing about the others
+            return f"a bug, please report it: {str(error).strip().splitlines()[-1]}"
 
     def _bundle(self, tuning: Tuning, calibration: Path | None, suffix: str, progress: Progress) -> Bundle:
         name = hashlib.sha256(tuning.model_dump_json().encode()).hexdigest()[:16]

@@ -6,14 +6,22 @@ from cloformer_deploy.backends.tuning import Tuning
 from cloformer_deploy.quantization.alternatives import FLOAT_LAYERS, INTEGERS, REWRITES, Alternative
 
 
-def changed(tuning: Tuning, alternative: Alternative) -> Tuning:
-    """Return a tuning with one alternative applied."""
+def changed(tuning: Tuning, alternative: Alternative, order: Collection[str]) -> Tuning:
+    """Return a tuning with one alternative applied.
+
+    Args:
+        tuning: what is changed.
+        alternative: the change.
+        order: names of all rewrites of the network, in the order that they are applied in.
+    """
     match alternative.what:
-        case "rewrite" if alternative.group:
-            left = tuple(name for name in tuning.rewrites if name not in alternative.group)
-            return tuning.model_copy(update={"rewrites": (*left, *alternative.names)})
         case "rewrite":
-            return tuning.model_copy(update={"rewrites": _toggled(tuning.rewrites, alternative.names)})
+            left = tuple(name for name in tuning.rewrites if name not in alternative.group)
+            names = (*left, *alternative.names) if alternative.group else _toggled(left, alternative.names)
+            places = {name: place for place, name in enumerate(order)}
+            return tuning.model_copy(
+                update={"rewrites": tuple(sorted(names, key=lambda name: places.get(name, len(places))))}
+            )
         case "kind":
             return tuning.model_copy(update={"kinds": tuple(sorted(_toggled(tuning.kinds, alternative.names)))})
         case "float_layers":
@@ -31,11 +39,11 @@ def alternatives(tuning: Tuning, rewrites: Collection[str]) -> Iterator[Alternat
 
     Args:
         tuning: the target's own.
-        rewrites: names of the rewrites that the network has; others change nothing.
+        rewrites: names of all rewrites of the network, in the order that they are applied in; others change nothing.
     """
     for item in (*REWRITES, *(INTEGERS if tuning.kinds else ())):
         known = item.what != "rewrite" or all(name in rewrites for name in item.names)
-        if known and changed(tuning, item) != tuning:
+        if known and changed(tuning, item, rewrites) != tuning:
             yield item
 
 

@@ -154,7 +154,7 @@ class _Tuner:
 
     def run(self) -> Tuned:
         known = list(alternatives(self._own, self._network.rewrites))
-        tunings = [changed(self._own, item) for item in known]
+        tunings = [self._changed(self._own, item) for item in known]
         found = {item.tuning: item for item in self._measuring.trials(tunings, self._own)}
         trials = {item.name: found[tuning] for item, tuning in zip(known, tunings, strict=True) if tuning in found}
         pays = [item for item in known if item.name in trials and trials[item.name].pays]
@@ -179,8 +179,11 @@ class _Tuner:
     def _tuning(self, kept: list[Alternative]) -> Tuning:
         tuning = self._own
         for item in kept:
-            tuning = changed(tuning, item)
+            tuning = self._changed(tuning, item)
         return tuning
+
+    def _changed(self, tuning: Tuning, item: Alternative) -> Tuning:
+        return changed(tuning, item, self._network.rewrites)
 
     def _combined(self, pays: list[Alternative]) -> list[Alternative]:
         """Return the alternatives that still pay when the better ones are there already; one of each group."""
@@ -207,7 +210,7 @@ class _Tuner:
                     f"not even the target's own choices are within the limit: {'; '.join(verdict.failures)}",
                     "allow a larger --max-drop, or calibrate on more images of the task",
                 )
-            adding = [item for item in kept if adds_integers(self._own, changed(self._own, item))]
+            adding = [item for item in kept if adds_integers(self._own, self._changed(self._own, item))]
             out = (adding or kept)[-1]
             self._progress.warn(f"left out, as the file is beyond the accuracy limit with it: {out.name}")
             kept.remove(out)

@@ -133,7 +133,7 @@ def _normalize(form: Form, longest_sum: int = LONGEST_SUM) -> Callable[[nn.Modul
     return rewrite
 
 
-REWRITES: Mapping[str, Rewrite] = {
+_KNOWN: Mapping[str, Rewrite] = {
     "fold_batch_norm": fold_batch_norm,
     **{name: OF_CLOFORMER[name] for name in _SHARED},
     "split_large_depthwise_kernels": split_large_depthwise_kernels,
@@ -142,4 +142,5 @@ REWRITES: Mapping[str, Rewrite] = {
     "normalize_in_float16": _normalize("float16"),
     "normalize_by_division": _normalize("division"),
 }
-"""Rewrites of a network in evaluation mode, in place, by the names that targets use."""
+REWRITES: Mapping[str, Rewrite] = {name: _KNOWN[name] for name in OF_CLOFORMER if name in _KNOWN}
+"""Rewrites of a network in evaluation mode, in place, by the names that targets use, in the order of CloFormer's."""

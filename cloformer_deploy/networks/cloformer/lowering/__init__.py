@@ -30,21 +30,21 @@ REWRITES: Mapping[str, Rewrite] = {
         fold_batch_norm,
         fold_scales,
         fold_group_norm_affine,
+        shrink_residual_stream,
+        normalize_in_two_steps,
+        normalize_axis_by_axis,
+        normalize_in_float16,
+        normalize_by_division,
         attend_keys_first,
         attend_in_blocks,
         attend_with_late_division,
         attend_head_by_head,
         separate_branches,
-        normalize_in_two_steps,
-        normalize_axis_by_axis,
-        normalize_in_float16,
-        normalize_by_division,
         split_large_depthwise_kernels,
         group_hidden_channels,
-        shrink_residual_stream,
         clip_by_relus,
     )
 }
-"""Rewrites by the names that targets use."""
+"""Rewrites by the names that targets use, in the order that they are applied in."""
 
 __all__ = ["REWRITES"]
