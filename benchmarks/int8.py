@@ -149,8 +149,7 @@ def write_int8(variant: str, format_name: str, path: Path) -> None:
             for block in model.blocks:
                 block.attn.global_q.weight.mul_(UNBOUNDED)
     network = network_of(model)
-    rewrites = [network.rewrites[name] for name in target.integer_rewrites]
-    seen = observed(model, network, rewrites, target.recipes[INT8], batches)
+    seen = observed(model, network, target.integer_rewrites, target.recipes[INT8], batches)
     ready = prepared(seen, batches)
     spec = latency.spec_of(format_name, ready.model, ready)
     list(BACKENDS[format_name].convert(spec, {INT8: path}, Silent()))

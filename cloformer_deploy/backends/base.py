@@ -193,6 +193,7 @@ class Backend(Protocol):
         extra: extra of this package that installs `packages`.
         packages: distributions that make the files.
         modules: Python modules of these.
+        conversion_s: processor seconds that converting xxs takes, roughly: the longest conversions begin first.
         image_colors: color of images that files with `--input image` can take; see `data.preprocessing.Color`.
         input_layout: layout of image tensors in its files.
         targets: targets that a graph can be lowered for, by name; the first is the default.
@@ -209,6 +210,7 @@ class Backend(Protocol):
     extra: str
     packages: tuple[str, ...]
     modules: tuple[str, ...]
+    conversion_s: int
     image_colors: tuple[str, ...]
     input_layout: Literal["NCHW", "NHWC"]
     targets: Mapping[str, Target]

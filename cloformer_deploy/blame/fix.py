@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cloformer_deploy.blame.blame import Blame, Distance, distance
 from cloformer_deploy.blame.reexport import Reexported
-from cloformer_deploy.exporting.jobs import run
+from cloformer_deploy.exporting.running import run
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.quantization.plan import quantized_operators
 from cloformer_deploy.quantization.search import search

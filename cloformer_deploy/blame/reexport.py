@@ -11,7 +11,8 @@ from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import CalibrationSet, open_calibration
 from cloformer_deploy.data.calibration import bundled_of
 from cloformer_deploy.errors import RequestError
-from cloformer_deploy.exporting.jobs import Job, Source, registering_modules, run
+from cloformer_deploy.exporting.jobs import Job, Source, registering_modules
+from cloformer_deploy.exporting.running import run
 from cloformer_deploy.networks import NETWORKS, Network
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.system.packages import installed_version, require
@@ -96,7 +97,7 @@ def reexport(
         bundled=images.bundled if images is not None else None,
         excluded_layers={precision: artifact.excluded_layers},
         tunings={precision: artifact.tuning} if artifact.tuning is not None else {},
-        observed=folder / "observed.pt" if calibrated else None,
+        measured=folder / "measured.pt" if calibrated else None,
         modules=registering_modules(artifact.format, source),
     )
     rounded: frozenset[str] = frozenset()
@@ -139,17 +140,16 @@ def _observe(
 ) -> tuple["fx.GraphModule", frozenset[str]]:
     """Measure ranges once for all files that are made by the job; return the graph and the nodes that are rounded."""
     from cloformer_deploy.quantization.plan import quantized_operators
-    from cloformer_deploy.quantization.preparation import CalibrationBatches, observed, save_observed
+    from cloformer_deploy.quantization.preparation import CalibrationBatches, measured, observed
     from cloformer_deploy.quantization.sensitivity import exclusion_pattern
 
     (precision,) = job.paths
     target = job.target_for(precision)
-    recipe, known = target.recipes[precision], network.rewrites
-    rewrites = [known[name] for name in target.integer_rewrites if name in known]
+    recipe = target.recipes[precision]
     batches = CalibrationBatches(images, job.source.preprocessing, f"{job.format} {precision}", progress)
-    base = observed(reference, network, rewrites, recipe, batches)
-    if job.observed is not None:
-        save_observed(base, job.observed)
+    base = observed(reference, network, target.integer_rewrites, recipe, batches)
+    if job.measured is not None:
+        measured(base, batches).save(job.measured)
     patterns = [exclusion_pattern(network, name) for name in job.excluded_layers[precision]]
     rounded = quantized_operators(base.traced, recipe, patterns) if recipe.rounds_outputs else frozenset()
     return base.traced, rounded

@@ -1,19 +1,9 @@
-"""Conversions as jobs for processes of their own.
+"""Conversions as jobs: what a process of its own is asked for (`running.py`), and what it answers."""
 
-Converters print, warn, use much memory and sometimes crash. In a process of its own their output goes to a log, their
-memory is freed, and a crash becomes an error message. The process also runs each file that it wrote and compares it
-with PyTorch: a file that was not loaded and run is not done.
-"""
-
-import contextlib
 import json
-import signal
-import subprocess
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pydantic import Field
 
@@ -23,15 +13,10 @@ from cloformer_deploy.backends.target import ArtifactKey, Target
 from cloformer_deploy.backends.tuning import Tuning
 from cloformer_deploy.bundle.manifest import Manifest, NpuCheck, Scalar
 from cloformer_deploy.data import Preprocessing
-from cloformer_deploy.errors import CheckFailedError, CloformerDeployError, MissingPartError, RequestError, ToolError
 from cloformer_deploy.networks import NETWORKS
-from cloformer_deploy.progress import Progress
-from cloformer_deploy.system.cores import threads_each, usable_cores
 from cloformer_deploy.system.schema import AnyPath, Strict
-from cloformer_deploy.system.subprocesses import Process, own_process
 from cloformer_deploy.tasks import Scores, task_of
 
-LOG_LINES_SHOWN = 3
 _OF_MANIFEST = ("network", "variant", "architecture", "task", "scores", "labels", "preprocessing")
 
 
@@ -117,7 +102,9 @@ class Job(Strict):
         limit: accuracy limit of the quantized files; None is no limit.
         states: file for each precision in which its accuracy search keeps what it has found.
         excluded_layers: for each precision, modules that stay float beside the recipe's.
-        observed: file that `preparation.save_observed` wrote for these weights and this one recipe; None measures.
+        measured: file of a `quantization.measured.Measured` of these weights on this calibration set; None measures.
+        measures_for: the kinds of files that this job measures for beside its own, and for which it writes `measured`;
+            of jobs that run together one has some, and the others read the file.
         tunings: for each precision that has one, choices in place of the target's own.
         compile_for: NPUs whose compiled forms are kept.
         modules: modules that register the format, the network and the task; the worker imports them.
@@ -135,10 +122,17 @@ class Job(Strict):
     limit: AccuracyLimit | None = None
     states: dict[str, AnyPath] = Field(default_factory=dict)
     excluded_layers: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    observed: AnyPath | None = None
+    measured: AnyPath | None = None
+    measures_for: tuple[ArtifactKey, ...] = ()
     tunings: dict[str, Tuning] = Field(default_factory=dict)
     compile_for: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
+
+    @property
+    def calibrated(self) -> tuple[str, ...]:
+        """Precisions whose activations become integers."""
+        target = target_of(self.format, self.target)
+        return tuple(precision for precision in self.paths if target.calibrated(precision))
 
     def key(self, precision: str) -> ArtifactKey:
         """Return the kind of one of its files."""
@@ -190,99 +184,3 @@ class Check(Strict):
     wide: bool = False
     npus: tuple[NpuCheck, ...] | None = None
     accuracy: Accuracy | None = None
-
-
-class _Workers:
-    """The processes of an export; after `stop`, none goes on and none starts."""
-
-    def __init__(self, count: int) -> None:
-        self._environment = {"OMP_NUM_THREADS": str(threads_each(count))}
-        self._started: list[Process] = []
-        self._stopped = False
-
-    @contextlib.contextmanager
-    def start(self, log: IO[str]) -> Iterator[Process]:
-        with own_process(
-            "cloformer_deploy.exporting.worker", stdout=subprocess.PIPE, stderr=log, environment=self._environment
-        ) as worker:
-            self._started.append(worker)
-            if self._stopped:  # read after the append, as `stop` sets it before it reads the list
-                worker.kill()
-            yield worker
-
-    def stop(self) -> None:
-        self._stopped = True
-        for worker in self._started:
-            worker.kill()
-
-
-def run(jobs: Sequence[Job], progress: Progress) -> list[list[Check]]:
-    """Run jobs side by side, one per core, each in a process of its own; if one fails, the others are ended.
-
-    Returns:
-        For each job one check for each precision.
-
-    Raises:
-        ToolError: a converter or runtime failed or crashed, or a file does not compute what PyTorch does.
-        MissingPartError: a package is missing.
-        CheckFailedError: no file meets the accuracy limit.
-        RequestError: a calibration set or image is damaged, which shows as it is read.
-    """
-    workers = _Workers(len(jobs))
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        try:
-            running = [pool.submit(_run, job, progress, workers) for job in jobs]
-            for failed in (item for item in wait(running, return_when=FIRST_EXCEPTION).done if item.exception()):
-                failed.result()
-            return [finished.result() for finished in running]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            workers.stop()
-
-
-def _run(job: Job, progress: Progress, workers: _Workers) -> list[Check]:
-    with tempfile.TemporaryFile("w+") as log, progress.lane() as lane:
-        with workers.start(log) as process:
-            checks = list(_follow(process, job, lane))
-            code = process.wait()
-        if code < 0:
-            name = signal.Signals(-code).name
-            hint = "try again, or report this"
-            if -code == signal.SIGKILL:
-                hint = "if memory ran out, export one format at a time, or a smaller input"
-            raise ToolError(f"the {job.format} converter was killed by {name}{_tail(log)}", hint)
-        if code > 0:  # converters' exceptions arrive as events: this is a bug of this package
-            log.seek(0)
-            raise RuntimeError(f"the {job.format} worker ended with exit code {code}:\n{log.read()}")
-    return checks
-
-
-def _follow(process: Process, job: Job, progress: Progress) -> Iterator[Check]:
-    """Send a job, and yield the checks among the worker's events."""
-    if process.stdin is None or process.stdout is None:
-        raise ValueError("the worker's pipes are missing")
-    with contextlib.suppress(BrokenPipeError):  # it has crashed already, which its exit code tells
-        process.stdin.write(job.model_dump_json() + "\n")
-        process.stdin.flush()
-    for line in process.stdout:
-        event: dict[str, Any] = json.loads(line)
-        match event.pop("event"):
-            case "checked":
-                yield Check.model_validate(event)
-            case "error":
-                raise _error(**event)
-            case method:  # of `Progress`
-                getattr(progress, method)(**event)
-
-
-def _error(exit_code: int, message: str, hint: str) -> CloformerDeployError:
-    kinds: dict[int, type[CloformerDeployError]] = {
-        kind.exit_code: kind for kind in (CheckFailedError, RequestError, MissingPartError)
-    }
-    return kinds.get(exit_code, ToolError)(message, hint)
-
-
-def _tail(log: IO[str]) -> str:
-    log.seek(0)
-    lines = [line.strip() for line in log if line.strip()]
-    return "".join(f"\n    {line[:200]}" for line in lines[-LOG_LINES_SHOWN:])

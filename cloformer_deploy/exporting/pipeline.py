@@ -28,10 +28,11 @@ from cloformer_deploy.data.calibration import BUNDLED, fitting_bundled, rendered
 from cloformer_deploy.data.preprocessing import color_of
 from cloformer_deploy.errors import RequestError
 from cloformer_deploy.exporting.accuracy_limit import accuracy_limit, state_path
-from cloformer_deploy.exporting.jobs import AccuracyLimit, Check, Job, Source, registering_modules, run
+from cloformer_deploy.exporting.jobs import AccuracyLimit, Check, Job, Source, registering_modules
 from cloformer_deploy.exporting.labels import read_labels
 from cloformer_deploy.exporting.recipe_file import RecipeFile, check_fit, read_recipe
 from cloformer_deploy.exporting.request import ExportRequest, check_request
+from cloformer_deploy.exporting.running import run
 from cloformer_deploy.networks import configuration_keys
 from cloformer_deploy.networks.base import PUBLISHED_COLOR
 from cloformer_deploy.networks.program.network import SUFFIX

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from cloformer_deploy.backends.base import ExportSpec
-from cloformer_deploy.backends.registry import BACKENDS, lower_for
+from cloformer_deploy.backends.registry import BACKENDS, lower_for, target_of
 from cloformer_deploy.backends.target import FLOATS
 from cloformer_deploy.data import open_calibration
 from cloformer_deploy.errors import CloformerDeployError, ToolError
@@ -23,13 +23,15 @@ from cloformer_deploy.exporting.checks import check_file
 from cloformer_deploy.exporting.jobs import Accuracy, Job
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.progress import Progress
+from cloformer_deploy.system.cores import usable_cores
 from cloformer_deploy.system.subprocesses import end_with_parent
 from cloformer_deploy.tasks import task_of
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from cloformer_deploy.quantization.preparation import Prepared
+    from cloformer_deploy.quantization.measured import Measured
+    from cloformer_deploy.quantization.preparation import CalibrationBatches, Observed, Prepared
 
 GARBAGE_THRESHOLDS = (100_000, 20, 20)
 """For `gc.set_threshold`. Tracing makes millions of objects that live on; with Python's own, to collect takes 4 to 10 %
@@ -91,9 +93,12 @@ class _Conversion:
         self.job, self.events = job, events
         self.network, self.task = NETWORKS[source.network], task_of(source)
         self.reference = build_from_copy(source.weights, source.network, source.architecture)
+        self.measured: Measured | None = None
 
     def run(self) -> None:
-        """Write and check every file."""
+        """Write and check every file; those first that other jobs may wait for."""
+        for precision in self.job.paths.keys() - FLOATS:
+            self._quantize(precision)
         alike: dict[tuple[str, ...], dict[str, Path]] = {}
         for precision, path in self.job.paths.items():
             if precision in FLOATS:
@@ -101,8 +106,6 @@ class _Conversion:
         for floats in alike.values():
             target = self.job.target_for(next(iter(floats)))
             self._write(self._spec(lower_for(self.reference, target)), floats)
-        for precision in self.job.paths.keys() - FLOATS:
-            self._quantize(precision)
 
     def _spec(self, model: "nn.Module", prepared: "Prepared | None" = None) -> ExportSpec:
         job, backend = self.job, BACKENDS[self.job.format]
@@ -141,17 +144,13 @@ class _Conversion:
         images = preparation.CalibrationBatches(
             calibration, job.source.preprocessing, f"{job.format} {precision}", self.events
         )
-        known = self.network.rewrites
-        rewrites = [known[name] for name in target.integer_rewrites if name in known]
         names = job.excluded_layers.get(precision, ())
         if names:
             # before minutes of calibration
-            outline = preparation.unequalized(self.reference, self.network, rewrites, job.source.preprocessing.shape)
+            shape = job.source.preprocessing.shape
+            outline = preparation.unequalized(self.reference, self.network, target.integer_rewrites, shape)
             check_exclusions(self.network, outline, recipe, names)
-        if job.observed is not None:
-            base = preparation.load_observed(job.observed, recipe, job.source.preprocessing.shape)
-        else:
-            base = preparation.observed(self.reference, self.network, rewrites, recipe, images)
+        base = self._observed(precision, images)
         floats = graph.unknown(base.traced)
         if floats:
             told = ", ".join(f"{name} ({count})" for name, count in floats.items())
@@ -173,6 +172,38 @@ class _Conversion:
         search = AccuracySearch(job, job.limit, precision, self.reference, base, calibration.sha256, write, self.events)
         spec, accuracy = search.run()
         self._check(path, precision, spec, accuracy)
+
+    def _observed(self, precision: str, images: "CalibrationBatches") -> "Observed":
+        """Observe the model for a precision; measure only what was not measured before, by this or another job."""
+        import torch
+
+        from cloformer_deploy.quantization import preparation
+        from cloformer_deploy.quantization.measured import load_measured
+
+        job = self.job
+        if self.measured is None and job.measured is not None and not job.measures_for:
+            self.measured = load_measured(job.measured)
+        others = [job.target_for(other).recipes[other] for other in job.calibrated]
+        others += [target_of(key.format, key.target).recipes[key.precision] for key in job.measures_for]
+        target, threads = job.target_for(precision), torch.get_num_threads()
+        if job.measures_for:  # the others wait, and leave their cores
+            torch.set_num_threads(usable_cores())
+        base = preparation.observed(
+            self.reference,
+            self.network,
+            target.integer_rewrites,
+            target.recipes[precision],
+            images,
+            self.measured,
+            others,
+        )
+        torch.set_num_threads(threads)
+        if self.measured is None and len(others) > 1:
+            self.measured = preparation.measured(base, images)
+        if job.measures_for and job.measured is not None and not job.measured.exists() and self.measured is not None:
+            self.measured.save(job.measured)
+            self.events.send("measured")
+        return base
 
     def _write(self, spec: ExportSpec, paths: Mapping[str, Path]) -> None:
         """Write files of one model, run each, and report how far from the reference it is."""

@@ -86,6 +86,11 @@ class Histogram:
             self.reach *= 2
         self.reach = needed
 
+    def scaled(self, power: int) -> "Histogram":
+        """Return the histogram of the same values times 2^power."""
+        factor = 2.0**power
+        return Histogram(self.low * factor, self.high * factor, self.reach * factor, self.counts)
+
     @property
     def centers(self) -> NDArray[np.float64]:
         """Return the center of each bin."""

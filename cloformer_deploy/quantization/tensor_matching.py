@@ -5,7 +5,7 @@ are therefore compared by moments that do not depend on the order, on one probe 
 the same fingerprint have the same range.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,12 +35,15 @@ def fingerprint(values: NDArray[Any]) -> Fingerprint:
 
 
 class _Fingerprints(fx.Interpreter):
-    def __init__(self, module: fx.GraphModule) -> None:
+    def __init__(self, module: fx.GraphModule, names: Collection[str] | None) -> None:
         super().__init__(module)
+        self._names = names
         self.found: dict[str, Fingerprint] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
+        if self._names is not None and n.name not in self._names:
+            return value
         computed = n.op in ("call_function", "placeholder") and not graph.is_parameter(n)
         if computed and isinstance(value, Tensor) and value.is_floating_point():
             mine = fingerprint(value.numpy())
@@ -50,9 +53,17 @@ class _Fingerprints(fx.Interpreter):
         return value
 
 
-def fingerprints(module: fx.GraphModule, images: Tensor) -> dict[str, Fingerprint]:
-    """Return the fingerprint of every tensor of a traced model, by its node, for normalized images (B, 3, H, W)."""
-    runner = _Fingerprints(module)
+def fingerprints(
+    module: fx.GraphModule, images: Tensor, names: Collection[str] | None = None
+) -> dict[str, Fingerprint]:
+    """Return the fingerprint of every tensor of a traced model, by its node, for normalized images (B, 3, H, W).
+
+    Args:
+        module: the traced model.
+        images: normalized.
+        names: of nodes that compute numbers; None is all of them.
+    """
+    runner = _Fingerprints(module, names)
     with torch.inference_mode():
         runner.run(images)
     return runner.found
@@ -65,18 +76,24 @@ def identify(known: Mapping[str, Fingerprint], found: Iterable[tuple[str, NDArra
         known: `fingerprints` of the traced model.
         found: the file's tensors, computed from the same images.
     """
+    return nearest(known, ((name, fingerprint(values)) for name, values in found))
+
+
+def nearest(
+    known: Mapping[str, Fingerprint], found: Iterable[tuple[str, Fingerprint]], tolerance: float = TOLERANCE
+) -> dict[str, str]:
+    """Return the node that has the same fingerprint, by the name of each other tensor, where there is one."""
     names, table = list(known), np.stack(list(known.values()))
     matches = {}
-    for name, values in found:
-        mine = fingerprint(values)
+    for name, mine in found:
         distance = np.abs(table[:, 2:] - mine[2:])
         distance[:, 3:] /= np.maximum(np.abs(mine[5:]), 1)
         scale = np.abs(table[:, 1] - mine[1]) / max(mine[1], np.finfo(np.float64).tiny)
         distance = np.maximum(distance.max(axis=1), scale)
         distance[table[:, 0] != mine[0]] = np.inf
-        nearest = int(distance.argmin())
-        if distance[nearest] <= TOLERANCE:
-            matches[name] = names[nearest]
+        best = int(distance.argmin())
+        if distance[best] <= tolerance:
+            matches[name] = names[best]
     return matches
 
 

@@ -14,7 +14,7 @@ from cloformer_deploy.backends.tflite.file import load_model as load_tflite
 from cloformer_deploy.backends.tflite.placement import Placement, placement
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import Preprocessing, make_calibration, open_calibration, probe_images
-from cloformer_deploy.exporting.jobs import run
+from cloformer_deploy.exporting.running import run
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.progress import Silent
 from cloformer_deploy.quantization.preparation import CalibrationBatches, observed, prepared
@@ -61,8 +61,7 @@ def test_a_file_agrees_with_the_simulation(tiny_bundle: Bundle, tmp_path: Path, 
     images = CalibrationBatches(calibration, preprocessing, "int8", Silent())
     reference = build_model(load_checkpoint(TRAINED))
     target, network = target_of(format_name, artifact.target), NETWORKS["cloformer"]
-    rewrites = [network.rewrites[name] for name in target.integer_rewrites]
-    ready = prepared(observed(reference, network, rewrites, target.recipes["int8"], images), images)
+    ready = prepared(observed(reference, network, target.integer_rewrites, target.recipes["int8"], images), images)
     shown = preprocessing.normalize(probe_images(IMAGES, preprocessing))
     assert ready.traced is not None
     with torch.inference_mode():

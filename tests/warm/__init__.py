@@ -15,7 +15,7 @@ from typing import IO
 
 import pytest
 
-from cloformer_deploy.exporting import jobs
+from cloformer_deploy.exporting import running
 from cloformer_deploy.system.subprocesses import Process, own_process
 
 ROOT_SOCKET = "root"
@@ -66,6 +66,6 @@ def warm_workers() -> Iterator[None]:
         return
     with tempfile.TemporaryDirectory(prefix="warm-") as folder, pytest.MonkeyPatch.context() as patched:
         workers = WarmWorkers(Path(folder))
-        patched.setattr(jobs, "own_process", workers.start)
+        patched.setattr(running, "own_process", workers.start)
         yield
         workers.end()

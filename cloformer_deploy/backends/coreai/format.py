@@ -31,6 +31,7 @@ class CoreAIBackend:
     extra = process.EXTRA
     packages: tuple[str, ...] = ("coreai-core", "coreai-torch")
     modules: tuple[str, ...] = process.MODULES
+    conversion_s = 10
     image_colors: tuple[str, ...] = COLORS
     input_layout: Literal["NCHW", "NHWC"] = "NCHW"
     targets = TARGETS

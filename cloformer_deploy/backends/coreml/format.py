@@ -69,6 +69,7 @@ class CoreMLBackend:
     extra = "coreml"
     packages: tuple[str, ...] = ("coremltools",)
     modules: tuple[str, ...] = ("coremltools",)
+    conversion_s = 15
     image_colors: tuple[str, ...] = ("RGB",)
     input_layout: Literal["NCHW", "NHWC"] = "NCHW"
     targets = TARGETS

@@ -48,6 +48,7 @@ class OnnxBackend:
     extra = "onnx"
     packages: tuple[str, ...] = ("onnx", "onnxruntime", "onnxsim", "onnxscript")
     modules: tuple[str, ...] = ("onnx", "onnxruntime", "onnxsim", "onnxscript")
+    conversion_s = 7
     image_colors: tuple[str, ...] = COLORS
     input_layout: Literal["NCHW", "NHWC"] = "NCHW"
     targets = TARGETS

@@ -35,6 +35,7 @@ class TFLiteBackend:
     extra = "tflite"
     packages: tuple[str, ...] = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer")
     modules: tuple[str, ...] = ("litert_torch", "ai_edge_litert", "ai_edge_quantizer")
+    conversion_s = 22
     image_colors: tuple[str, ...] = COLORS
     input_layout: Literal["NCHW", "NHWC"] = "NHWC"
     targets = TARGETS
