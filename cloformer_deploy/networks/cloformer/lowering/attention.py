@@ -1,6 +1,7 @@
 """Forms of the global attention, one per memory layout. All take and give what `GlobalAttention` does."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -150,10 +151,15 @@ class HeadByHeadAttention(GlobalAttention):
         """See `GlobalAttention.forward`."""
         shape = sizes(q)
         width = shape[1] // self.heads
-        queries = torch.split(q.reshape(*shape[:2], 1, -1), width, dim=1)
+        queries = _split(q.reshape(*shape[:2], 1, -1), width, dim=1)
         k, v = kv.reshape(*sizes(kv)[:2], 1, -1).chunk(2, dim=1)
-        keys, values = torch.split(k.transpose(1, 3), width, dim=3), torch.split(v, width, dim=1)
+        keys, values = _split(k.transpose(1, 3), width, dim=3), _split(v, width, dim=1)
         return torch.cat([_attend(*head) for head in zip(queries, keys, values, strict=True)], dim=1).reshape(shape)
+
+
+def _split(whole: Tensor, width: int, dim: int) -> Sequence[Tensor]:
+    """Split a tensor into parts; litert-torch cannot convert a split into one."""
+    return (whole,) if sizes(whole)[dim] == width else torch.split(whole, width, dim)
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
