@@ -146,12 +146,20 @@ class _Search:
             measure=noise.__getitem__,
             max_drop_pp=0.0,
             budget=1 + len(noise) + EXPORTS,
+            guess=lambda ranked: self._guess([noise[name] for name in ranked]),
         )
         trials = tuple(self._trials)
         if outcome.held is None:
             return Fix("nothing", self._goal_db, trials=trials)
         (held,) = (trial for trial in trials if trial.excluded_layers == outcome.held.excluded_layers)
         return Fix("exclude_layers", self._goal_db, held.excluded_layers, held.file, trials)
+
+    def _guess(self, noise: Sequence[float]) -> int:
+        """Return how many parts, worst first, leave too little noise to miss the goal, if all noise adds up."""
+        share = 10 ** ((_db(self._found.reexported) - self._goal_db) / 10)
+        whole = sum(layer.output_noise for layer in self._found.layers)
+        left = whole - np.cumsum(noise)
+        return int(np.argmax(left <= share * whole)) + 1 if (left <= share * whole).any() else len(noise)
 
     def _shortfall(self, excluded_layers: tuple[str, ...]) -> float:
         """Return by how many dB a file misses the goal; the search treats this as the drop."""
