@@ -88,7 +88,7 @@ def test_no_block_is_measured_where_no_file_could_follow(budget: int) -> None:
 
 @settings(max_examples=60)
 @given(NOISES, st.floats(0, 50), st.integers(0, 30), st.integers(1, 40))
-def test_a_guess_changes_the_cost_and_not_the_result(noises: list[float], limit: float, guess: int, budget: int) -> None:
+def test_a_guess_does_not_change_the_result(noises: list[float], limit: float, guess: int, budget: int) -> None:
     model = Model(noises)
     outcome = search(list(model.noises), model.evaluate, model.measure, limit, budget, lambda _: guess)
     assert len(model.evaluated) + len(model.measured) <= budget

@@ -7,6 +7,8 @@ from typing import cast
 
 import pytest
 
+from cloformer_deploy.backends.target import FOLDS, ArtifactKey
+from cloformer_deploy.backends.tuning import Tuning
 from cloformer_deploy.bench.devices.base import Answer, Request
 from cloformer_deploy.bench.devices.host import Host
 from cloformer_deploy.bench.protocol import Protocol
@@ -20,6 +22,7 @@ from cloformer_deploy.tune import TuneRequest, measuring, search, tune
 from cloformer_deploy.tune.candidates import Candidates
 from cloformer_deploy.tune.measuring import Measuring
 from cloformer_deploy.tune.state import State
+from cloformer_deploy.weights.checkpoints import load_checkpoint
 from tests.cli.command_line import invoke, parsed
 from tests.tiny import TRAINED, TRAINED_SIDE
 
@@ -112,6 +115,17 @@ def test_what_does_not_pay_is_not_kept_and_the_budget_ends_it(request_on: Asker)
     assert found.kept == ()
     assert found.recipe.measured is None
     assert list(found.trials) == [TRIED[0].name]
+
+
+@pytest.mark.integration
+def test_a_file_that_a_bug_prevents_costs_itself_alone(tmp_path: Path) -> None:
+    """Worth its 5 s: a real worker ends with an exception."""
+    asked = ExportRequest(("onnx",), ("fp32",), str(TRAINED), height=TRAINED_SIDE, width=TRAINED_SIDE)
+    sha256 = load_checkpoint(TRAINED).sha256
+    candidates = Candidates(asked, ArtifactKey("onnx", "fp32", "cpu"), sha256, tmp_path, None, Silent())
+    wrong = Tuning(rewrites=(*FOLDS, "split_large_depthwise_kernels", "separate_branches"))  # no network's order
+    found = candidates.make([wrong])[wrong]
+    assert found == "a bug, please report it: AttributeError: 'RowSplitConv' object has no attribute 'groups'"
 
 
 class Emulated(Host):
