@@ -19,7 +19,7 @@ from cloformer_deploy.quantization.sensitivity import exclusion_pattern
 
 GAIN_DB = 3.0
 """Gain that excluding layers must bring to a file that passes already, and a re-export to be advised."""
-EXPORTS = 4
+EXPORTS = 3
 """Largest number of files that a search makes."""
 _UNMET = 1000.0
 """Shortfall, dB, of a file that fails for another reason than its SQNR."""
@@ -110,7 +110,7 @@ def _candidates(found: Blame, reexported: Reexported) -> dict[str, float]:
             part = reexported.network.part_of(layer.path)
             parts[part] = parts.get(part, 0.0) + layer.output_noise
     ordered = sorted(parts, key=lambda name: parts[name], reverse=True)
-    # The search never excludes the last one; four files find one of the remaining lists of 1 to 15 parts.
+    # The search never excludes the last one; three files find one of the remaining lists of 1 to 7 parts.
     return {name: parts[name] for name in ordered[: 2**EXPORTS]}
 
 
@@ -146,20 +146,12 @@ class _Search:
             measure=noise.__getitem__,
             max_drop_pp=0.0,
             budget=1 + len(noise) + EXPORTS,
-            guess=lambda ranked: self._guess([noise[name] for name in ranked]),
         )
         trials = tuple(self._trials)
         if outcome.held is None:
             return Fix("nothing", self._goal_db, trials=trials)
         (held,) = (trial for trial in trials if trial.excluded_layers == outcome.held.excluded_layers)
         return Fix("exclude_layers", self._goal_db, held.excluded_layers, held.file, trials)
-
-    def _guess(self, noise: Sequence[float]) -> int:
-        """Return how many parts, worst first, leave too little noise to miss the goal, if all noise adds up."""
-        share = 10 ** ((_db(self._found.reexported) - self._goal_db) / 10)
-        whole = sum(layer.output_noise for layer in self._found.layers)
-        left = whole - np.cumsum(noise)
-        return int(np.argmax(left <= share * whole)) + 1 if (left <= share * whole).any() else len(noise)
 
     def _shortfall(self, excluded_layers: tuple[str, ...]) -> float:
         """Return by how many dB a file misses the goal; the search treats this as the drop."""

@@ -9,12 +9,14 @@ a constant is added to a row. The network says where such pairs are (`networks.b
 """
 
 from collections.abc import Iterable, Mapping
+from threading import Lock
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from cloformer_deploy.networks.base import Balanced, GatedProduct, Network, SoftmaxProduct
+from cloformer_deploy.quantization.batches import each_batch
 
 MAX_FACTOR = 64.0
 """Largest factor, so that a channel that is nearly always 0 is not scaled without bound."""
@@ -48,17 +50,17 @@ def equalize(network: Network, model: nn.Module, batches: Iterable[Tensor]) -> N
 
 def _channel_extremes(model: nn.Module, batches: Iterable[Tensor]) -> Extremes:
     seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+    lock = Lock()
 
     def note(module: nn.Module, inputs: Any, output: Tensor) -> None:  # noqa: ARG001 - the signature of a hook
         found = output.amin(dim=(0, 2, 3)), output.amax(dim=(0, 2, 3))
-        low, high = seen.get(module, found)
-        seen[module] = torch.minimum(low, found[0]), torch.maximum(high, found[1])
+        with lock:
+            low, high = seen.get(module, found)
+            seen[module] = torch.minimum(low, found[0]), torch.maximum(high, found[1])
 
     handles = [conv.register_forward_hook(note) for conv in model.modules() if isinstance(conv, nn.Conv2d)]
     try:
-        with torch.no_grad():
-            for images in batches:
-                model(images)
+        each_batch(model, batches)
     finally:
         for handle in handles:
             handle.remove()

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, fx
 
 from cloformer_deploy.errors import ToolError
 from cloformer_deploy.quantization import graph
+from cloformer_deploy.quantization.batches import each_batch
 
 BINS = 4096
 SMALLEST_SCALE = 1e-30
@@ -86,6 +88,15 @@ class Histogram:
             self.reach *= 2
         self.reach = needed
 
+    def merge(self, other: "Histogram") -> None:
+        """Count the values of another histogram too."""
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        largest = max(-self.low, self.high)
+        self._reach_out(largest)
+        mine = Histogram(reach=other.reach, counts=other.counts)
+        mine._reach_out(largest)
+        self.counts = self.counts + mine.counts
+
     def scaled(self, power: int) -> "Histogram":
         """Return the histogram of the same values times 2^power."""
         factor = 2.0**power
@@ -149,8 +160,15 @@ def observe(module: fx.GraphModule, names: Iterable[str], batches: Iterable[Tens
     Raises:
         ToolError: a tensor is NaN or infinite.
     """
-    observer = Observer(module, names)
-    with torch.inference_mode():
-        for images in batches:
-            observer.run(images)
-    return observer.histograms
+    wanted, lock = list(names), Lock()
+    found = {name: Histogram() for name in wanted}
+
+    def add(images: Tensor) -> None:
+        observer = Observer(module, wanted)
+        observer.run(images)
+        with lock:
+            for name, histogram in observer.histograms.items():
+                found[name].merge(histogram)
+
+    each_batch(add, batches)
+    return found

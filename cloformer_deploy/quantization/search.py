@@ -45,7 +45,6 @@ def search(
     measure: Callable[[str], float],
     max_drop_pp: float,
     budget: int,
-    guess: Callable[[Sequence[str]], int] | None = None,
 ) -> Outcome:
     """Find the fewest blocks that have to stay float for the limit to hold.
 
@@ -57,8 +56,6 @@ def search(
         measure: error that the integers of this block alone cause, in any unit; costs one evaluation.
         max_drop_pp: the drop that is still allowed.
         budget: evaluations that may be used; at least 1.
-        guess: number of blocks, of these ranked worst first, that likely suffices; it and its neighbor are evaluated
-            first, which ends the search if the guess is right. Without it the search only bisects.
     """
     trials = [Trial((), evaluate(()))]
     most = len(blocks) - 1
@@ -67,14 +64,10 @@ def search(
         ranked = sorted(blocks, key=measure, reverse=True)
         used += len(blocks)
         low, high = 1, most
-        near = None if guess is None else guess(ranked)
         while low <= high and used < budget:
             none_held = high == most
-            middle = (low + high) // 2
-            if near is not None and len(trials) <= 2:  # the guess, then the count below it if it held, or above it
-                middle = min(max(near, low), high)
             # The last evaluation goes to where the limit is likeliest to hold.
-            count = high if none_held and used == budget - 1 else middle
+            count = high if none_held and used == budget - 1 else (low + high) // 2
             left = tuple(block for block in blocks if block in ranked[:count])
             trials.append(Trial(left, evaluate(left)))
             used += 1

@@ -49,6 +49,11 @@ def test_counts_are_exact_however_values_are_cut_and_ordered(batches: list[list[
         one_by_one = histogram(*(torch.tensor([values[index]]) for index in order))
         np.testing.assert_array_equal(one_by_one.counts, seen.counts)
     np.testing.assert_array_equal(histogram(torch.from_numpy(values)).counts, seen.counts)
+    merged = Histogram()
+    for batch in batches:
+        merged.merge(histogram(torch.tensor(batch)))
+    assert (merged.low, merged.high, merged.reach) == (seen.low, seen.high, seen.reach)
+    np.testing.assert_array_equal(merged.counts, seen.counts)
 
 
 @settings(max_examples=30, deadline=None)
@@ -133,3 +138,17 @@ def test_observed_are_the_named_tensors_over_all_batches(onnx_cpu: Traced) -> No
     assert seen[placeholder].counts.sum() == first.numel() + second.numel()
     assert seen[placeholder].high == max(first.max(), second.max())
     assert set(seen) == {placeholder, "conv2d"}
+
+
+def test_observed_is_the_same_on_any_number_of_cores(onnx_cpu: Traced) -> None:
+    batches, threads = [noise(seed, 2) for seed in range(5)], torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = observe(onnx_cpu.module, ["conv2d", "conv2d_1"], batches)
+        torch.set_num_threads(3)
+        together = observe(onnx_cpu.module, ["conv2d", "conv2d_1"], batches)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    for name, seen in alone.items():
+        np.testing.assert_array_equal(seen.counts, together[name].counts)

@@ -84,27 +84,3 @@ def test_no_block_is_measured_where_no_file_could_follow(budget: int) -> None:
     outcome = model.search(0, budget)
     assert outcome.held is None
     assert (len(model.evaluated), model.measured) == (1, [])
-
-
-@settings(max_examples=60)
-@given(NOISES, st.floats(0, 50), st.integers(0, 30), st.integers(1, 40))
-def test_a_guess_does_not_change_the_result(noises: list[float], limit: float, guess: int, budget: int) -> None:
-    model = Model(noises)
-    outcome = search(list(model.noises), model.evaluate, model.measure, limit, budget, lambda _: guess)
-    assert len(model.evaluated) + len(model.measured) <= budget
-    assert len(set(model.evaluated)) == len(model.evaluated)
-    plenty = Model(noises)
-    found = search(list(plenty.noises), plenty.evaluate, plenty.measure, limit, 99, lambda _: guess)
-    assert found.held == Model(noises).search(limit, 99).held
-    assert outcome.held is None or outcome.held.drop_pp <= limit
-
-
-@pytest.mark.parametrize("right", [2, 7, 14])
-def test_a_right_guess_takes_two_files(right: int) -> None:
-    noises = [float(value) for value in range(16, 0, -1)]
-    model = Model(noises)
-    limit = sum(noises[right:])
-    outcome = search(list(model.noises), model.evaluate, model.measure, limit, 99, lambda _: right)
-    assert outcome.held is not None
-    assert len(outcome.held.excluded_layers) == right
-    assert len(model.evaluated) == 3  # without any, the guess, and one less
