@@ -24,20 +24,27 @@ _SLACK = 0.1
 
 
 def leave_out_maxima(model: nn.Module, traced: fx.GraphModule, plan: Plan) -> bool:
-    """Mark every attention whose logits a plan bounds, in place; return True if there is one.
+    """Subtract no maximum in any attention whose logits a plan bounds, in place; return True if there is one.
 
     Args:
         model: lowered.
-        traced: its graph, in which every maximum is subtracted.
+        traced: its graph, in which every maximum is subtracted; the names of what is left do not change.
         plan: the ranges of its integers.
     """
-    bounded = [
-        module
+    bounded = {
+        name: module
         for name, module in model.named_modules()
         if isinstance(module, MaximumSubtracted) and _exp_holds(traced, plan, name)
-    ]
-    for module in bounded:
+    }
+    for module in bounded.values():
         module.bounded = True
+    for node in [item for item in traced.graph.nodes if item.target is graph.ATEN.amax.default]:
+        if graph.path(node) in bounded:
+            (difference,) = node.users
+            difference.replace_all_uses_with(node.args[0])
+            traced.graph.erase_node(difference)
+            traced.graph.erase_node(node)
+    traced.recompile()
     return bool(bounded)
 
 

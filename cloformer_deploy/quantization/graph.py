@@ -3,13 +3,16 @@
 Traced by torch.export with any batch size. A tensor has the name of the node that makes it.
 """
 
+import copy
 import operator
+import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import fx, nn
 
+_Model = TypeVar("_Model", bound=nn.Module)
 ATEN = torch.ops.aten
 KINDS: Mapping[Any, str] = {
     ATEN.conv2d.default: "conv",
@@ -66,6 +69,13 @@ def trace(model: nn.Module, channels: int, height: int, width: int) -> fx.GraphM
     """Trace a model of images (B, channels, height, width), for any B; the graph shares the model's parameters."""
     dynamic = ({0: torch.export.Dim("batch")},)
     return torch.export.export(model, (torch.zeros(2, channels, height, width),), dynamic_shapes=dynamic).module()
+
+
+def copied(model: _Model, traced: fx.GraphModule) -> tuple[_Model, fx.GraphModule]:
+    """Return copies of a model and its graph, which go on sharing parameters."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of copies of a graph's own signature
+        return copy.deepcopy((model, traced))
 
 
 def kind(node: fx.Node) -> str:

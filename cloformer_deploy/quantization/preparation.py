@@ -1,7 +1,5 @@
 """Prepare a model for quantization, alike for all formats: equalize, lower, measure ranges, plan, correct biases."""
 
-import copy
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +74,6 @@ class Observed:
     traced: fx.GraphModule
     seen: Mapping[str, Histogram]
     recipe: Recipe
-    shape: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -152,16 +149,15 @@ def observed(
         before: what was measured for another lowered form of the same model; it is not measured again.
         others: recipes whose tensors are observed too, for who measures later.
     """
-    shape = images.preprocessing.shape
     model = before.model if before is not None else _equalized(reference, network, images)
     lowered = lower(model, _known(network, rewrites))
-    traced = graph.trace(lowered, *shape)
+    traced = graph.trace(lowered, *images.preprocessing.shape)
     rounded = dict.fromkeys(name for each in (recipe, *others) for name in _rounded(traced, each))
     seen = before.of(traced, rounded) if before is not None else {}
     missing = [name for name in rounded if name not in seen]
     if missing:
         seen |= observe(traced, missing, images("Measuring ranges"))
-    return Observed(model, lowered, traced, seen, recipe, shape)
+    return Observed(model, lowered, traced, seen, recipe)
 
 
 def _equalized(reference: nn.Module, network: Network, images: CalibrationBatches) -> nn.Module:
@@ -197,29 +193,13 @@ def measured(base: Observed, images: CalibrationBatches) -> Measured:
 
 def prepared(base: Observed, images: CalibrationBatches, excluded_layers: Collection[str] = ()) -> Prepared:
     """Plan a copy of an observed model, and correct its biases; modules that match `excluded_layers` stay float."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of copies of a graph's own signature
-        model, traced = copy.deepcopy((base.model, base.traced))  # together, so that they go on sharing parameters
+    model, traced = graph.copied(base.model, base.traced)
     chosen = plan(traced, base.recipe, base.seen, excluded_layers)
-    seen = base.seen
     if leave_out_maxima(model, traced, chosen):
-        shorter = graph.trace(model, *base.shape)
-        seen = _renamed(seen, traced, shorter)
-        traced, chosen = shorter, plan(shorter, base.recipe, seen, excluded_layers)
+        chosen = plan(traced, base.recipe, base.seen, excluded_layers)
     hold_biases(traced, chosen)
     correct_biases(traced, chosen, images("Correcting biases", BIAS_IMAGES))
-    return Prepared(model, traced, chosen, seen)
-
-
-def _renamed(seen: Mapping[str, Histogram], before: fx.GraphModule, after: fx.GraphModule) -> dict[str, Histogram]:
-    """Return histograms by the names of nodes in a graph that has some nodes fewer: torch counts names anew."""
-    found = {}
-    left = iter(before.graph.nodes)
-    for node in after.graph.nodes:
-        same = next(item for item in left if item.target == node.target or item.op == node.op == "placeholder")
-        if same.name in seen:
-            found[node.name] = seen[same.name]
-    return found
+    return Prepared(model, traced, chosen, base.seen)
 
 
 def weights_only(lowered: nn.Module, recipe: Recipe) -> Prepared:

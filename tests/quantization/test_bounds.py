@@ -1,12 +1,12 @@
 """An attention gives up its maximum where, and only where, the ranges of what it reads keep exp within float32."""
 
-import copy
 import dataclasses
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import fx
 
 from cloformer_deploy.backends.registry import target_of
 from cloformer_deploy.networks.cloformer.lowering.attention import LateDivisionAttention
@@ -50,26 +50,37 @@ def with_ranges(small: Traced, planned: Plan, q: Range, kv: Range) -> Plan:
     return dataclasses.replace(planned, ranges={**planned.ranges, **changed})
 
 
+def maxima(traced: fx.GraphModule) -> int:
+    return sum(node.target is torch.ops.aten.amax.default for node in traced.graph.nodes)
+
+
 def bounded(small: Traced, plan: Plan) -> bool:
-    model = copy.deepcopy(small.model)
-    leave_out_maxima(model, small.module, plan)
+    model, traced = graph.copied(small.model, small.module)
+    leave_out_maxima(model, traced, plan)
     return dict(model.named_modules())["layers.0.blocks.0.attn.global_attention"].bounded is True
 
 
 def test_small_logits_need_no_maximum(small: Traced, planned: Plan) -> None:
-    model = copy.deepcopy(small.model)
-    assert leave_out_maxima(model, small.module, planned)
+    model, traced = graph.copied(small.model, small.module)
+    assert maxima(traced) == 2
+    assert leave_out_maxima(model, traced, planned)
     after = graph.trace(model, 3, SIDE, SIDE)
-    assert not any(node.target is torch.ops.aten.amax.default for node in after.graph.nodes)
-    assert sum(node.target is torch.ops.aten.amax.default for node in small.module.graph.nodes) == 2
+    # The graph is that of the changed model, under the names of before.
+    assert maxima(after) == maxima(traced) == 0
+    assert [node.target for node in after.graph.nodes if node.op == "call_function"] == [
+        node.target for node in traced.graph.nodes if node.op == "call_function"
+    ]
+    assert {node.name for node in traced.graph.nodes} < {node.name for node in small.module.graph.nodes}
     with torch.inference_mode():
         torch.testing.assert_close(model(noise(1)), small.model(noise(1)), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(traced(noise(1)), model(noise(1)), rtol=1e-5, atol=1e-6)
 
 
 def test_floats_prove_nothing(small: Traced) -> None:
     left = small.plan(RECIPE, noise(0), (r"layers\.0\.blocks\.0\.attn\.global_q$",))
-    model = copy.deepcopy(small.model)
-    assert leave_out_maxima(model, small.module, left)
+    model, traced = graph.copied(small.model, small.module)
+    assert leave_out_maxima(model, traced, left)
+    assert maxima(traced) == 1
     assert [item.bounded for item in attentions(dataclasses.replace(small, model=model)).values()] == [False, True]
     assert not any(item.bounded for item in attentions(small).values())
 
