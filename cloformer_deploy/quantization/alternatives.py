@@ -30,7 +30,7 @@ class Alternative:
     """One change of a tuning; it is its own opposite where it toggles.
 
     Attributes:
-        name: in tables.
+        name: of what it changes.
         what: `rewrite` puts the names in place of all others of their group, or toggles a name that has no group;
             `kind` toggles whether operators of these kinds are integers; `float_layers` whether layers are float.
         names: rewrites, kinds, or keys of `FLOAT_LAYERS`; none for a rewrite's group left out altogether.
@@ -56,8 +56,8 @@ def _rewrites() -> tuple[Alternative, ...]:
 REWRITES = _rewrites()
 INTEGERS = (
     *(
-        Alternative(f"{name} in integers", "kind", (name,))
+        Alternative(name, "kind", (name,))
         for name in ("silu", "tanh", "mul", "concat", "gelu", "add", "pool", "linear", "matmul")
     ),
-    *(Alternative(f"{name} in float", "float_layers", (name,)) for name in FLOAT_LAYERS),
+    *(Alternative(name, "float_layers", (name,)) for name in FLOAT_LAYERS),
 )

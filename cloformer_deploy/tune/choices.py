@@ -1,6 +1,7 @@
 """Change a tuning by an alternative, and list the alternatives that concern an artifact."""
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 from cloformer_deploy.backends.tuning import Tuning
 from cloformer_deploy.quantization.alternatives import FLOAT_LAYERS, INTEGERS, REWRITES, Alternative
@@ -35,7 +36,7 @@ def _toggled(names: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[str, ...]
 
 
 def alternatives(tuning: Tuning, rewrites: Collection[str]) -> Iterator[Alternative]:
-    """Yield the alternatives that change a tuning.
+    """Yield the alternatives that change a tuning; their names say what becomes of it.
 
     Args:
         tuning: the target's own.
@@ -44,7 +45,19 @@ def alternatives(tuning: Tuning, rewrites: Collection[str]) -> Iterator[Alternat
     for item in (*REWRITES, *(INTEGERS if tuning.kinds else ())):
         known = item.what != "rewrite" or all(name in rewrites for name in item.names)
         if known and changed(tuning, item, rewrites) != tuning:
-            yield item
+            yield replace(item, name=_told(tuning, item))
+
+
+def _told(tuning: Tuning, item: Alternative) -> str:
+    """Return what an alternative makes of a tuning: what toggles ends up in integers or float, with or without."""
+    match item.what:
+        case "kind":
+            return f"{item.name} in {'float' if set(item.names) <= set(tuning.kinds) else 'integers'}"
+        case "float_layers":
+            is_float = {FLOAT_LAYERS[name] for name in item.names} <= set(tuning.float_layers)
+            return f"{item.name} in {'integers' if is_float else 'float'}"
+        case "rewrite":
+            return f"no {item.name}" if not item.group and item.names[0] in tuning.rewrites else item.name
 
 
 def adds_integers(before: Tuning, after: Tuning) -> bool:

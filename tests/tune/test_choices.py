@@ -76,6 +76,19 @@ def test_rewrites_of_every_alternative_can_be_applied_with_each_other(key: tuple
             torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4, msg=f"{first.name}, {second.name}")
 
 
+def test_an_alternative_is_named_by_what_it_makes_of_a_tuning() -> None:
+    names = {item.name for item in alternatives(OWN, REWRITES)}
+    assert {"tanh in float", "gelu in integers", "stem in integers", "gate-0 in float"} <= names
+    assert {"no split_large_depthwise_kernels", "group_hidden_channels", "no attention rewrite"} <= names
+    assert len(names) == len(list(alternatives(OWN, REWRITES)))
+
+
+def test_what_the_target_keeps_in_float_is_tried_in_integers() -> None:
+    names = {item.name for item in alternatives(target_of("onnx", "cpu").tuning("int8"), REWRITES)}
+    assert {"stem in integers", "convffn-depthwise-0 in integers", "convffn-depthwise-1 in integers"} <= names
+    assert {"convffn-depthwise-2 in float", "convffn-depthwise-3 in float"} <= names
+
+
 def test_what_a_tuning_has_already_is_no_alternative() -> None:
     names = [item.name for item in alternatives(OWN, REWRITES)]
     assert not {"attend_with_late_division", "normalize_in_two_steps"} & set(names)

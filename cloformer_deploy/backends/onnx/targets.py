@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from cloformer_deploy.backends.target import FOLDS, Target
+from cloformer_deploy.quantization.alternatives import FLOAT_LAYERS
 from cloformer_deploy.quantization.recipes import INT8, MIX, MIXED_NPU, PREDICTIONS, STEM_ENDS, W8, Recipe
 
 # Hexagon's 8-bit softmax is 10 % too large where the attention is nearly uniform: it has 16 bits (docs/npu.md).
@@ -19,7 +20,15 @@ TARGETS: Mapping[str, Target] = {
             recipes={
                 # ONNX Runtime's float depthwise kernels are faster than its integer ones on large feature maps.
                 INT8: Recipe(
-                    "w8a8-mix", 8, 8, MIX, excluded_layers=(STEM_ENDS, PREDICTIONS, r"layers\.[01]\..*mlp\.dwconv")
+                    "w8a8-mix",
+                    8,
+                    8,
+                    MIX,
+                    excluded_layers=(
+                        STEM_ENDS,
+                        PREDICTIONS,
+                        *(FLOAT_LAYERS[f"convffn-depthwise-{stage}"] for stage in (0, 1)),
+                    ),
                 ),
                 "w8": W8,
             },
