@@ -56,7 +56,7 @@ def run(jobs: Sequence[Job], progress: Progress) -> list[list[Check]]:
     The longest conversions begin first. Of jobs that need ranges of activations, the first measures for all.
 
     Args:
-        jobs: of one source, with one calibration set.
+        jobs: of one source, with one calibration set; others measure by themselves.
         progress: receives the steps of each.
 
     Returns:
@@ -90,6 +90,8 @@ def _sharing(jobs: Sequence[Job], path: Path) -> list[Job]:
     if len(calibrating) < 2:
         return list(jobs)
     first, *others = calibrating
+    if any((job.source, job.calibration) != (first.source, first.calibration) for job in others):
+        return list(jobs)
     keys = tuple(job.key(precision) for job in others for precision in job.calibrated)
     told: dict[int, dict[str, Any]] = {id(job): {"measured": path} for job in others}
     told[id(first)] = {"measured": path, "measures_for": keys}

@@ -83,8 +83,6 @@ def kind(node: fx.Node) -> str:
     found = KINDS.get(node.target, "other")
     if found == "conv" and len(node.args) > 6 and node.args[6] != 1:
         return DEPTHWISE
-    if found == "concat" and len(node.all_input_nodes) == 1:  # of one tensor, which converters leave out
-        return "layout"
     return found
 
 

@@ -112,7 +112,7 @@ class BlockwiseAttention(ChannelsLastAttention):
             value = pairs[..., channels + start : channels + end]
             several = (end - start) // each
             attended.append(self._heads(part, key, value, several) if several > 1 else self._head(part, key, value))
-        return torch.cat(attended, dim=3).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+        return _joined(attended, dim=3).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
 
     def _heads(self, queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
         """Attend with several heads at once: (B, 1, N, C), (B, 1, K, C) twice, to (B, 1, N, C)."""
@@ -130,7 +130,7 @@ class BlockwiseAttention(ChannelsLastAttention):
         parts = queries.reshape(batch, PARTS, rows, channels)
         turned, repeated = (torch.cat([part] * PARTS, dim=1) for part in (keys.transpose(2, 3), values))
         blocks = (parts[:, :, row : row + block] for row in range(0, rows, block))
-        return torch.cat([self._weighted(part @ turned, repeated) for part in blocks], dim=2).reshape(whole)
+        return _joined([self._weighted(part @ turned, repeated) for part in blocks], dim=2).reshape(whole)
 
 
 def _block(rows: int, keys: int) -> int:
@@ -154,12 +154,17 @@ class HeadByHeadAttention(GlobalAttention):
         queries = _split(q.reshape(*shape[:2], 1, -1), width, dim=1)
         k, v = kv.reshape(*sizes(kv)[:2], 1, -1).chunk(2, dim=1)
         keys, values = _split(k.transpose(1, 3), width, dim=3), _split(v, width, dim=1)
-        return torch.cat([_attend(*head) for head in zip(queries, keys, values, strict=True)], dim=1).reshape(shape)
+        return _joined([_attend(*head) for head in zip(queries, keys, values, strict=True)], dim=1).reshape(shape)
 
 
 def _split(whole: Tensor, width: int, dim: int) -> Sequence[Tensor]:
     """Split a tensor into parts; litert-torch cannot convert a split into one."""
     return (whole,) if sizes(whole)[dim] == width else torch.split(whole, width, dim)
+
+
+def _joined(parts: Sequence[Tensor], dim: int) -> Tensor:
+    """Concatenate parts; of one part alone converters make a copy, or nothing."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim)
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
