@@ -76,6 +76,7 @@ class ToyBackend:
     name, suffix, extra = "toy", ".toy", "all"
     packages: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
+    conversion_s = 1
     image_colors: tuple[str, ...] = ("RGB",)
     input_layout: Literal["NCHW", "NHWC"] = "NCHW"
     dynamic_batch = False
