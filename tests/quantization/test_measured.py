@@ -1,4 +1,4 @@
-"""What is measured once serves every format: its ranges are those that the format would have measured itself."""
+"""Ranges that are measured once for every format are those that each format would have measured itself."""
 
 from pathlib import Path
 
