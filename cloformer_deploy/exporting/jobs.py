@@ -105,6 +105,7 @@ class Job(Strict):
         measured: file of a `quantization.measured.Measured` of these weights on this calibration set; None measures.
         measures_for: the kinds of files that this job measures for beside its own, and for which it writes `measured`;
             of jobs that run together one has some, and the others read the file.
+        measuring_threads: threads that it measures with, while the others wait.
         tunings: for each precision that has one, choices in place of the target's own.
         compile_for: NPUs whose compiled forms are kept.
         modules: modules that register the format, the network and the task; the worker imports them.
@@ -124,6 +125,7 @@ class Job(Strict):
     excluded_layers: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     measured: AnyPath | None = None
     measures_for: tuple[ArtifactKey, ...] = ()
+    measuring_threads: int = 1
     tunings: dict[str, Tuning] = Field(default_factory=dict)
     compile_for: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()

@@ -72,6 +72,8 @@ def run(jobs: Sequence[Job], progress: Progress) -> list[list[Check]]:
     order = sorted(range(len(jobs)), key=lambda index: -BACKENDS[jobs[index].format].conversion_s)
     with tempfile.TemporaryDirectory(prefix="cloformer-deploy-") as folder, ThreadPoolExecutor(usable_cores()) as pool:
         shared = _sharing([jobs[index] for index in order], Path(folder, "measured.pt"))
+        if not any(job.measures_for for job in shared):
+            measured.set()
         try:
             running = [pool.submit(_run, job, progress, workers, measured) for job in shared]
             for failed in (item for item in wait(running, return_when=FIRST_EXCEPTION).done if item.exception()):
@@ -90,17 +92,19 @@ def _sharing(jobs: Sequence[Job], path: Path) -> list[Job]:
     if len(calibrating) < 2:
         return list(jobs)
     first, *others = calibrating
-    if any((job.source, job.calibration) != (first.source, first.calibration) for job in others):
+    if any(
+        (job.source, job.calibration, job.bundled) != (first.source, first.calibration, first.bundled) for job in others
+    ):
         return list(jobs)
     keys = tuple(job.key(precision) for job in others for precision in job.calibrated)
     told: dict[int, dict[str, Any]] = {id(job): {"measured": path} for job in others}
-    told[id(first)] = {"measured": path, "measures_for": keys}
+    told[id(first)] = {"measured": path, "measures_for": keys, "measuring_threads": threads_each(1)}
     return [job.model_copy(update=told.get(id(job))) for job in jobs]
 
 
 def _run(job: Job, progress: Progress, workers: _Workers, measured: Event) -> list[Check]:
-    if job.measured is not None and not job.measures_for and not job.measured.exists():
-        measured.wait()
+    if job.measured is not None and not job.measures_for:
+        measured.wait()  # the file may exist before it is whole
     with tempfile.TemporaryFile("w+") as log, progress.lane() as lane:
         with workers.start(log) as process:
             checks = list(_follow(process, job, lane, measured))

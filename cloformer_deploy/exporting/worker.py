@@ -23,7 +23,6 @@ from cloformer_deploy.exporting.checks import check_file
 from cloformer_deploy.exporting.jobs import Accuracy, Job
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.progress import Progress
-from cloformer_deploy.system.cores import usable_cores
 from cloformer_deploy.system.subprocesses import end_with_parent
 from cloformer_deploy.tasks import task_of
 
@@ -187,7 +186,7 @@ class _Conversion:
         others += [target_of(key.format, key.target).recipes[key.precision] for key in job.measures_for]
         target, threads = job.target_for(precision), torch.get_num_threads()
         if job.measures_for:  # the others wait, and leave their cores
-            torch.set_num_threads(usable_cores())
+            torch.set_num_threads(job.measuring_threads)
         base = preparation.observed(
             self.reference,
             self.network,

@@ -100,7 +100,7 @@ class Histogram:
     def scaled(self, power: int) -> "Histogram":
         """Return the histogram of the same values times 2^power."""
         factor = 2.0**power
-        return Histogram(self.low * factor, self.high * factor, self.reach * factor, self.counts)
+        return Histogram(self.low * factor, self.high * factor, self.reach * factor, self.counts.copy())
 
     @property
     def centers(self) -> NDArray[np.float64]:

@@ -26,7 +26,7 @@ from cloformer_deploy.quantization.tensor_matching import by_structure, fingerpr
 BIAS_IMAGES = 64
 """Images that biases are corrected on, of all: a mean error, unlike a range, is known from few (docs/int8.md)."""
 _BATCH = 4
-"""So few that the tensors of a batch stay in the processor's cache: a pass takes a fifth less time than with 16."""
+"""So few that the tensors of a batch stay in the processor's cache, which makes a pass faster."""
 
 
 @dataclass(frozen=True)

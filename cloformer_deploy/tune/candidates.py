@@ -66,7 +66,7 @@ class Candidates:
         except ToolError as error:
             return error.message
         except RuntimeError as error:  # a bug of this tool in one file, which says nothing about the others
-            return f"a bug, please report it: {str(error).strip().splitlines()[-1]}"
+            return f"a bug, please report it: {(str(error).strip() or repr(error)).splitlines()[-1]}"
 
     def _bundle(self, tuning: Tuning, calibration: Path | None, suffix: str, progress: Progress) -> Bundle:
         name = hashlib.sha256(tuning.model_dump_json().encode()).hexdigest()[:16]
