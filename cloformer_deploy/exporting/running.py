@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
-from threading import Event
 from typing import IO, Any
 
 from cloformer_deploy.backends.registry import BACKENDS
@@ -51,9 +50,10 @@ class _Workers:
 
 
 def run(jobs: Sequence[Job], progress: Progress) -> list[list[Check]]:
-    """Run jobs side by side, one per core, each in a process of its own; if one fails, the others are ended.
+    """Run jobs side by side, each in a process of its own; if one fails, the others are ended.
 
-    The longest conversions begin first. Of jobs that need ranges of activations, the first measures for all.
+    They are one more than the cores, which are then busy while one starts or waits. The longest conversions begin
+    first. Of jobs that need ranges of activations, the first measures for all.
 
     Args:
         jobs: of one source, with one calibration set; others measure by themselves.
@@ -68,14 +68,12 @@ def run(jobs: Sequence[Job], progress: Progress) -> list[list[Check]]:
         CheckFailedError: no file meets the accuracy limit.
         RequestError: a calibration set or image is damaged, which shows as it is read.
     """
-    workers, measured = _Workers(len(jobs)), Event()
+    workers, slots = _Workers(len(jobs)), usable_cores() + 1
     order = sorted(range(len(jobs)), key=lambda index: -BACKENDS[jobs[index].format].conversion_s)
-    with tempfile.TemporaryDirectory(prefix="cloformer-deploy-") as folder, ThreadPoolExecutor(usable_cores()) as pool:
+    with tempfile.TemporaryDirectory(prefix="cloformer-deploy-") as folder, ThreadPoolExecutor(slots) as pool:
         shared = _sharing([jobs[index] for index in order], Path(folder, "measured.pt"))
-        if not any(job.measures_for for job in shared):
-            measured.set()
         try:
-            running = [pool.submit(_run, job, progress, workers, measured) for job in shared]
+            running = [pool.submit(_run, job, progress, workers) for job in shared]
             for failed in (item for item in wait(running, return_when=FIRST_EXCEPTION).done if item.exception()):
                 failed.result()
             found = {index: finished.result() for index, finished in zip(order, running, strict=True)}
@@ -83,7 +81,6 @@ def run(jobs: Sequence[Job], progress: Progress) -> list[list[Check]]:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             workers.stop()
-            measured.set()  # nobody waits any longer
 
 
 def _sharing(jobs: Sequence[Job], path: Path) -> list[Job]:
@@ -102,12 +99,10 @@ def _sharing(jobs: Sequence[Job], path: Path) -> list[Job]:
     return [job.model_copy(update=told.get(id(job))) for job in jobs]
 
 
-def _run(job: Job, progress: Progress, workers: _Workers, measured: Event) -> list[Check]:
-    if job.measured is not None and not job.measures_for:
-        measured.wait()  # the file may exist before it is whole
+def _run(job: Job, progress: Progress, workers: _Workers) -> list[Check]:
     with tempfile.TemporaryFile("w+") as log, progress.lane() as lane:
         with workers.start(log) as process:
-            checks = list(_follow(process, job, lane, measured))
+            checks = list(_follow(process, job, lane))
             code = process.wait()
         if code < 0:
             name = signal.Signals(-code).name
@@ -121,7 +116,7 @@ def _run(job: Job, progress: Progress, workers: _Workers, measured: Event) -> li
     return checks
 
 
-def _follow(process: Process, job: Job, progress: Progress, measured: Event) -> Iterator[Check]:
+def _follow(process: Process, job: Job, progress: Progress) -> Iterator[Check]:
     """Send a job, and yield the checks among the worker's events."""
     if process.stdin is None or process.stdout is None:
         raise ValueError("the worker's pipes are missing")
@@ -133,8 +128,6 @@ def _follow(process: Process, job: Job, progress: Progress, measured: Event) -> 
         match event.pop("event"):
             case "checked":
                 yield Check.model_validate(event)
-            case "measured":
-                measured.set()
             case "error":
                 raise _error(**event)
             case method:  # of `Progress`

@@ -144,12 +144,14 @@ class _Conversion:
             calibration, job.source.preprocessing, f"{job.format} {precision}", self.events
         )
         names = job.excluded_layers.get(precision, ())
-        if names:
-            # before minutes of calibration
+        known = job.measured is not None and job.measured.exists()
+        if names and not known:  # before minutes of calibration
             shape = job.source.preprocessing.shape
             outline = preparation.unequalized(self.reference, self.network, target.integer_rewrites, shape)
             check_exclusions(self.network, outline, recipe, names)
         base = self._observed(precision, images)
+        if known:
+            check_exclusions(self.network, base.traced, recipe, names)
         floats = graph.unknown(base.traced)
         if floats:
             told = ", ".join(f"{name} ({count})" for name, count in floats.items())
@@ -177,11 +179,13 @@ class _Conversion:
         import torch
 
         from cloformer_deploy.quantization import preparation
-        from cloformer_deploy.quantization.measured import load_measured
+        from cloformer_deploy.quantization.measured import await_measured
 
         job = self.job
         if self.measured is None and job.measured is not None and not job.measures_for:
-            self.measured = load_measured(job.measured)
+            if not job.measured.exists():
+                self.events.step(f"Waiting for ranges for {job.format} {precision}")
+            self.measured = await_measured(job.measured)
         others = [job.target_for(other).recipes[other] for other in job.calibrated]
         others += [target_of(key.format, key.target).recipes[key.precision] for key in job.measures_for]
         target, threads = job.target_for(precision), torch.get_num_threads()
@@ -201,7 +205,6 @@ class _Conversion:
             self.measured = preparation.measured(base, images)
         if job.measures_for and job.measured is not None and not job.measured.exists() and self.measured is not None:
             self.measured.save(job.measured)
-            self.events.send("measured")
         return base
 
     def _write(self, spec: ExportSpec, paths: Mapping[str, Path]) -> None:

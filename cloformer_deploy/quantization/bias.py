@@ -33,11 +33,33 @@ class _Errors(fx.Interpreter):
         exact = super().run_node(n)
         if n.name in self._planned and graph.kind(n) in _WITH_BIAS:
             self._simulation.env = self.env
-            error = self._simulation.computed(n) - exact
-            axes = [axis for axis in range(error.dim()) if axis != 1]
-            self.sums[n.name] = self.sums.get(n.name, torch.zeros(())) + error.sum(dim=axes, dtype=torch.float64)
-            self.counts[n.name] = self.counts.get(n.name, 0) + error.numel() // error.shape[1]
+            found = self._sum_of_pointwise(n) if _is_pointwise(n, exact) else self._sum_of_errors(n, exact)
+            self.sums[n.name] = self.sums.get(n.name, torch.zeros(())) + found
+            self.counts[n.name] = self.counts.get(n.name, 0) + exact.numel() // exact.shape[1]
         return exact
+
+    def _sum_of_errors(self, n: fx.Node, exact: Tensor) -> Tensor:
+        """Return the sum of the errors of each output channel, float64."""
+        return _sums(self._simulation.computed(n) - exact)
+
+    def _sum_of_pointwise(self, n: fx.Node) -> Tensor:
+        """Return the same of a 1x1 convolution, which is linear: it is computed from the sums of its input channels."""
+        (rounded, weight, *_), _ = self._simulation.rounded(n)
+        exact, exact_weight = (self.env[item] for item in n.all_input_nodes[:2])
+        return weight.flatten(1).double() @ _sums(rounded) - exact_weight.flatten(1).double() @ _sums(exact)
+
+
+def _sums(values: Tensor) -> Tensor:
+    """Return the sum of each channel of values (B, C, ...), float64."""
+    return values.sum(dim=[axis for axis in range(values.dim()) if axis != 1]).double()
+
+
+def _is_pointwise(node: fx.Node, output: Tensor) -> bool:
+    """Tell whether a node is a convolution that computes each pixel from the same pixel of its input alone."""
+    if graph.kind(node) != "conv":
+        return False
+    image, weight = (item.meta["val"] for item in node.all_input_nodes[:2])
+    return bool(weight.shape[2:].numel() == 1 and image.shape[2:] == output.shape[2:])
 
 
 def hold_biases(module: fx.GraphModule, plan: Plan) -> None:

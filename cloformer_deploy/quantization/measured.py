@@ -5,6 +5,7 @@ residual stream is scaled. They are matched by their fingerprints on a few image
 what has no match is observed by itself.
 """
 
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ TOLERANCE = 1e-4
 """As that of `tensor_matching`, and smaller: both forms are computed by PyTorch, which rounds alike."""
 POWERS = (0, *(sign * power for power in range(1, 7) for sign in (-1, 1)))
 """Powers of 2 that tensors may differ by, the most likely first."""
+_POLL_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,14 @@ class Measured:
         return histograms
 
     def save(self, path: Path) -> None:
-        """Write this for another process of this tool."""
-        torch.save((self.model, dict(self.seen), self.probe, dict(self.known)), path)
+        """Write this for other processes of this tool, which see the whole file or none."""
+        unfinished = path.with_suffix(".part")
+        torch.save((self.model, dict(self.seen), self.probe, dict(self.known)), unfinished)
+        unfinished.replace(path)
 
 
-def load_measured(path: Path) -> Measured:
-    """Read what `Measured.save` wrote. Never for foreign files: they could run code."""
+def await_measured(path: Path) -> Measured:
+    """Read what `Measured.save` writes, once it is there. Never for foreign files: they could run code."""
+    while not path.exists():
+        time.sleep(_POLL_S)
     return Measured(*torch.load(path, weights_only=False))

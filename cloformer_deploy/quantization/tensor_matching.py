@@ -26,11 +26,12 @@ Fingerprint = NDArray[np.float64]
 def fingerprint(values: NDArray[Any]) -> Fingerprint:
     """Return the fingerprint of a tensor of any shape and layout."""
     flat = np.asarray(values, np.float64).ravel()
-    rms = float(np.sqrt(np.mean(flat**2))) if flat.size else 0.0
-    scaled = flat / rms if rms else flat
     if not flat.size:
         return np.zeros(7)
-    moments = [scaled.mean(), np.cbrt((scaled**3).mean()), np.abs(scaled).mean(), scaled.min(), scaled.max()]
+    rms = float(np.sqrt(np.dot(flat, flat) / flat.size))
+    scaled = flat / rms if rms else flat
+    cubes = np.dot(scaled * scaled, scaled)  # numpy's power of 3 takes ten times as long
+    moments = [scaled.mean(), np.cbrt(cubes / flat.size), np.abs(scaled).mean(), scaled.min(), scaled.max()]
     return np.array([flat.size, rms, *moments])
 
 

@@ -9,7 +9,7 @@ import torch
 from cloformer_deploy.backends.registry import target_of
 from cloformer_deploy.data import Preprocessing
 from cloformer_deploy.networks import NETWORKS
-from cloformer_deploy.quantization.measured import Measured, load_measured
+from cloformer_deploy.quantization.measured import Measured, await_measured
 from cloformer_deploy.quantization.observers import Histogram, percentile
 from cloformer_deploy.quantization.plan import plan
 from cloformer_deploy.quantization.preparation import CalibrationBatches, Observed, measured, observed
@@ -45,7 +45,7 @@ def test_ranges_are_those_that_a_format_measures_itself(tmp_path: Path) -> None:
     base, images = observe(TARGETS[0], Told(), others=tuple(map(recipe_of, TARGETS)))
     path = tmp_path / "measured.pt"
     measured(base, images).save(path)
-    known = load_measured(path)
+    known = await_measured(path)
     for key in TARGETS[1:]:
         told = Told()
         shared, _ = observe(key, told, known)

@@ -60,6 +60,15 @@ def test_values_and_weights_come_to_lie_on_their_grids() -> None:
     torch.testing.assert_close(rounded_weights(weight, 8), expected)
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize(("low", "high"), [(-3.1, 5.7), (0.0, 6.0), (-1e-3, 2e-3), (-45.01, 45.01), (0.0, 0.0)])
+def test_values_are_rounded_as_torch_rounds_them(low: float, high: float, bits: int) -> None:
+    kept = Range(low, high)
+    values = torch.randn(10_000, generator=torch.manual_seed(0)) * max(high, 1e-3)
+    expected = torch.fake_quantize_per_tensor_affine(values, *kept.grid(bits), 0, 2**bits - 1)
+    assert torch.equal(on_grid(values, kept, bits), expected)
+
+
 @pytest.mark.parametrize("recipe", [MIX, CONV], ids=lambda recipe: recipe.name)
 def test_many_bits_give_the_float_model(onnx_cpu: Traced, recipe: Recipe) -> None:
     images = noise(0)

@@ -1,4 +1,7 @@
-"""Reading TFLite files, which are not trusted: LiteRT itself would follow a wrong offset or index out of the file."""
+"""Reading and writing TFLite files.
+
+What is read is not trusted: LiteRT itself would follow a wrong offset or index out of the file.
+"""
 
 import struct
 from collections.abc import Iterable
@@ -38,6 +41,17 @@ def load_model(path: Path) -> Any:
     if not all(map(_list, (graph.operators, graph.inputs, graph.outputs))):
         raise BundleError(f"{path} is a TFLite file whose graph lacks operators, inputs or outputs", _EXPORT_AGAIN)
     return model
+
+
+def packed(model: Any) -> bytes:
+    """Return the file of the schema's `ModelT` object, whose buffers all lie inside of the flatbuffer proper."""
+    import numpy as np
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    for buffer in model.buffers:
+        if isinstance(buffer.data, (bytes, bytearray)):  # of these the library writes byte after byte
+            buffer.data = np.frombuffer(buffer.data, np.uint8)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def _content(path: Path) -> bytes:

@@ -13,6 +13,7 @@ from cloformer_deploy.backends.description import Description, GraphKeys, Sectio
 from cloformer_deploy.backends.device_opener import Opener
 from cloformer_deploy.backends.target import Target
 from cloformer_deploy.backends.tflite import mediapipe
+from cloformer_deploy.backends.tflite.file import packed
 from cloformer_deploy.backends.tflite.runtime import LiteRT
 from cloformer_deploy.backends.tflite.suppressed import APP_OUTPUTS, CELLS
 from cloformer_deploy.backends.tflite.targets import TARGETS
@@ -187,7 +188,7 @@ def _finished(content: bytes, spec: ExportSpec, stored: Mapping[str, str | bytes
         entry.name, entry.buffer = key, len(model.buffers)
         model.buffers.append(buffer)
         model.metadata.append(entry)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return packed(model)
 
 
 def _name(graph: Any, maps: Sequence[Any], indices: Sequence[int], names: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cloformer_deploy.backends.base import ExportSpec
 from cloformer_deploy.backends.tflite.describe import is_quantized, operator_name
+from cloformer_deploy.backends.tflite.file import packed
 from cloformer_deploy.errors import ToolError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def quantized(
     model = flatbuffer_utils.read_model_from_bytearray(content)
     matches = _match(content, spec, prepared) if plan.recipe.needs_calibration else {}
     ranges = _prepare(model, plan, matches) if plan.recipe.needs_calibration else None
-    tool = quantizer.Quantizer(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
+    tool = quantizer.Quantizer(packed(model))
     everything = qtyping.TFLOperationName.ALL_SUPPORTED
     if ranges is None:
         tool.add_weight_only_config(".*", everything, plan.recipe.weight_bits)
@@ -93,7 +94,7 @@ def _finished(content: bytes, shares: Mapping[str, float]) -> tuple[bytes, dict[
         share = shares.get(name.removesuffix(REQUANTIZED))
         if is_quantized(tensor) and share is not None:
             clipped[name] = share
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)), clipped
+    return packed(model), clipped
 
 
 def _match(content: bytes, spec: ExportSpec, prepared: "Prepared") -> dict[int, str]:
