@@ -46,7 +46,8 @@ class _Errors(fx.Interpreter):
         """Return the same of a 1x1 convolution, which is linear: it is computed from the sums of its input channels."""
         (rounded, weight, *_), _ = self._simulation.rounded(n)
         exact, exact_weight = (self.env[item] for item in n.all_input_nodes[:2])
-        return weight.flatten(1).double() @ _sums(rounded) - exact_weight.flatten(1).double() @ _sums(exact)
+        found: Tensor = weight.flatten(1).double() @ _sums(rounded) - exact_weight.flatten(1).double() @ _sums(exact)
+        return found
 
 
 def _sums(values: Tensor) -> Tensor:
