@@ -9,6 +9,7 @@ maximum (`quantization.bounds`). Of the random weights of s none does: queries a
 """
 
 import functools
+import importlib
 import itertools
 import json
 import statistics
@@ -178,11 +179,15 @@ def _interleaved(files: Mapping[str, Path], repeats: int, rounds: int) -> dict[s
 
 
 def opened(runtime: str, path: Path, image: NDArray[np.float32]) -> Callable[[], Any]:
-    """Open a file with one thread, and give a call that computes the output of `image`."""
-    session = latency.RUNTIMES[runtime].open(path, 1)
-    if runtime == "litert":  # whose files take NHWC: the same numbers, in the order an app would have them
-        image = np.ascontiguousarray(image.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-    return lambda: session.run({INPUT_NAME: image})
+    """Open a file with one thread as `bench` and applications do, and give a call that computes the output of `image`.
+
+    `export` and `validate` ask ONNX Runtime for exact products, which take longer (docs/int8.md).
+    """
+    opener = importlib.import_module(f"cloformer_deploy.backends.{FORMAT_OF[runtime]}.opener")
+    run = opener.open_file(str(path), 1, None)
+    if runtime == "litert":  # whose files take NHWC
+        image = np.ascontiguousarray(image.transpose(0, 2, 3, 1))
+    return lambda: run({INPUT_NAME: image})
 
 
 def tables(measured: Mapping[str, Any]) -> str:
