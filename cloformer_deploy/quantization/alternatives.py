@@ -20,7 +20,7 @@ FLOAT_LAYERS: Mapping[str, str] = {
 }
 """Patterns of module paths that a tuning may keep in float, by a name."""
 
-ATTENTION = ("attend_keys_first", "attend_in_blocks", "attend_with_late_division", "attend_head_by_head")
+ATTENTION = ("attend_keys_first", "attend_few_keys_first", "attend_in_blocks", "attend_head_by_head")
 NORMALIZATION = ("normalize_in_two_steps", "normalize_axis_by_axis", "normalize_in_float16", "normalize_by_division")
 """Rewrites of one thing: a graph has at most one of each tuple."""
 

@@ -19,6 +19,8 @@ _FLOAT32 = np.finfo(np.float32)
 _HIGHEST = math.log(_FLOAT32.max)
 _LOWEST = math.log(_FLOAT32.smallest_normal)
 """Smaller numbers are subnormal, which XNNPACK may treat as 0."""
+_KEYS_LAST = 3
+"""Axis of the keys in logits (B, heads, queries, keys); in those of (B, heads, keys, queries) it is 2."""
 _SLACK = 0.1
 """Allowance for the rounding of float32 sums, one thousandth of the largest logits."""
 
@@ -38,7 +40,7 @@ def leave_out_maxima(model: nn.Module, traced: fx.GraphModule, plan: Plan) -> bo
     }
     for module in bounded.values():
         module.bounded = True
-    for node in [item for item in traced.graph.nodes if item.target is graph.ATEN.amax.default]:
+    for node in filter(_is_maximum, list(traced.graph.nodes)):
         if graph.path(node) in bounded:
             (difference,) = node.users
             difference.replace_all_uses_with(node.args[0])
@@ -50,15 +52,24 @@ def leave_out_maxima(model: nn.Module, traced: fx.GraphModule, plan: Plan) -> bo
 
 def _exp_holds(traced: fx.GraphModule, plan: Plan, path: str) -> bool:
     """Tell whether every exp, sum of exps and product with a value stays within the normal numbers of float32."""
-    product = next(node for node in traced.graph.nodes if graph.path(node) == path and graph.kind(node) == "matmul")
-    queries, keys = ({graph.source(item) for item in _origins(factor)} for factor in graph.activations(product))
+    maximum = next((node for node in traced.graph.nodes if _is_maximum(node) and graph.path(node) == path), None)
+    if maximum is None:  # it computes in another form
+        return False
+    (axis,), logits = maximum.args[1], maximum.args[0]
+    first, second = graph.activations(logits)
+    width, count = int(second.meta["val"].shape[2]), int(logits.meta["val"].shape[axis])
+    factors = (second, first) if axis == _KEYS_LAST else (first, second)
+    keys, queries = ({graph.source(item) for item in _origins(factor)} for factor in factors)
     if not {node.name for node in queries | keys} <= plan.operators & plan.ranges.keys():
         return False  # a float tensor has no bound
-    width, count = (int(side) for side in graph.activations(product)[1].meta["val"].shape[2:])
     q, (k, step) = _largest(queries, plan)[0], _largest(keys, plan)
     largest_logit = width * q * k + _SLACK
     # Keys and values are halves of one tensor, so k and its step are also the largest and the smallest nonzero value.
     return largest_logit + math.log(count * max(k, 1)) < _HIGHEST and -largest_logit + math.log(min(step, 1)) > _LOWEST
+
+
+def _is_maximum(node: fx.Node) -> bool:
+    return bool(node.target is graph.ATEN.amax.default)
 
 
 def _origins(node: fx.Node) -> Iterator[fx.Node]:

@@ -1,6 +1,7 @@
 """An attention gives up its maximum where, and only where, the ranges of what it reads keep exp within float32."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
 
 import pytest
 import torch
@@ -8,13 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import fx
 
-from cloformer_deploy.backends.registry import target_of
-from cloformer_deploy.networks.cloformer.lowering.attention import LateDivisionAttention
+from cloformer_deploy.backends.registry import lower, target_of
+from cloformer_deploy.lowering.softmax import MaximumSubtracted
+from cloformer_deploy.networks.cloformer.attention import CloAttention, GlobalAttention
+from cloformer_deploy.networks.cloformer.lowering.attention import KeysFirstAttention, LateDivisionAttention
 from cloformer_deploy.quantization import graph
 from cloformer_deploy.quantization.bounds import leave_out_maxima
 from cloformer_deploy.quantization.observers import Range
 from cloformer_deploy.quantization.plan import Plan
-from tests.quantization.small_models import SIDE, Traced, noise, traced
+from tests.quantization.small_models import SIDE, Traced, noise, small_model
 
 pytestmark = pytest.mark.integration
 
@@ -23,9 +26,27 @@ WIDTH = 4
 """Channels of a head of the small model; its pooled maps have 4 keys."""
 
 
+FORMS: Mapping[str, Callable[[], KeysFirstAttention | LateDivisionAttention]] = {
+    "few keys": lambda: KeysFirstAttention(GlobalAttention(1)),
+    "many keys": lambda: LateDivisionAttention(1),
+}
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def form(request: pytest.FixtureRequest) -> str:
+    """The form of the attention."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def small() -> Traced:
-    return traced("tflite", "cpu")
+def small(form: str) -> Traced:
+    model = lower(small_model(0), "tflite", "cpu", integer=True)
+    for item in [item for item in model.modules() if isinstance(item, CloAttention)]:
+        few = item.global_attention
+        assert isinstance(few, KeysFirstAttention)
+        if form == "many keys":
+            item.global_attention = few.otherwise
+    return Traced(model, graph.trace(model, 3, SIDE, SIDE))
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +54,9 @@ def planned(small: Traced) -> Plan:
     return small.plan(RECIPE, noise(0))
 
 
-def attentions(small: Traced) -> dict[str, LateDivisionAttention]:
-    return {name: item for name, item in small.model.named_modules() if isinstance(item, LateDivisionAttention)}
+def attentions(small: Traced) -> list[MaximumSubtracted]:
+    modules = [item.global_attention for item in small.model.modules() if isinstance(item, CloAttention)]
+    return [item for item in modules if isinstance(item, MaximumSubtracted)]
 
 
 def with_ranges(small: Traced, planned: Plan, q: Range, kv: Range) -> Plan:
@@ -81,8 +103,8 @@ def test_floats_prove_nothing(small: Traced) -> None:
     model, traced = graph.copied(small.model, small.module)
     assert leave_out_maxima(model, traced, left)
     assert maxima(traced) == 1
-    assert [item.bounded for item in attentions(dataclasses.replace(small, model=model)).values()] == [False, True]
-    assert not any(item.bounded for item in attentions(small).values())
+    assert [item.bounded for item in attentions(dataclasses.replace(small, model=model))] == [False, True]
+    assert not any(item.bounded for item in attentions(small))
 
 
 @pytest.mark.parametrize(("largest", "expected"), [(70.0, True), (81.0, True), (86.0, False), (1000.0, False)])
@@ -94,7 +116,7 @@ def test_the_limit_is_that_of_exp(small: Traced, planned: Plan, largest: float, 
 @settings(max_examples=50, deadline=None)
 @given(st.floats(0.1, 30), st.floats(0.01, 30), st.integers(0, 2**31))
 def test_what_is_proven_holds_at_the_ends_of_the_ranges(
-    small: Traced, planned: Plan, q: float, kv: float, seed: int
+    form: str, small: Traced, planned: Plan, q: float, kv: float, seed: int
 ) -> None:
     plan = with_ranges(small, planned, Range(-q, q), Range(-kv, kv))
     if not bounded(small, plan):
@@ -103,7 +125,7 @@ def test_what_is_proven_holds_at_the_ends_of_the_ranges(
     generator = torch.Generator().manual_seed(seed)
     queries = q * torch.randint(-1, 2, (2, WIDTH, 8, 8), generator=generator).float()
     pooled = kv * torch.randint(-1, 2, (2, 2 * WIDTH, 1, 4), generator=generator).float()
-    attention = LateDivisionAttention(1)
+    attention = FORMS[form]()
     exact = attention(queries.double(), pooled.double())
     attention.bounded = True
     torch.testing.assert_close(attention(queries, pooled).double(), exact, rtol=1e-4, atol=1e-4 * kv)

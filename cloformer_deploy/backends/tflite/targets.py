@@ -6,7 +6,7 @@ from cloformer_deploy.backends.target import FOLDS, Target
 from cloformer_deploy.quantization.recipes import INT8, MIX, MIXED_NPU, PREDICTIONS, STEM_ENDS, W8, Recipe
 
 _ETHOS_U = (*FOLDS, "normalize_axis_by_axis", "attend_in_blocks", "clip_by_relus")
-_CPU = (*FOLDS, "normalize_in_two_steps", "attend_with_late_division", "split_large_depthwise_kernels")
+_CPU = (*FOLDS, "normalize_in_two_steps", "attend_few_keys_first", "split_large_depthwise_kernels")
 TARGETS: Mapping[str, Target] = {
     target.name: target
     for target in (

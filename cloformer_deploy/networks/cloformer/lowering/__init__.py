@@ -7,10 +7,10 @@ from cloformer_deploy.lowering.depthwise import split_large_depthwise_kernels
 from cloformer_deploy.networks.base import Rewrite
 from cloformer_deploy.networks.cloformer.lowering.affine import fold_group_norm_affine
 from cloformer_deploy.networks.cloformer.lowering.attention import (
+    attend_few_keys_first,
     attend_head_by_head,
     attend_in_blocks,
     attend_keys_first,
-    attend_with_late_division,
 )
 from cloformer_deploy.networks.cloformer.lowering.branches import separate_branches
 from cloformer_deploy.networks.cloformer.lowering.head import clip_by_relus
@@ -36,8 +36,8 @@ REWRITES: Mapping[str, Rewrite] = {
         normalize_in_float16,
         normalize_by_division,
         attend_keys_first,
+        attend_few_keys_first,
         attend_in_blocks,
-        attend_with_late_division,
         attend_head_by_head,
         separate_branches,
         split_large_depthwise_kernels,

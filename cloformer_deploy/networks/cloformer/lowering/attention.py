@@ -1,7 +1,7 @@
 """Forms of the global attention, one per memory layout. All take and give what `GlobalAttention` does."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -17,28 +17,36 @@ BLOCK_LOGITS = 40_000
 of 384 KB, which compilers for Ethos-U assume, holds two such tensors."""
 PARTS = 4
 MOST_KEYS = 64
-"""Most keys that `KeysFirstAttention` is faster with in ONNX Runtime: with 196 it is slower, with 784 four times."""
+"""Most keys that `KeysFirstAttention` is used with: in ONNX Runtime with 196 it is slower, with 784 four times."""
 
 
-class KeysFirstAttention(GlobalAttention):
-    """For ONNX Runtime: logits (B, heads, keys, queries), so that every tensor stays channels-first, untransposed.
+class KeysFirstAttention(GlobalAttention, MaximumSubtracted):
+    """For CPUs: logits (B, heads, keys, queries), so that the weights are read along the queries, untransposed.
 
-    The softmax, whose kernel wants the keys last, is written out. Its sums are a product with ones, which is faster
-    than ReduceSum over that axis; its division comes after the product with the values, which has dim_head rows
-    instead of one for every key. There are ones for each head: OpenCV's product does not repeat those of one. Of more
-    than `MOST_KEYS` keys the softmax over the last axis is faster, and the form is that of `GlobalAttention`.
+    The softmax, whose kernels want the keys last, is written out. Its sums are a product with ones, which ONNX Runtime
+    computes faster than ReduceSum over that axis, and litert-torch makes a sum; its division comes after the product
+    with the values, which has dim_head rows instead of one for every key. There are ones for each head: OpenCV's
+    product does not repeat those of one.
+
+    Args:
+        otherwise: the form for more than `MOST_KEYS` keys, with which this one is slower.
     """
+
+    def __init__(self, otherwise: GlobalAttention) -> None:
+        super().__init__(otherwise.heads)
+        self.otherwise = otherwise
 
     def forward(self, q: Tensor, kv: Tensor) -> Tensor:
         """See `GlobalAttention.forward`."""
         if math.prod(sizes(kv)[2:]) > MOST_KEYS:
-            return super().forward(q, kv)
+            attended: Tensor = self.otherwise(q, kv)
+            return attended
         shape = sizes(q)
         batch, channels = shape[:2]
         queries = q.reshape(batch, self.heads, channels // self.heads, -1)
         keys, values = kv.reshape(batch, 2 * self.heads, channels // self.heads, -1).chunk(2, dim=1)
         logits = keys.transpose(2, 3) @ queries
-        weights = torch.exp(logits - logits.amax(dim=2, keepdim=True))
+        weights = torch.exp(logits if self.bounded else logits - logits.amax(dim=2, keepdim=True))
         sums = weights.new_ones(1, self.heads, 1, sizes(weights)[2]) @ weights
         return (values @ weights / sums).reshape(shape)
 
@@ -174,26 +182,27 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def attend_keys_first(model: nn.Module) -> None:
-    """Replace every `GlobalAttention` by `KeysFirstAttention`, in place."""
+    """Replace every `GlobalAttention` by `KeysFirstAttention`, in place; of many keys it stays as it is."""
     _replace(model, KeysFirstAttention)
+
+
+def attend_few_keys_first(model: nn.Module) -> None:
+    """Do as `attend_keys_first`, with `LateDivisionAttention` for many keys."""
+    _replace(model, lambda before: KeysFirstAttention(LateDivisionAttention(before.heads)))
 
 
 def attend_in_blocks(model: nn.Module) -> None:
     """Replace every `GlobalAttention` by `BlockwiseAttention`, in place."""
-    _replace(model, BlockwiseAttention)
-
-
-def attend_with_late_division(model: nn.Module) -> None:
-    """Replace every `GlobalAttention` by `LateDivisionAttention`, in place."""
-    _replace(model, LateDivisionAttention)
+    _replace(model, lambda before: BlockwiseAttention(before.heads))
 
 
 def attend_head_by_head(model: nn.Module) -> None:
     """Replace every `GlobalAttention` by `HeadByHeadAttention`, in place."""
-    _replace(model, HeadByHeadAttention)
+    _replace(model, lambda before: HeadByHeadAttention(before.heads))
 
 
-def _replace(model: nn.Module, form: type[GlobalAttention]) -> None:
-    for module in model.modules():
+def _replace(model: nn.Module, form: Callable[[GlobalAttention], GlobalAttention]) -> None:
+    """Put what `form` makes of it in the place of every `GlobalAttention`."""
+    for module in list(model.modules()):
         if isinstance(module, CloAttention) and module.global_heads:
-            module.global_attention = form(cast(GlobalAttention, module.global_attention).heads)
+            module.global_attention = form(cast(GlobalAttention, module.global_attention))

@@ -23,10 +23,10 @@ from cloformer_deploy.networks.cloformer.lowering.affine import fold_group_norm_
 from cloformer_deploy.networks.cloformer.lowering.attention import (
     BLOCK_LOGITS,
     BlockwiseAttention,
+    attend_few_keys_first,
     attend_head_by_head,
     attend_in_blocks,
     attend_keys_first,
-    attend_with_late_division,
 )
 from cloformer_deploy.networks.cloformer.lowering.branches import BranchSumBlock, separate_branches
 from cloformer_deploy.networks.cloformer.lowering.hidden_groups import (
@@ -71,8 +71,8 @@ EACH: list[tuple[Rewrite, ...]] = [
     (fold_group_norm_affine, normalize_by_division),
     (fold_batch_norm, fold_group_norm_affine, shrink_residual_stream),
     (attend_keys_first,),
+    (attend_few_keys_first,),
     (attend_in_blocks,),
-    (attend_with_late_division,),
     (attend_head_by_head,),
     (split_large_depthwise_kernels,),
     (group_hidden_channels,),
@@ -171,12 +171,18 @@ def test_separate_branches_need_the_scales_folded() -> None:
 
 
 @pytest.mark.parametrize(
-    "rewrite", [attend_keys_first, attend_in_blocks, attend_with_late_division, attend_head_by_head]
+    "rewrite",
+    [
+        attend_keys_first,
+        attend_few_keys_first,
+        attend_in_blocks,
+        attend_head_by_head,
+    ],
 )
 def test_every_global_attention_is_replaced(rewrite: Rewrite) -> None:
     model = as_trained(VARIANTS["xxs"].of_classes(5), seed=6)
     rewrite(model)
-    assert not any(type(module) is GlobalAttention for module in model.modules())
+    assert not any(type(block.attn.global_attention) is GlobalAttention for block in model.blocks)
 
 
 def test_no_large_depthwise_kernel_is_left() -> None:
