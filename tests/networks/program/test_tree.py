@@ -9,7 +9,11 @@ from torch import Tensor, nn
 from cloformer_deploy.backends.registry import lower
 from cloformer_deploy.networks.cloformer import CloAttention
 from cloformer_deploy.networks.cloformer.attention import GlobalAttention
-from cloformer_deploy.networks.cloformer.lowering.attention import MOST_KEYS, KeysFirstAttention
+from cloformer_deploy.networks.cloformer.lowering.attention import (
+    MOST_KEYS,
+    KeysFirstAttention,
+    LateDivisionAttention,
+)
 from cloformer_deploy.networks.program.network import ProgramNetwork
 from cloformer_deploy.networks.program.rewrites import GroupedNorm
 from cloformer_deploy.networks.program.tracing import traced
@@ -95,3 +99,13 @@ def test_many_keys_are_attended_to_with_the_softmax_last(side: int) -> None:
     graph = torch.export.export(form, (q, kv)).graph
     written_out = any("exp" in str(node.target) for node in graph.nodes if "expand" not in str(node.target))
     assert written_out == (side**2 <= MOST_KEYS)
+
+
+def test_many_keys_are_attended_to_in_the_form_that_is_given() -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, kv = torch.randn(2, 32, 12, 12, generator=generator), torch.randn(2, 64, 9, 9, generator=generator)
+    late = LateDivisionAttention(2)
+    late.bounded = True
+    found = KeysFirstAttention(late)(10 * q, 10 * kv)
+    assert found.isnan().any()  # its exp overflows: no maximum is subtracted
+    assert KeysFirstAttention(LateDivisionAttention(2))(10 * q, 10 * kv).isfinite().all()
