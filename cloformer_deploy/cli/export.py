@@ -189,6 +189,15 @@ def command(
         int,
         typer.Option(help="Evaluations that --max-drop may use per file.", metavar="N", rich_help_panel=_ACCURACY),
     ] = DEFAULT_BUDGET,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            help="Run the images of --max-drop on all cores of this machine (ray) or of a cluster (ray:HOST:PORT).",
+            metavar="ray[:ADDRESS]",
+            show_default="this process",
+            rich_help_panel=_ACCURACY,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -240,6 +249,7 @@ def command(
         max_drop_pp=max_drop,
         data=data,
         budget=budget,
+        workers=workers,
         recipe=recipe,
         compile_for=tuple(compile_for or ()),
     )

@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 _BATCH = 32
 
 
-def check_limit(max_drop_pp: float | None, data: Path | None, budget: int, calibrated: bool) -> None:
+def check_limit(
+    max_drop_pp: float | None, data: Path | None, budget: int, workers: str | None, calibrated: bool
+) -> None:
     """Check that a limit can be asked for like this.
 
     Args:
         max_drop_pp: the limit, percentage points; None is no limit.
         data: labeled images.
         budget: evaluations that the search for one file may use.
+        workers: run the images.
         calibrated: whether any requested artifact has integer activations.
 
     Raises:
@@ -34,6 +37,9 @@ def check_limit(max_drop_pp: float | None, data: Path | None, budget: int, calib
     if max_drop_pp is None:
         if data is not None:
             raise RequestError(f"--data {data} is for an accuracy limit, and none was given", "add --max-drop PP")
+        if workers is not None:
+            hint = "add --max-drop PP --data PATH, or leave --workers out"
+            raise RequestError(f"--workers {workers} is for an accuracy limit, and none was given", hint)
         return
     if not math.isfinite(max_drop_pp) or not 0 <= max_drop_pp <= 100:
         raise RequestError(f"--max-drop {max_drop_pp} must be 0 to 100", "give percentage points, such as 0.3")

@@ -9,23 +9,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from cloformer_deploy.backends.base import ExportSpec
-from cloformer_deploy.backends.registry import BACKENDS, runtime_for
-from cloformer_deploy.bundle import digest
-from cloformer_deploy.data import Batch
+from cloformer_deploy.backends.registry import BACKENDS
+from cloformer_deploy.bundle import ListedFiles, digest
 from cloformer_deploy.errors import CheckFailedError, ToolError
 from cloformer_deploy.exporting.jobs import Accuracy, AccuracyLimit, Job
 from cloformer_deploy.exporting.search_state import Evaluated, read_state, write_state
+from cloformer_deploy.exporting.trial_work import FileTrial, ReferenceTrial
 from cloformer_deploy.networks import NETWORKS
 from cloformer_deploy.progress import Progress
 from cloformer_deploy.quantization.search import Trial, largest_cost, search
 from cloformer_deploy.quantization.sensitivity import Sensitivity
-from cloformer_deploy.system.files import naming
 from cloformer_deploy.system.packages import installed_version
 from cloformer_deploy.tasks import task_of
-from cloformer_deploy.validation import artifact_outputs, reference_outputs
+from cloformer_deploy.validation.cached_inference import results
+from cloformer_deploy.validation.inference import threads_restored
+from cloformer_deploy.validation.workers import workers_of
+from cloformer_deploy.validation.workers.base import Work
 
 if TYPE_CHECKING:
     from cloformer_deploy.quantization.preparation import Observed
@@ -42,8 +43,7 @@ class AccuracySearch:
         job: the conversion that it is part of.
         limit: the job's.
         precision: the artifact's.
-        reference: PyTorch's model.
-        base: the same model, ready to be planned.
+        base: PyTorch's model, ready to be planned.
         calibration_sha256: of the set that it was observed on.
         write: writes a file with these blocks excluded from quantization, and returns its spec.
         progress: is told what is going on.
@@ -54,14 +54,13 @@ class AccuracySearch:
         job: Job,
         limit: AccuracyLimit,
         precision: str,
-        reference: nn.Module,
         base: "Observed",
         calibration_sha256: str,
         write: Callable[[Sequence[str], Path], ExportSpec],
         progress: Progress,
     ) -> None:
         source = job.source
-        self._job, self._limit, self._precision, self._reference = job, limit, precision, reference
+        self._job, self._limit, self._precision = job, limit, precision
         self._write, self._progress = write, progress
         self._task = task_of(source)
         self._images = self._task.open_data(limit.data, source.num_classes, source.labels)
@@ -79,8 +78,13 @@ class AccuracySearch:
 
         Raises:
             CheckFailedError: no candidate within the budget meets the limit.
-            ToolError: a conversion or a run failed, or the state cannot be written.
+            MissingPartError: a worker has another environment than this process.
+            ToolError: a conversion, a run or the workers failed, or the state cannot be written.
         """
+        with workers_of(self._limit.workers, self._progress) as self._workers:
+            return self._found()
+
+    def _found(self) -> tuple[ExportSpec, Accuracy]:
         self._evaluate_pytorch()
         outcome = search(
             list(self._sensitivity.blocks),
@@ -112,12 +116,19 @@ class AccuracySearch:
         self._count("PyTorch", self._state.expected is None)
         if self._state.expected is not None:
             return
-        found: list[str] = []
-        for batch in self._batches():
-            images = self._job.source.preprocessing.normalize(batch.pixels)
-            outputs = reference_outputs(self._reference, images, self._task.outputs)
-            found += [item.hex() for item in self._task.evidence(outputs, outputs, batch.truths)]
-        self._save(expected=tuple(found))
+        weights = self._job.source.weights
+        listed = ListedFiles(weights.parent, {weights.name: digest(weights)})
+        evidence = self._evidence(ReferenceTrial(self._job, self._images, listed))
+        self._save(expected=tuple(item.hex() for item in evidence))
+
+    def _evidence(self, work: Work) -> list[bytes]:
+        """Return the evidence of each image."""
+        evidence: list[bytes] = []
+        with threads_restored():
+            for place, (found,) in results(work, None, self._workers):
+                evidence += found
+                self._progress.advance(place.stop, len(self._images))
+        return evidence
 
     def _measure(self, block: str) -> float:
         """Return the error of the outputs when one block alone is quantized, on some of the images."""
@@ -164,15 +175,11 @@ class AccuracySearch:
     def _run(self, path: Path, excluded: tuple[str, ...], sha256: str) -> Evaluated:
         """Run a file on all images: one evaluation."""
         self._count(self._described(excluded), new=True)
-        source, task = self._job.source, self._task
-        session = runtime_for(self._job.format).open(path)
-        evidence: list[bytes] = []
-        for batch in self._batches():
-            with naming(path.name):
-                found = artifact_outputs(session, batch.pixels, source.preprocessing, self._job.input_kind)
-            evidence += task.evidence(found, found, batch.truths)
+        root = self._job.paths[self._precision].parent
+        listed = ListedFiles(root, {path.relative_to(root).as_posix(): sha256})
+        evidence = self._evidence(FileTrial(self._job, self._images, listed))
         expected = [bytes.fromhex(item) for item in self._state.expected or ()]
-        compared = task.compare(expected, evidence, self._images.labels)
+        compared = self._task.compare(expected, evidence, self._images.labels)
         if compared.drop_pp is None or compared.drop_ci95_pp is None:
             raise ToolError(f"{path.name} cannot be judged: {self._images.name} has no labels", "give labeled images")
         made = Evaluated(
@@ -187,13 +194,6 @@ class AccuracySearch:
 
     def _known(self, excluded: tuple[str, ...]) -> Evaluated | None:
         return next((item for item in self._state.files if item.excluded_layers == excluded), None)
-
-    def _batches(self) -> Iterator[Batch]:
-        done = 0
-        for batch in self._images.batches(self._job.source.preprocessing, _BATCH):
-            yield batch
-            done += len(batch.pixels)
-            self._progress.advance(done, len(self._images))
 
     def _count(self, what: str, new: bool) -> None:
         self._used += 1

@@ -28,12 +28,14 @@ class AccuracyLimit(Strict):
         budget: evaluations that the search for one file may use.
         data: labeled images.
         data_sha256: of their targets and pixels.
+        workers: run the images, see `validation.workers.workers_of`; None is the job's own process.
     """
 
     max_drop_pp: float
     budget: int
     data: AnyPath
     data_sha256: str
+    workers: str | None = None
 
 
 class Source(Strict):

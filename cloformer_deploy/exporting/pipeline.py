@@ -73,6 +73,7 @@ def export(request: ExportRequest, progress: Progress) -> Export:
         require(*backend.modules, extra=backend.extra)
     progress.step("Reading the weights")
     # Imported here: torch takes seconds to import, which a rejected request need not wait for.
+    from cloformer_deploy.validation.workers import joinable
     from cloformer_deploy.weights.checkpoints import checkpoint_bytes, load_checkpoint
 
     said = None if request.architecture is None else read_configuration(request.architecture, configuration_keys())
@@ -99,12 +100,16 @@ def export(request: ExportRequest, progress: Progress) -> Export:
         head = head.model_copy(update={"calibrations": (images,)})
     recipe = _recipe(request, checkpoint)
     output = request.output or Path("exports", checkpoint.name)
-    with BundleWriter(output, head, overwrite=request.overwrite) as writer, reachable(writer.staging) as staging:
+    with (
+        joinable(request.workers, progress) as workers,
+        BundleWriter(output, head, overwrite=request.overwrite) as writer,
+        reachable(writer.staging) as staging,
+    ):
         source = Source.of(head, staging / head.weights.file)
         limit = None
         if request.max_drop_pp is not None and request.data is not None and calibration is not None:
             asked = (request.max_drop_pp, request.data, request.budget)
-            limit = accuracy_limit(*asked, source, calibration, progress)
+            limit = accuracy_limit(*asked, source, calibration, progress).model_copy(update={"workers": workers})
         bundled = calibration.bundled if calibration is not None else None
         jobs = [_job(request, name, source, output, bundled, limit, recipe) for name in request.formats]
         for job in jobs:  # before the minutes that converting takes, not after

@@ -45,6 +45,7 @@ class ExportRequest:
         max_drop_pp: accuracy limit of files with integer activations, percentage points; None is no limit.
         data: labeled images for the limit.
         budget: evaluations that the search for one such file may use.
+        workers: run the images of the searches, see `validation.workers.workers_of`; None is this machine's processes.
         recipe: recipe file of one artifact, as `blame` and `tune` write it.
         compile_for: NPUs, keys of `npu.NPUS`, whose compiled forms are kept beside the files for them.
     """
@@ -69,6 +70,7 @@ class ExportRequest:
     max_drop_pp: float | None = None
     data: Path | None = None
     budget: int = DEFAULT_BUDGET
+    workers: str | None = None
     recipe: Path | None = None
     compile_for: Sequence[str] = ()
 
@@ -128,7 +130,7 @@ def check_request(request: ExportRequest) -> None:
     if request.recipe is not None and request.max_drop_pp is not None:
         raise RequestError("--recipe and --max-drop both choose what stays float", "give one of them")
     calibrated = any(target.calibrated(item) for _, target in request.targets() for item in request.precisions)
-    check_limit(request.max_drop_pp, request.data, request.budget, calibrated)
+    check_limit(request.max_drop_pp, request.data, request.budget, request.workers, calibrated)
 
 
 def _check_options(request: ExportRequest) -> None:

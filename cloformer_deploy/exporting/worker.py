@@ -170,7 +170,7 @@ class _Conversion:
                 pass
             return spec
 
-        search = AccuracySearch(job, job.limit, precision, self.reference, base, calibration.sha256, write, self.events)
+        search = AccuracySearch(job, job.limit, precision, base, calibration.sha256, write, self.events)
         spec, accuracy = search.run()
         self._check(path, precision, spec, accuracy)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cloformer_deploy import __version__
 from cloformer_deploy.backends.base import Runtime, Session
-from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.bundle import Bundle, ListedFiles
 from cloformer_deploy.bundle.manifest import Artifact
 from cloformer_deploy.data import Dataset
 from cloformer_deploy.errors import MissingPartError
@@ -20,9 +20,9 @@ from cloformer_deploy.system.files import naming
 from cloformer_deploy.tasks import Outputs, Task, task_of
 from cloformer_deploy.tasks.distances import image_distances
 from cloformer_deploy.validation.cache import key
-from cloformer_deploy.validation.inference import artifact_outputs, reference_outputs
+from cloformer_deploy.validation.inference import artifact_outputs, reference_outputs, use_one_thread
 from cloformer_deploy.validation.workers.base import Lot, Pixels
-from cloformer_deploy.validation.workers.environment import of_images
+from cloformer_deploy.validation.workers.environment import of_pytorch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,7 +91,7 @@ class BundleWork:
     """
 
     def __init__(self, bundle: Bundle, images: Dataset, candidates: Sequence[Candidate]) -> None:
-        self.bundle: Bundle | None = bundle
+        self.files: ListedFiles | None = bundle.listed
         self._bundle, self.images, self._candidates = bundle, images, candidates
         self.preprocessing = bundle.manifest.preprocessing
         self._task: Task = task_of(bundle.manifest)
@@ -119,11 +119,7 @@ class BundleWork:
 
     def environment(self) -> Mapping[str, str]:
         """See `Work.environment`."""
-        import torch
-
-        processor = f"{platform.system()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-        versions = dict(item.version() for item in self._candidates)
-        return {**of_images(), "torch": version("torch"), "the processor": processor, **versions}
+        return {**of_pytorch(), **dict(item.version() for item in self._candidates)}
 
     def open(self, subjects: Sequence[int]) -> None:
         """See `Work.open`."""
@@ -134,25 +130,18 @@ class BundleWork:
 
     def prepare(self, pixels: Pixels) -> Outputs:
         """See `Work.prepare`: PyTorch's outputs."""
-        _use_one_thread()
+        use_one_thread()
         return reference_outputs(self.model, self.preprocessing.normalize(pixels), self._task.outputs)
 
     def run(self, subject: int, lot: Lot) -> Sequence[bytes]:
         """See `Work.run`: distances of each image (`tasks.distances`) and then evidence."""
-        _use_one_thread()
+        use_one_thread()
         found = lot.prepared
         if subject > 0:
             found = self._candidates[subject - 1].outputs(lot.pixels, lot.prepared)
         distances = image_distances(lot.prepared, found, self._task.outputs)
         evidence = self._task.evidence(found, lot.prepared, lot.truths)
         return [a + b for a, b in zip(distances, evidence, strict=True)]
-
-
-def _use_one_thread() -> None:
-    """Have PyTorch compute on one thread: with more, the last digits depend on their number."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def reference_model(bundle: Bundle) -> "nn.Module":

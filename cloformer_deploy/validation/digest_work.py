@@ -14,7 +14,7 @@ class DigestWork:
     """See `Work`: its one subject is `image_digest`."""
 
     keys: Sequence[bytes] = (key("digest"),)
-    bundle = None
+    files = None
 
     def __init__(self, images: Dataset, preprocessing: Preprocessing) -> None:
         self.images, self.preprocessing = images, preprocessing

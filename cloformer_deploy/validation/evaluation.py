@@ -5,7 +5,6 @@ Of each image and artifact only compact evidence is kept (`Task.evidence`) and a
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -28,7 +27,7 @@ from cloformer_deploy.tasks.distances import distance_bytes, summarize
 from cloformer_deploy.validation.bundle_work import BundleWork, Candidate
 from cloformer_deploy.validation.cache import Cache, key
 from cloformer_deploy.validation.cached_inference import results
-from cloformer_deploy.validation.inference import reference_outputs
+from cloformer_deploy.validation.inference import reference_outputs, threads_restored
 from cloformer_deploy.validation.workers.base import Workers
 
 if TYPE_CHECKING:
@@ -142,7 +141,7 @@ class Evaluation:
     def _found(self, progress: Progress) -> list[list[bytes]]:
         """Return distances and evidence of each image: PyTorch's, then those of each executed artifact."""
         found: list[list[bytes]] = [[] for _ in self._work.keys]
-        with _threads_restored():
+        with threads_restored():
             for place, lots in results(self._work, self._cache, self._workers):
                 for kept, new in zip(found, lots, strict=True):
                     kept += new
@@ -202,15 +201,3 @@ def _candidates(bundle: Bundle, npu: Npu | None) -> list[Candidate]:
     if not found:
         raise no_artifact(npu, bundle.root)
     return found
-
-
-@contextmanager
-def _threads_restored() -> Iterator[None]:
-    """Give PyTorch back the number of threads that it had: the work sets it to one."""
-    import torch
-
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

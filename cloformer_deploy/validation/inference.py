@@ -1,6 +1,7 @@
 """Outputs for the same images, from PyTorch and from an artifact."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,3 +75,22 @@ def _check_shapes(found: Outputs, batch: int, expected: Outputs | None) -> None:
 def rows(outputs: Outputs, indices: Sequence[int]) -> Outputs:
     """Return the outputs of some images of a batch."""
     return {name: values[list(indices)] for name, values in outputs.items()}
+
+
+def use_one_thread() -> None:
+    """Have PyTorch compute on one thread: with more, the last digits depend on their number."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def threads_restored() -> Iterator[None]:
+    """Give PyTorch back the number of threads that it had, which `use_one_thread` changes."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

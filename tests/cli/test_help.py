@@ -44,6 +44,7 @@ OPTIONS = {
     "export": (
         *("--variant", "--weights", "--format", "--precision", "--target", "--input", "--input-size", "--batch"),
         *("--output", "--overwrite", "--json", "--labels", "--ios", "--opset", "--max-drop", "--data", "--budget"),
+        "--workers",
         *("--recipe", "--calibration", "--architecture", "--head", "--scores", "--integer-io", "--compile-for"),
     ),
     "calibrate": ("IMAGES", "--count", "--seed", "--input-size", "--color", "--whole", "--output", "--json"),

@@ -4,6 +4,7 @@ Tests on real nodes take ten seconds and more, most of it for starting Ray, and 
 shows that a lost node, another version or a missing file leaves the answer as it is.
 """
 
+import json
 import os
 import re
 import shutil
@@ -18,8 +19,9 @@ import pytest
 
 from cloformer_deploy.bundle import Bundle
 from cloformer_deploy.cli.app import EXIT_INTERRUPTED
-from tests.cli.command_line import COMMAND, CopyBundle, edit_manifest, hide, invoke, spawn
+from tests.cli.command_line import COMMAND, CopyBundle, Outcome, edit_manifest, hide, invoke, spawn
 from tests.cli.conftest import copier
+from tests.cli.limited import INT8, calibration, save_images
 from tests.cli.noise import write
 from tests.processes import Processes
 from tests.ray_nodes import RayCluster
@@ -103,6 +105,42 @@ def test_a_node_that_sees_no_file_gives_the_same(cluster: RayCluster, folder: Pa
     assert "does not see bundle as it is here: its files are sent to it" in shown.stderr
     kept = [path.name for path in Path(tempfile.gettempdir()).iterdir()]
     assert [name for name in kept if re.match("cloformer-deploy-[0-9a-f]{32}", name)] == []
+
+
+@pytest.fixture(scope="module")
+def searched(folder: Path) -> tuple[tuple[str, ...], Outcome]:
+    """A search for blocks that stay float, with its answer without other workers."""
+    save_images(folder / "labeled", "validation", 40, 1.0)
+    clipping = calibration(folder / "clipping", 0.5, 8)
+    asked = (*INT8, "--calibration", str(clipping), "--data", str(folder / "labeled"), "--max-drop", "0")
+    (folder / "alone").mkdir()
+    return asked, spawn(*asked, cwd=folder / "alone")
+
+
+def same_search(shown: Outcome, expected: Outcome) -> None:
+    assert shown.code == 0, shown.stderr
+    assert shown.stdout == expected.stdout
+    assert json.loads(shown.stdout)["artifacts"][0]["excluded_layers"]
+
+
+@pytest.mark.integration
+def test_a_search_on_a_node_that_sees_no_file(
+    cluster: RayCluster, folder: Path, searched: tuple[tuple[str, ...], Outcome]
+) -> None:
+    """It is sent each candidate, and told of that once."""
+    (folder / "unseen").mkdir()
+    workers = ("--workers", f"ray:{cluster.address}")
+    shown = spawn(*searched[0], *workers, cwd=folder / "unseen", env=cluster.environment)
+    same_search(shown, searched[1])
+    assert shown.stderr.count("images are sent to it") == shown.stderr.count("its files are sent to it") == 1
+
+
+@pytest.mark.integration
+def test_a_search_on_ray_on_this_machine(folder: Path, searched: tuple[tuple[str, ...], Outcome]) -> None:
+    (folder / "seen").mkdir()
+    shown = spawn(*searched[0], "--workers", "ray", cwd=folder / "seen")
+    same_search(shown, searched[1])
+    assert "sent" not in shown.stderr
 
 
 @pytest.mark.integration

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 
-from cloformer_deploy.bundle.bundle import Bundle, digest
+from cloformer_deploy.bundle import Bundle, digest
 from tests.artifacts import artifact_of
 
 

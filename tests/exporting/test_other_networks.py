@@ -14,7 +14,7 @@ from PIL import Image
 
 from cloformer_deploy.backends.registry import BACKENDS
 from cloformer_deploy.blame import blame, reexport
-from cloformer_deploy.bundle.bundle import Bundle, digest
+from cloformer_deploy.bundle import Bundle, digest
 from cloformer_deploy.data import Preprocessing, make_calibration, probe_images
 from cloformer_deploy.data.rendered import render
 from cloformer_deploy.errors import RequestError

@@ -39,6 +39,7 @@ ONNX = ExportRequest(("onnx",))
         ({"variant": "xl"}, "'xl'"),
         ({"max_drop_pp": 0.3}, "labeled images"),
         ({"data": Path("images")}, "--data images"),
+        ({"workers": "ray"}, "--workers ray is for an accuracy limit"),
         ({"max_drop_pp": -1.0, "data": Path("images")}, "--max-drop -1.0"),
         ({"max_drop_pp": float("nan"), "data": Path("images")}, "--max-drop nan"),
         ({"max_drop_pp": 0.3, "data": Path("images")}, "none was asked for"),

@@ -9,7 +9,7 @@ import pytest
 from cloformer_deploy.backends.base import INPUT_NAME
 from cloformer_deploy.backends.tflite.describe import operator_name
 from cloformer_deploy.backends.tflite.file import load_model
-from cloformer_deploy.bundle.bundle import Bundle, digest
+from cloformer_deploy.bundle import Bundle, digest
 from cloformer_deploy.bundle.manifest import CompiledFile
 from cloformer_deploy.data import Preprocessing, probe_images
 from cloformer_deploy.errors import BundleError

@@ -14,7 +14,7 @@ from cloformer_deploy.backends.base import INPUT_NAME
 from cloformer_deploy.backends.onnx.file import load_model
 from cloformer_deploy.backends.onnx.tensors import OnnxTensors
 from cloformer_deploy.backends.registry import runtime_for
-from cloformer_deploy.bundle.bundle import Bundle, digest
+from cloformer_deploy.bundle import Bundle, digest
 from cloformer_deploy.bundle.manifest import MANIFEST_NAME
 from cloformer_deploy.data import Preprocessing, make_calibration, probe_images
 from cloformer_deploy.errors import ToolError

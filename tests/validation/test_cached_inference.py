@@ -21,7 +21,7 @@ COUNT = 2 * BATCH_SIZE + 5
 class Sums:
     """Work whose result is the sum of an image's pixels times a factor; counts the images it is run on."""
 
-    bundle = None
+    files = None
 
     def __init__(self, images: Dataset, factors: Sequence[int], preprocessing: Preprocessing) -> None:
         self.images, self.preprocessing, self._factors = images, preprocessing, factors

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cloformer_deploy.backends.registry import DEFAULT_FORMATS, lower
-from cloformer_deploy.bundle.bundle import Bundle, digest
+from cloformer_deploy.bundle import Bundle, digest
 from cloformer_deploy.data.rendered import render
 from cloformer_deploy.gate import DriftConfig, gate
 from cloformer_deploy.networks.cloformer import CloFormer

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.bundle import ListedFiles
 from cloformer_deploy.data import Dataset, Preprocessing
 from cloformer_deploy.tasks import Outputs
 from cloformer_deploy.validation.inference import rows
@@ -78,12 +78,12 @@ class Work(Protocol):
         ...
 
     @property
-    def bundle(self) -> Bundle | None:
-        """The bundle whose files are read; None if none are."""
+    def files(self) -> ListedFiles | None:
+        """The files that are read beside the images; None if none are."""
         ...
 
     def at(self, root: Path) -> "Work":
-        """Return the same work with the bundle's files in another folder."""
+        """Return the same work with the files in another folder."""
         ...
 
     def environment(self) -> Mapping[str, str]:

@@ -29,7 +29,7 @@ _QUIET = {"include_dashboard": False, "log_to_driver": False, "configure_logging
 
 
 @contextmanager
-def joined(address: str | None, progress: Progress) -> Iterator[None]:
+def joined(address: str | None, progress: Progress) -> Iterator[str]:
     """Have Ray ready within the context.
 
     It reports nothing to its makers and opens no dashboard.
@@ -38,6 +38,9 @@ def joined(address: str | None, progress: Progress) -> Iterator[None]:
         address: HOST:PORT of a cluster that this machine is a node of; None starts one here, of this machine alone,
             that ends with the context.
         progress: receives each step.
+
+    Returns:
+        HOST:PORT of the cluster.
 
     Raises:
         MissingPartError: Ray is not installed.
@@ -57,17 +60,17 @@ def joined(address: str | None, progress: Progress) -> Iterator[None]:
                     "_node_ip_address": "127.0.0.1",
                     "_temp_dir": folder,
                 }
-                with _session("Ray cannot be started on this machine", "see what ray start --head says", own):
-                    yield
+                with _session("Ray cannot be started on this machine", "see what ray start --head says", own) as at:
+                    yield at
         else:
             progress.step(f"Joining the Ray cluster at {address}")
             _check(address)
-            with _session(f"the Ray cluster at {address} cannot be joined", _JOIN, {"address": address}):
-                yield
+            with _session(f"the Ray cluster at {address} cannot be joined", _JOIN, {"address": address}) as at:
+                yield at
 
 
 @contextmanager
-def _session(problem: str, hint: str, options: Mapping[str, Any]) -> Iterator[None]:
+def _session(problem: str, hint: str, options: Mapping[str, Any]) -> Iterator[str]:
     import ray
 
     own_thread = threading.current_thread() is threading.main_thread()
@@ -81,7 +84,7 @@ def _session(problem: str, hint: str, options: Mapping[str, Any]) -> Iterator[No
         signal.signal(signal.SIGTERM, on_termination)  # Ray sets its own
     try:
         with redirect_stdout(cast(TextIO, _WithoutRay(sys.stdout))):
-            yield
+            yield ray.get_runtime_context().gcs_address
     finally:
         with redirect_stdout(StringIO()):  # where it prints what is left
             ray.shutdown()

@@ -1,6 +1,7 @@
 """The part of a process's environment that results depend on, to compare it with another process's."""
 
 import hashlib
+import platform
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
@@ -12,6 +13,14 @@ from cloformer_deploy import __version__
 def of_images() -> Mapping[str, str]:
     """Return what the pixels of an image depend on: versions by the names of packages."""
     return {"cloformer-deploy": own_version(), **{name: version(name) for name in ("numpy", "pillow")}}
+
+
+def of_pytorch() -> Mapping[str, str]:
+    """Return what PyTorch's outputs of an image depend on: versions by the names of packages, and the processor."""
+    import torch
+
+    processor = f"{platform.system()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return {**of_images(), "torch": version("torch"), "the processor": processor}
 
 
 @cache

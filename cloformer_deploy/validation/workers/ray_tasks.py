@@ -3,7 +3,7 @@
 import pickle
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -34,10 +34,11 @@ class RayWorkers:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
+        self._told: set[str] = set()
 
     def map(self, work: Work, shards: Iterator[Shard]) -> Iterator[Found]:
         """See `Workers.map`."""
-        run = _Run(work, self._progress)
+        run = _Run(work, self._progress, self._told)
         try:
             yield from run.results(shards)
         finally:
@@ -47,15 +48,20 @@ class RayWorkers:
 class _Run:
     """One run of a work.
 
+    Args:
+        work: the work.
+        progress: see `RayWorkers`.
+        told: what was told already, of what is told once for all runs.
+
     Attributes:
-        files: references of the bundle's files, once a worker lacks them.
+        files: references of the work's files, once a worker lacks them.
         sends_images: true once a worker does not see the images.
     """
 
-    def __init__(self, work: Work, progress: Progress) -> None:
+    def __init__(self, work: Work, progress: Progress, told: set[str]) -> None:
         import ray
 
-        self._work, self._progress = work, progress
+        self._work, self._progress, self._told = work, progress, told
         self._name = secrets.token_hex(16)
         assignment = Assignment(self._name, str(Path.cwd()), work.environment(), work)
         self._expected = assignment.environment
@@ -74,10 +80,9 @@ class _Run:
         import ray
 
         self._check_nodes()
-        submitted, following = 0, True
+        place, submitted, following = 0, 0, True
         with ThreadPoolExecutor(LOADING_THREADS) as loaders:
             self._loaders = loaders
-            place = 0
             while True:
                 while following and len(self._waiting) < max(1, 2 * _cores(self._nodes)):
                     following = self._submit_next(submitted, shards)
@@ -156,19 +161,18 @@ class _Run:
         """Send what a worker lacks with every task from now on."""
         import ray
 
-        node = _name(self._nodes, answer.node)
-        bundle = self._work.bundle
+        node, listed, warn = _name(self._nodes, answer.node), self._work.files, self._progress.warn
         if answer.lacks == "images" and not self._sends_images:
             self._sends_images = True
-            self._progress.warn(f"{node} does not see {self._work.images.name} as it is here: images are sent to it")
-        elif answer.lacks == "bundle" and self._files is None and bundle is not None:
-            listed = [
-                bundle.manifest.weights.file,
-                *(name for item in bundle.manifest.artifacts for name in item.files),
-            ]
-            paths = [path for name in listed for path in _files_of(bundle.root / name)]
-            self._files = {path.relative_to(bundle.root).as_posix(): ray.put(path.read_bytes()) for path in paths}
-            self._progress.warn(f"{node} does not see {bundle.root} as it is here: its files are sent to it")
+            self._tell(warn, f"{node} does not see {self._work.images.name} as it is here: images are sent to it")
+        elif answer.lacks == "files" and self._files is None and listed is not None:
+            self._files = {name: ray.put(path.read_bytes()) for name, path in listed.paths().items()}
+            self._tell(warn, f"{node} does not see {listed.root} as it is here: its files are sent to it")
+
+    def _tell(self, say: Callable[[str], None], text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            say(text)
 
     def _check_nodes(self) -> None:
         """Refuse nodes of another environment, before any image is run."""
@@ -183,7 +187,8 @@ class _Run:
         }
         if not asked:
             raise _no_workers()
-        self._progress.step(f"Asking {counted(len(asked), 'node')} of the Ray cluster for runtimes and their versions")
+        nodes = counted(len(asked), "node")
+        self._tell(self._progress.step, f"Asking {nodes} of the Ray cluster for runtimes and their versions")
         for node, ref in asked.items():
             try:
                 self._understood(ray.get(ref, timeout=_STARTS_WITHIN_S))
@@ -273,11 +278,6 @@ def _remote() -> Any:
         return getattr(module, name)(*arguments)
 
     return ray.remote(call)
-
-
-def _files_of(path: Path) -> list[Path]:
-    """Return a file itself, or all files of a folder."""
-    return [item for item in path.rglob("*") if item.is_file()] if path.is_dir() else [path]
 
 
 def _nodes() -> dict[str, Mapping[str, Any]]:

@@ -44,7 +44,7 @@ class Answer:
     """
 
     found: Found | None = None
-    lacks: Literal["bundle", "images"] | None = None
+    lacks: Literal["files", "images"] | None = None
     environment: Mapping[str, str] | None = None
     error: CloformerDeployError | None = None
     node: str = ""
@@ -73,7 +73,7 @@ def answer(task: bytes, assignment: Sequence[Any], files: Mapping[str, Any] | No
     Args:
         task: the task.
         assignment: Ray's reference of the pickled assignment, in a list, for which Ray does not fetch it each time.
-        files: references of the content of the bundle's files, by relative path; None if they were not sent.
+        files: references of the content of `Work.files`, by relative path; None if they were not sent.
     """
     import ray
 
@@ -93,7 +93,7 @@ def _answer(task: Task, assignment: Sequence[Any], files: Mapping[str, Any] | No
         return Answer(found=[])
     work = _Held.placed(given, files)
     if work is None:
-        return Answer(lacks="bundle")
+        return Answer(lacks="files")
     if task.lot is None and not _sees(work, task):
         return Answer(lacks="images")
     work.open(task.shard.subjects)
@@ -124,12 +124,12 @@ class _Held:
 
     @classmethod
     def placed(cls, assignment: Assignment, files: Mapping[str, Any] | None) -> Work | None:
-        """Return the work where its bundle is: at its own path, or copied from what was sent; None if it is nowhere."""
+        """Return the work where its files are: at their own path, or copied from what was sent; None if nowhere."""
         if cls.work is None:
-            work, bundle = assignment.work, assignment.work.bundle
+            work, listed = assignment.work, assignment.work.files
             try:
-                if bundle is not None:
-                    bundle.verify()
+                if listed is not None:
+                    listed.verify()
             except BundleError:
                 if files is None:
                     return None
@@ -167,8 +167,8 @@ def _copied(folder: Path, files: Mapping[str, Any]) -> Path:
         except OSError as error:
             shutil.rmtree(making)
             if not folder.exists():  # else another process was first
-                hint = "make room there, or let the node see the bundle at its own path"
-                raise ToolError(f"the bundle's files cannot be copied to {folder}: {error}", hint) from error
+                hint = "make room there, or let the node see them at their own path"
+                raise ToolError(f"files cannot be copied to {folder}: {error}", hint) from error
     return folder
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cloformer_deploy.blame import CrossCheck, blame, cross_check, reexport
-from cloformer_deploy.bundle.bundle import Bundle, digest
+from cloformer_deploy.bundle import Bundle, digest
 from cloformer_deploy.data import probe_images
 from cloformer_deploy.gate import DriftConfig, gate
 from cloformer_deploy.progress import Silent

@@ -72,7 +72,7 @@ class Doubled:
         lacking: process beside which there is a part missing.
     """
 
-    bundle = None
+    files = None
     preprocessing = Preprocessing.published(32, 32)
     keys: Sequence[bytes] = (b"once", b"twice")
 
@@ -89,7 +89,7 @@ class Doubled:
         self._lost, self._deadly, self._asker, self._lacking = lost, deadly, asker, lacking
 
     def at(self, root: Path) -> Work:
-        raise AssertionError("there is no bundle")
+        raise AssertionError("there are no files")
 
     def environment(self) -> Mapping[str, str]:
         if self._lacking not in (None, os.getpid()):
