@@ -3,7 +3,8 @@
     python benchmarks/scale.py [BUNDLE] [--images N] [--output FILE]   # measures, writes JSON, prints the tables
     python benchmarks/scale.py --table FILE                            # prints the tables of a JSON file, in Markdown
 
-BUNDLE is an export of all formats and precisions; without it one of the default weights is made. Images are rendered.
+BUNDLE is an export of ONNX, Core ML and TFLite in all precisions; without it one of the default weights is made. Images
+are rendered. Core AI's interpreter runs in processes of its own: its times are those that `core_ai.py` has recorded.
 Times are processor time, which a busy machine hardly stretches: of one core, and for the overhead of all processes
 together, with their start. Runs of the int8 files on Ray, and in as many processes of Python's own
 `ProcessPoolExecutor`, alternate, and must find the same, byte by byte.
@@ -29,7 +30,7 @@ import typer
 from PIL import Image
 
 from benchmarks import latency
-from cloformer_deploy.backends.registry import BACKENDS, runtime_for
+from cloformer_deploy.backends.registry import DEFAULT_FORMATS, runtime_for
 from cloformer_deploy.bundle.bundle import Bundle
 from cloformer_deploy.data import Dataset, ImageFolder, RenderedImages
 from cloformer_deploy.exporting.pipeline import export
@@ -67,6 +68,14 @@ def work_of(bundle: Bundle, images: Dataset, precisions: Sequence[str]) -> Bundl
     chosen = tuple(item for item in bundle.manifest.artifacts if item.precision in precisions)
     kept = Bundle(bundle.root.absolute(), bundle.manifest.model_copy(update={"artifacts": chosen}))
     return BundleWork(kept, images, [Candidate(kept, item, runtime_for(item.format)) for item in chosen])
+
+
+def core_ai_rates() -> list[dict[str, Any]]:
+    """Return what `core_ai.py` has recorded of networks of the default weights' size, like `rates`."""
+    timed = json.loads((Path(__file__).parent / "results" / "coreai.json").read_text())["timed"]
+    ms = {item["precision"]: round(1000 * item["image_cpu_s"], 2) for item in timed if item["variant"] == "xxs"}
+    title = runtime_for("coreai").title
+    return [{"format": "coreai", "precision": name, "title": title, "ms": ms[name]} for name in PRECISIONS]
 
 
 def rates(bundle: Bundle, images: Dataset) -> list[dict[str, Any]]:
@@ -178,7 +187,8 @@ def ceiling(bundle: Bundle) -> float:
 
 def tables(measured: Mapping[str, Any]) -> str:
     """Return the page's tables in Markdown."""
-    return "\n\n".join([_rates_table(measured), _cost_table(measured)])
+    without = {**measured, "rates": [item for item in measured["rates"] if item["format"] != "coreai"]}
+    return "\n\n".join([_rates_table(measured), _cost_table(without), _cost_table(measured)])
 
 
 def _rates_table(measured: Mapping[str, Any]) -> str:
@@ -256,14 +266,17 @@ def main(
     with _exported(bundle) as folder:
         root = Path(folder, "bundle") if bundle is None else bundle
         if bundle is None:
-            export(ExportRequest(list(BACKENDS), PRECISIONS, output=root), Silent())
+            export(ExportRequest(DEFAULT_FORMATS, PRECISIONS, output=root), Silent())
         opened = Bundle.open(root)
         measured: dict[str, Any] = {
             "schema_version": 1,
             "machine": latency.machine(),
             "versions": {package: version(package) for package in PACKAGES},
             "weights": opened.manifest.weights.name,
-            "rates": rates(opened, RenderedImages("test", range(batches * BATCH_SIZE), labeled=True)),
+            "rates": [
+                *rates(opened, RenderedImages("test", range(batches * BATCH_SIZE), labeled=True)),
+                *core_ai_rates(),
+            ],
             "overhead": overhead(opened, images, rounds),
             "ceiling_images_per_s": ceiling(opened),
         }
