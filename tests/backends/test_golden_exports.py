@@ -31,7 +31,7 @@ BLOCKS = 12
 PARAMETERS_XXS = 4_159_657
 """Parameters of the lowered xxs: those published, less the folded ones and the normalization."""
 GIGA_MACS_XXS = 0.66
-TRANSPOSES = {"onnx": 12, "coreml": 12, "tflite": 46, "coreai": 12}
+TRANSPOSES = {"onnx": 12, "coreml": 12, "tflite": 44, "coreai": 12}
 """Transposes in 12 blocks: of the keys; in TFLite, where images need none, of the heads of queries, keys and values."""
 
 

@@ -1,6 +1,6 @@
 """Write TFLite files with litert-torch: NHWC, built-in operators only.
 
-An fp16 file stores its weights in float16 and computes in float32.
+An fp16 file has float16 weights, and is computed in float16 where the processor can (`half`), elsewhere in float32.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,16 +12,18 @@ from cloformer_deploy.backends.base import INPUT_NAME, ExportSpec, Runtime, Supp
 from cloformer_deploy.backends.description import Description, GraphKeys, Section
 from cloformer_deploy.backends.device_opener import Opener
 from cloformer_deploy.backends.target import Target
-from cloformer_deploy.backends.tflite import mediapipe
+from cloformer_deploy.backends.tflite import half, mediapipe
 from cloformer_deploy.backends.tflite.file import packed
 from cloformer_deploy.backends.tflite.runtime import LiteRT
 from cloformer_deploy.backends.tflite.suppressed import APP_OUTPUTS, CELLS
 from cloformer_deploy.backends.tflite.targets import TARGETS
+from cloformer_deploy.data import probe_images
 from cloformer_deploy.errors import RequestError, ToolError
 from cloformer_deploy.networks.base import COLORS
 from cloformer_deploy.progress import Progress
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import nn
 
     from cloformer_deploy.backends.options import Options
@@ -108,6 +110,7 @@ class TFLiteBackend:
             path.write_bytes(_finished(converted, spec, stored))
             if precision == "fp16":
                 path.write_bytes(_float16_weights(path))
+                _allow_float16(path, spec, progress)
             if app is not None:
                 path.write_bytes(mediapipe.with_labels(path.read_bytes(), spec.labels))
             custom = {name for name in self.describe(path).operators if name.startswith("CUSTOM")}
@@ -165,7 +168,6 @@ def _convert(spec: ExportSpec) -> bytes:
 
 def _finished(content: bytes, spec: ExportSpec, stored: Mapping[str, str | bytes]) -> bytes:
     """Return the file with our tensor names and metadata in place of the converter's, and a detector's suppression."""
-    from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils
 
     from cloformer_deploy.backends.tflite.detections import add_detections
@@ -180,15 +182,46 @@ def _finished(content: bytes, spec: ExportSpec, stored: Mapping[str, str | bytes
     if spec.has_detections:
         add_detections(model)
     model.description = "cloformer-deploy"
+    _store(model, stored)
+    return packed(model)
+
+
+def _store(model: Any, entries: Mapping[str, str | bytes]) -> None:
+    """Add entries to the metadata of a model."""
+    from ai_edge_litert import schema_py_generated as schema
+
     model.metadata = model.metadata or []
-    for key, value in stored.items():
+    for key, value in entries.items():
         buffer = schema.BufferT()
         buffer.data = list(value.encode() if isinstance(value, str) else value)
         entry = schema.MetadataT()
         entry.name, entry.buffer = key, len(model.buffers)
         model.buffers.append(buffer)
         model.metadata.append(entry)
-    return packed(model)
+
+
+def _allow_float16(path: Path, spec: ExportSpec, progress: Progress) -> None:
+    """Let processors compute an fp16 file in float16, if XNNPACK can and gives what it gives in float32."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    found = half.sqnr_db(path, _probe(spec))
+    if found is None or found < half.SQNR_FLOOR_DB:
+        why = "XNNPACK cannot compute it in float16" if found is None else f"in float16 it reaches {found:.1f} dB"
+        progress.warn(f"{path.name}: {why}, so every processor computes it in float32")
+        return
+    model = flatbuffer_utils.read_model_from_bytearray(path.read_bytes())
+    _store(model, {half.ENTRY: half.ALLOWED})
+    path.write_bytes(packed(model))
+
+
+def _probe(spec: ExportSpec) -> "NDArray[Any]":
+    """Return rendered images as a file takes them."""
+    import numpy as np
+
+    images: NDArray[Any] = probe_images(spec.shape[0], spec.preprocessing)
+    if spec.input_kind == "tensor":
+        images = spec.preprocessing.normalize(images)
+    return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
 
 
 def _name(graph: Any, maps: Sequence[Any], indices: Sequence[int], names: Sequence[str]) -> None:

@@ -43,7 +43,7 @@ class LiteRT:
 
 
 @contextmanager
-def _native_log_dropped() -> Iterator[None]:
+def native_log_dropped() -> Iterator[None]:
     """Drop what native code writes to standard error: LiteRT announces its delegate there, and has no switch for it."""
     saved = os.dup(2)
     with tempfile.TemporaryFile() as sink:
@@ -68,7 +68,7 @@ class LiteRTSession:
         except (ValueError, RuntimeError) as error:
             raise BundleError(f"{path} is not a TFLite file: {error}", "export it again") from error
         try:
-            with _native_log_dropped():
+            with native_log_dropped():
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ToolError(f"LiteRT cannot prepare {path}: {error}", "export it again") from error

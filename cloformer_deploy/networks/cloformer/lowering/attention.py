@@ -45,10 +45,29 @@ class KeysFirstAttention(GlobalAttention, MaximumSubtracted):
         batch, channels = shape[:2]
         queries = q.reshape(batch, self.heads, channels // self.heads, -1)
         keys, values = kv.reshape(batch, 2 * self.heads, channels // self.heads, -1).chunk(2, dim=1)
-        logits = keys.transpose(2, 3) @ queries
+        logits = self._rows(kv, keys) @ queries
         weights = torch.exp(logits if self.bounded else logits - logits.amax(dim=2, keepdim=True))
         sums = weights.new_ones(1, self.heads, 1, sizes(weights)[2]) @ weights
         return (values @ weights / sums).reshape(shape)
+
+    def _rows(self, kv: Tensor, keys: Tensor) -> Tensor:
+        """Return keys (B, heads, dim_head, keys), which are a part of `kv`, as rows: (B, heads, keys, dim_head)."""
+        return keys.transpose(2, 3)
+
+
+class FewKeysFirstAttention(KeysFirstAttention):
+    """For TFLite, whose convolutions give NHWC: the keys of a single head are rows of that, untransposed.
+
+    The transpose would become a flag of the product, and XNNPACK cannot compute a flagged product of 4 and 2 dimensions
+    in float16: it then refuses the whole file.
+    """
+
+    def _rows(self, kv: Tensor, keys: Tensor) -> Tensor:
+        """See `KeysFirstAttention._rows`."""
+        if self.heads > 1:
+            return super()._rows(kv, keys)
+        batch, channels = sizes(kv)[:2]
+        return kv.permute(0, 2, 3, 1).reshape(batch, 1, -1, channels)[..., : channels // 2]
 
 
 class ChannelsLastAttention(GlobalAttention):
@@ -187,8 +206,8 @@ def attend_keys_first(model: nn.Module) -> None:
 
 
 def attend_few_keys_first(model: nn.Module) -> None:
-    """Do as `attend_keys_first`, with `LateDivisionAttention` for many keys."""
-    _replace(model, lambda before: KeysFirstAttention(LateDivisionAttention(before.heads)))
+    """Replace every `GlobalAttention` by `FewKeysFirstAttention`, in place; with many keys `LateDivisionAttention`."""
+    _replace(model, lambda before: FewKeysFirstAttention(LateDivisionAttention(before.heads)))
 
 
 def attend_in_blocks(model: nn.Module) -> None:
