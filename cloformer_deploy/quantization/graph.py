@@ -149,6 +149,12 @@ def is_fused(node: fx.Node) -> bool:
     return kind(node) == "relu" and result(node.all_input_nodes[0]) is node
 
 
+def readers(node: fx.Node) -> set[fx.Node]:
+    """Return the nodes that read a node's numbers, also behind operators that only move them."""
+    found = [readers(user) if kind(user) == "layout" else {user} for user in node.users]
+    return set().union(*found)
+
+
 def source(node: fx.Node) -> fx.Node:
     """Return the node that computed a node's numbers: itself, or the one before operators that only move them.
 

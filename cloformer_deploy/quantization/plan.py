@@ -124,12 +124,26 @@ def _ranges(
 ) -> dict[str, Range]:
     nodes = {node.name: node for node in module.graph.nodes}
     ranges = {name: _range(graph.kind(nodes[name]), seen[name], bits) for name in tensors(module, recipe, operators)}
+    _share_with_concatenations(nodes, ranges, operators)
     for node in nodes.values():
         if graph.kind(node) == "resize" and node.name in operators:
             ranges[node.name] = ranges[graph.source(graph.activations(node)[0]).name]
         if graph.kind(node) == "layout" and graph.source(node).name in ranges:
             ranges[node.name] = ranges[graph.source(node).name]
     return ranges
+
+
+def _share_with_concatenations(
+    nodes: Mapping[str, fx.Node], ranges: dict[str, Range], operators: Collection[str]
+) -> None:
+    """Give what only a concatenation reads its range, to whose steps it is rounded anyway: so it is rounded once."""
+    for node in reversed(list(nodes.values())):
+        if graph.kind(node) != "concat" or node.name not in operators:
+            continue
+        for origin in map(graph.source, graph.activations(node)):
+            own = graph.kind(origin) in ("tanh", "sigmoid", "resize")  # their ranges are not free
+            if not own and origin.name in ranges and graph.readers(origin) == {node}:
+                ranges[origin.name] = ranges[node.name]
 
 
 def _range(kind: str, seen: Histogram, bits: int) -> Range:

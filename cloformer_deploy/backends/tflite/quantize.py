@@ -5,7 +5,7 @@ tensor is first named after its node in the plan, with a prefix where its operat
 one for integers of the recipe's `excluded_bits`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +25,7 @@ PLANNED, WIDE = "planned:", "wide:"
 REQUANTIZED = "_quantized"
 """Suffix that the quantizer appends to a tensor's name where it turns a float tensor into integers."""
 MOVES = frozenset({"PAD", "SLICE", "SPLIT", "RESHAPE", "TRANSPOSE"})
-"""Operators that only move numbers: they are quantized where the operators that they feed are."""
+"""Operators that only move numbers: they move integers where operators before or behind them are quantized."""
 
 
 def quantized(
@@ -120,8 +120,9 @@ def _prepare(model: Any, plan: "Plan", matches: Mapping[int, str]) -> dict[str, 
     graph = model.subgraphs[0]
     names = [operator_name(model.operatorCodes[operator.opcodeIndex]) for operator in graph.operators]
     prefixes: dict[int, str] = {}
+    ends = frozenset(map(int, graph.outputs))
     for prefix, chosen in ((WIDE, plan.wide), (PLANNED, plan.operators)):  # 8 bits, where moves feed both
-        for index in _planned(graph.operators, names, chosen, matches):
+        for index in _planned(graph.operators, names, chosen, matches, ends):
             prefixes.update((int(tensor), prefix) for tensor in graph.operators[index].outputs)
     for index, tensor in enumerate(graph.tensors):
         tensor.name = f"{prefixes.get(index, '')}{matches.get(index, 'tensor')}:{index}".encode()
@@ -162,9 +163,16 @@ def _ranges(
 
 
 def _planned(
-    operators: Sequence[Any], names: Sequence[str], chosen: Collection[str], matches: Mapping[int, str]
+    operators: Sequence[Any],
+    names: Sequence[str],
+    chosen: Collection[str],
+    matches: Mapping[int, str],
+    ends: Container[int],
 ) -> set[int]:
-    """Return the indices of the operators that are chosen by the names of their nodes, or move numbers to such."""
+    """Return the indices of the operators that are chosen by the names of their nodes, or move numbers to or from such.
+
+    Operators that write outputs of the file (`ends`) move no numbers from such: its interface is float.
+    """
     planned: set[int] = set()
     read: set[int] = set()
     for index in reversed(range(len(operators))):
@@ -177,4 +185,11 @@ def _planned(
         if wanted:
             planned.add(index)
             read.update(int(tensor) for tensor in operator.inputs)
+    written: set[int] = set()
+    for index, operator in enumerate(operators):  # fewer bytes are moved as integers
+        outputs = [int(tensor) for tensor in operator.outputs]
+        moves = names[index] in MOVES and int(operator.inputs[0]) in written
+        if index in planned or (moves and not any(tensor in ends for tensor in outputs)):
+            planned.add(index)
+            written.update(outputs)
     return planned
