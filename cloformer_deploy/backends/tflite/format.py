@@ -17,7 +17,6 @@ from cloformer_deploy.backends.tflite.file import packed
 from cloformer_deploy.backends.tflite.runtime import LiteRT
 from cloformer_deploy.backends.tflite.suppressed import APP_OUTPUTS, CELLS
 from cloformer_deploy.backends.tflite.targets import TARGETS
-from cloformer_deploy.data import probe_images
 from cloformer_deploy.errors import RequestError, ToolError
 from cloformer_deploy.networks.base import COLORS
 from cloformer_deploy.progress import Progress
@@ -217,6 +216,8 @@ def _allow_float16(path: Path, spec: ExportSpec, progress: Progress) -> None:
 def _probe(spec: ExportSpec) -> "NDArray[Any]":
     """Return rendered images as a file takes them."""
     import numpy as np
+
+    from cloformer_deploy.data import probe_images
 
     images: NDArray[Any] = probe_images(spec.shape[0], spec.preprocessing)
     if spec.input_kind == "tensor":
