@@ -21,7 +21,7 @@ ALLOWED = b"fp16accfp16"
 SQNR_FLOOR_DB = 30.0
 """Below this a float file does not compute in float16 what it computes in float32."""
 _FORCED = 0x4
-"""TFLITE_XNNPACK_DELEGATE_FLAG_FORCE_FP16 (xnnpack_delegate.h): x86 with AVX2 then rounds every operator's outputs."""
+"""TFLITE_XNNPACK_DELEGATE_FLAG_FORCE_FP16 (xnnpack_delegate.h): float16 on every processor, or an error."""
 
 
 def sqnr_db(path: Path, images: "NDArray[Any]") -> float | None:

@@ -7,5 +7,6 @@ class FlaggedProduct(nn.Module):
     """A product of 4 and 2 dimensions whose first operand is transposed, which the converter makes a flag."""
 
     def forward(self, x: Tensor) -> Tensor:
-        keys, queries = x[..., :7], x[..., 7:].reshape(1, 1, 8, 12)
+        rows = x.reshape(1, 1, 8, -1)
+        keys, queries = rows[..., :7], rows[..., 7:]
         return keys.transpose(2, 3) @ queries

@@ -7,12 +7,26 @@ import pytest
 import torch
 
 from cloformer_deploy.backends.tflite import half
+from cloformer_deploy.backends.tflite.format import _allow_float16
 from cloformer_deploy.bundle import Bundle
+from cloformer_deploy.data import Preprocessing
+from cloformer_deploy.progress import Silent
 from tests.artifacts import artifact_of
+from tests.backends.specs import spec
 from tests.backends.tflite.flagged import FlaggedProduct
 from tests.litert_convert import converted
 
 pytestmark = pytest.mark.integration
+
+
+class Told(Silent):
+    """Keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
 
 
 def entries(path: Path) -> dict[str, bytes]:
@@ -37,9 +51,11 @@ def test_float16_is_near_float32_and_not_the_same(tiny_bundle: Bundle) -> None:
     assert 60 < found < 90
 
 
-def test_no_file_of_the_cloformer_is_one_that_xnnpack_refuses(tmp_path: Path) -> None:
-    """The form of the attention that is exported for a single head avoids this product."""
+def test_a_file_that_xnnpack_refuses_in_float16_is_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "flagged.tflite"
-    example = torch.ones(1, 1, 8, 19)
-    path.write_bytes(converted(FlaggedProduct(), example, tmp_path))
-    assert half.sqnr_db(path, example.numpy()) is None
+    path.write_bytes(converted(FlaggedProduct(), torch.ones(1, 32, 32, 3), tmp_path))
+    before, told = path.read_bytes(), Told()
+    _allow_float16(path, spec("tflite", FlaggedProduct(), Preprocessing.published(32, 32)), told)
+    why = "XNNPACK cannot compute it in float16, so every processor computes it in float32"
+    assert told.warnings == [f"flagged.tflite: {why}"]
+    assert path.read_bytes() == before
